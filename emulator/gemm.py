@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import kernel
+from emulator.jit import Int, Real, kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +50,16 @@ class Requantisation:
 
 
 @kernel
-def round_scaled(acc: int, scale: float) -> float:
+def round_scaled(acc: Int, scale: Real) -> Real:
     """The rounded product before the clip, still float32: `rint(float32(acc) * scale)`."""
-    return np.rint(np.float32(acc) * scale)  # type: ignore[no-any-return]
+    rounded: Real = np.rint(np.float32(acc) * scale)
+    return rounded
 
 
 @kernel
-def requantise(acc: int, scale: float, zero_point: int, low: int, high: int) -> int:
+def requantise(acc: Int, scale: Real, zero_point: Int, low: Int, high: Int) -> Int:
     """One int32 accumulator to its int8 value; scale must be float32."""
-    value = round_scaled(acc, scale)
-    value = min(max(value, np.float32(low - zero_point)), np.float32(high - zero_point))
-    return int(value) + zero_point
+    return int(min(max(round_scaled(acc, scale), low - zero_point), high - zero_point)) + zero_point
 
 
 @kernel

@@ -1,8 +1,8 @@
 """When a register is live: the sites (row, col, bit, cycle) at which a flip can reach a written result.
 
-Each Lifetime counts the live sites of every fold and maps offset <-> site inside a fold, so that a live site is
-one integer and dead sites (idle cycles, padding, unused bits) are counted without being simulated. Liveness is
-structural: it never looks at operand values. The facts are those of the Gemmini RTL.
+Each Lifetime counts the live sites of every fold and maps offset <-> site inside a fold, so that a live site
+is one integer and dead sites (idle cycles, padding, unused bits) are counted without being simulated. Liveness
+is structural: it never looks at operand values. The facts are those of the Gemmini RTL.
 """
 
 from __future__ import annotations
@@ -182,8 +182,8 @@ class WeightBank:
 
 @dataclass(frozen=True, slots=True)
 class AccumulatorWord:
-    """accumulator: row m of a block from its first write until it is drained, one row a cycle, right after the
-    block's last result row. The sites of a block are counted at its last fold."""
+    """accumulator: row m of a block from its first write until it is drained, one row a cycle, right after
+    the block's last result row. The sites of a block are counted at its last fold."""
 
     def count(self, s: Schedule) -> Ints:
         words = s.m_size * s.n_size * s.spec.acc_bits * s.block_slots
@@ -211,4 +211,5 @@ def first_sum_cycle(s: Schedule, fold: Ints, row: Ints) -> Ints:
 
 
 def _last_of_block(s: Schedule) -> npt.NDArray[np.bool_]:
-    return s.first_slot + s.slots == s.block_slot + s.block_slots
+    last: npt.NDArray[np.bool_] = s.first_slot + s.slots == s.block_slot + s.block_slots
+    return last

@@ -64,7 +64,7 @@ def inventory(spec: ArraySpec) -> tuple[Register, ...]:
     """Every register class of `spec`, in the order of their codes."""
     r, c = spec.rows, spec.cols
     psum, bank = spec.psum_bits, spec.bank_bits
-    entries = (
+    entries: tuple[tuple[str, int, int, int, int, Lifetime, str], ...] = (
         ("pe_a", r, c, spec.act_bits, spec.act_bits, ActivationPipe(), "activation travelling right"),
         ("pe_b", r, c, psum, spec.act_bits, PartialSum(), "partial sum travelling down"),
         ("pe_d", r, c, psum, spec.wgt_bits, WeightChain(), "weight shift chain travelling down"),

@@ -54,13 +54,14 @@ class Schedule:
 
     @property
     def cycles(self) -> int:
-        """First accepted row to last result row, both included: rows + n*M + rows + cols + 1 (Gemmini RTL)."""
+        """First accepted row to last result row, both included (Gemmini RTL: N + nM + 2N + 1)."""
         return self.total_slots + self.spec.drain_cycles
 
     @property
     def window_cycles(self) -> int:
         """First accepted row to last row drained from the accumulator: the fault window of the layer."""
-        return self.cycles + int(self.m_size[-1])
+        # A short last block can be drained before the longer one it follows.
+        return int((self.block_slot + self.block_slots + self.m_size).max()) + self.spec.drain_cycles
 
     @property
     def utilisation(self) -> float:
@@ -72,12 +73,18 @@ def _starts(total: int, step: int) -> list[tuple[int, int]]:
     return [(start, min(step, total - start)) for start in range(0, total, step)]
 
 
+_COLUMNS = (
+    *("group", "n_start", "n_size", "m_start", "m_size", "k_start", "k_size"),
+    *("first_slot", "slots", "block_slot", "block_slots"),
+)
+
+
 @lru_cache(maxsize=1024)
 def schedule(spec: ArraySpec, shape: GemmShape) -> Schedule:
     """The folds of `shape` on `spec`, weight-stationary."""
     blocks = _starts(shape.m, spec.acc_rows)
     k_folds = _starts(shape.k, spec.rows)
-    rows: list[tuple[int, ...]] = []
+    folds: list[tuple[int, ...]] = []
     slot = spec.rows
     for group in range(shape.groups):
         for n_start, n_size in _starts(shape.n, spec.cols):
@@ -85,13 +92,10 @@ def schedule(spec: ArraySpec, shape: GemmShape) -> Schedule:
                 slots = -(-m_size // spec.rows) * spec.rows
                 block = (slot, slots * len(k_folds))
                 for k_start, k_size in k_folds:
-                    rows.append(
-                        (group, n_start, n_size, m_start, m_size, k_start, k_size, slot, slots, *block)
-                    )
+                    tile = (group, n_start, n_size, m_start, m_size, k_start, k_size)
+                    folds.append((*tile, slot, slots, *block))
                     slot += slots
-    columns = np.array(rows, np.int64).T.copy()
+    columns = np.array(folds, np.int64).T.copy()
     columns.flags.writeable = False
-    names = ("group", "n_start", "n_size", "m_start", "m_size", "k_start", "k_size")
-    names += ("first_slot", "slots", "block_slot", "block_slots")
     bank = np.arange(columns.shape[1], dtype=np.int64) % 2
-    return Schedule(spec=spec, shape=shape, bank=bank, **dict(zip(names, columns, strict=True)))
+    return Schedule(spec=spec, shape=shape, bank=bank, **dict(zip(_COLUMNS, columns, strict=True)))

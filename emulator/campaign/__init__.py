@@ -1,0 +1,1 @@
+"""Many trials: stored, resumable, on one core or many."""

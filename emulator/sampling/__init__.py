@@ -1,0 +1,1 @@
+"""Which faults to try, and what the trials prove."""

@@ -1,0 +1,91 @@
+"""Where chunks run: in this process, or in a pool of processes. One protocol, so a cluster fits in later."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from emulator.errors import BadConfig, EmulatorError
+
+Result = TypeVar("Result", covariant=True)
+
+
+class Task(Protocol[Result]):
+    """Picklable: `open()` once a worker gives the function that does chunks there."""
+
+    def open(self) -> Callable[[int], Result]: ...
+
+
+def run_chunks(task: Task[Result], chunks: Iterable[int], workers: int) -> Iterator[tuple[int, Result]]:
+    """(chunk, result) as they finish. `chunks` may be endless: it is read a few chunks ahead of the work, and
+    closing the iterator stops it."""
+    if workers == 1:
+        work = task.open()
+        for chunk in chunks:
+            yield chunk, work(chunk)
+        return
+    yield from _run_in_pool(task, iter(chunks), workers)
+
+
+def worker_count(workers: int | str) -> int:
+    """'auto' is one process a usable core."""
+    if workers == "auto":
+        return len(os.sched_getaffinity(0))
+    if isinstance(workers, str) and workers.isdigit():
+        workers = int(workers)
+    if not isinstance(workers, int) or workers < 1:
+        raise BadConfig(f"workers={workers!r}; allowed: 'auto' or a number from 1. Try --workers auto.")
+    return workers
+
+
+def _run_in_pool(task: Task[Result], chunks: Iterator[int], workers: int) -> Iterator[tuple[int, Result]]:
+    # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=(task, os.getpid()))
+    try:
+        pending = {pool.submit(_work, chunk): chunk for chunk in islice(chunks, 2 * workers)}
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                chunk = pending.pop(future)
+                yield chunk, _result(future)
+                pending.update({pool.submit(_work, following): following for following in islice(chunks, 1)})
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise EmulatorError(
+            "a worker process died (out of memory?); finished chunks are kept. Rerun to resume, with fewer --workers."
+        ) from error
+
+
+_worker: Callable[[int], Any] | None = None
+
+
+def _open_worker(task: Task[Any], parent: int) -> None:
+    global _worker
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    _worker = task.open()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker must not outlive a parent that was killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _work(chunk: int) -> Any:
+    assert _worker is not None
+    return _worker(chunk)

@@ -1,0 +1,292 @@
+"""What a campaign found: rates with intervals, broken down by layer, register and bit, and the worst faults.
+
+Trials are drawn from live sites; dead sites are counted as masked. So a rate over the whole population is
+live_share x the rate over live sites, and the same holds for every layer and register.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.campaign import store
+from emulator.campaign.schema import MASKED_AT, OUTCOMES
+from emulator.errors import BadConfig, BadData
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz, ratio
+from emulator.sampling.intervals import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+Keys = str | Sequence[str]
+Group = tuple[Any, ...]
+
+_GROUPS = ("layer", "register", "bit", "input_id", "stratum", "engine", "row", "col", "kind", "masked_at")
+_COUNTED = ("layer", "register")  # the manifest counts the sites of these
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """The trials of one campaign with the manifest that says what they were drawn from."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    trials: pd.DataFrame
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Results:
+        """Reads a directory; BadConfig if it isn't a campaign, BadData if it is damaged or has no trials."""
+        path = Path(directory)
+        manifest = store.read_manifest(path)
+        _check_keys(path, manifest)
+        trials = _frame(store.read_parts(path))
+        if trials.empty:
+            raise BadData(f"{path}: no trials yet. Run the campaign first.")
+        return cls(directory=path, manifest=manifest, trials=trials)
+
+    # ---- the population
+
+    @property
+    def space_size(self) -> int:
+        """Register bits x cycles of one input."""
+        return int(self.manifest["space"]["size"])
+
+    @property
+    def live_share(self) -> float:
+        """The share of the population that can reach a written result; the rest is masked by construction."""
+        return int(self.manifest["space"]["live"]) / self.space_size
+
+    @property
+    def sampler(self) -> str:
+        """Name of the sampler."""
+        return str(self.manifest["sampler"]["name"])
+
+    @cached_property
+    def weight(self) -> npt.NDArray[np.float64]:
+        """Population density over the sampler's, of each trial."""
+        weight: npt.NDArray[np.float64] = np.exp(self.trials["log_weight"].to_numpy(np.float64))
+        return weight
+
+    @property
+    def max_weight(self) -> float:
+        """The bound that the sampler guarantees for every weight, drawn or not."""
+        return 1 / float(self.manifest["sampler"].get("alpha", 1.0))
+
+    # ---- rates
+
+    def rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
+        """P(outcome) for a fault in a live site; ties=False leaves out answers that differ by a tie only."""
+        return hansen_hurwitz(self._event(outcome, ties), self.weight, max_weight=self.max_weight)
+
+    def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
+        """P(outcome) for a fault anywhere in the population, dead sites included: the AVF of the whole."""
+        return self.rate(outcome, ties).scaled(self.live_share)
+
+    def masked(self) -> dict[str, Estimate]:
+        """The share of the whole population that dies at each stage; "none" reaches the output."""
+        stage = self.trials["masked_at"].to_numpy()
+        share = {
+            name: hansen_hurwitz(stage == name, self.weight, max_weight=self.max_weight).scaled(
+                self.live_share
+            )
+            for name in MASKED_AT
+        }
+        # Dead sites are counted, not sampled.
+        if share["dead"].value == 0:
+            share["dead"] = Estimate.exact(1 - self.live_share)
+        return share
+
+    def by(self, keys: Keys, outcome: str = "sdc1") -> pd.DataFrame:
+        """The rate over live sites of each group: the keys, then value, low, high, n, ess, method.
+
+        Groups without trials are left out. Raises BadConfig for unknown keys or outcomes.
+        """
+        import pandas as pd
+
+        names = _names(keys)
+        rows = [[*key, *_cells(found)] for key, found in self._estimates(names, outcome).items()]
+        return pd.DataFrame(rows, columns=[*names, *_CELLS])
+
+    def summary(self, by: Keys = ("layer", "register")) -> pd.DataFrame:
+        """SDC-1 of each group over its live sites; of layers and registers also over all their sites.
+
+        The columns of `by`, then sites and live (counted by the fault space), avf, avf_low and avf_high
+        (live / sizes x rate) and share, the part of the population's SDC-1 that comes from this group. A live
+        group without trials has n = 0, value NaN and method "no trials".
+        """
+        import pandas as pd
+
+        names = _names(by)
+        if not set(names) <= set(_COUNTED):
+            return self.by(names)
+        observed = self._estimates(names, "sdc1")
+        rows = []
+        for key, (sites, live) in self._counted_sites(names).items():
+            found = Estimate.exact(0.0) if live == 0 else observed.get(key, _UNSEEN)
+            avf = found.scaled(live / sites)
+            rows.append([*key, *_cells(found), sites, live, avf.value, avf.low, avf.high])
+        frame = pd.DataFrame(rows, columns=[*names, *_CELLS, "sites", "live", "avf", "avf_low", "avf_high"])
+        events = (frame["sites"] * frame["avf"].fillna(0.0)).astype(float)
+        return frame.assign(share=events / max(float(events.sum()), 1e-300))
+
+    # ---- ranking
+
+    def precision_at(self, k: int) -> Estimate:
+        """The share of critical faults (SDC-1) among the k that the sampler ranks first: smallest weights.
+
+        Equal weights rank nothing: then it is the share among the first k trials. Repeated draws count once.
+        """
+        if k < 1:
+            raise BadConfig(f"precision_at: k={k}; allowed: 1 or more.")
+        distinct = self.trials.drop_duplicates(["input_id", "fault_id"])
+        first = distinct.sort_values("log_weight", kind="stable").head(k)
+        n, hits = len(first), int(first["sdc1"].sum())
+        low, high = wilson(hits, n)
+        return Estimate(
+            value=hits / n, low=low, high=high, confidence=0.95, n=n, ess=float(n), method="wilson"
+        )
+
+    def critical(self, top: int = 20) -> pd.DataFrame:
+        """The worst faults found: real differences before ties, then those that overturn the most margin."""
+        found = self.trials[self.trials["sdc1"]].drop_duplicates(["input_id", "fault_id"])
+        order = ["tie", "sdc5", "margin_golden", "max_abs_delta_acc", "trial_id"]
+        return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)
+
+    # ---- views
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emulator run --json` prints; sdc1, sdc5, masked over all sites, the rest over live ones."""
+        return {
+            "sdc1_live": self.rate().to_json(),
+            "sdc1": self.population_rate().to_json(),
+            "sdc5": self.population_rate("sdc5").to_json(),
+            "ties": self.rate(ties=False).to_json(),
+            "masked": {stage: share.to_json() for stage, share in self.masked().items()},
+            "trials": len(self),
+            "live_share": self.live_share,
+            "space_size": self.space_size,
+            "by_layer": self._by_name("layer"),
+            "by_register": self._by_name("register"),
+            "by_bit": self._by_name("bit"),
+            "precision_at_100": self.precision_at(100).to_json(),
+            "sampler": self.sampler,
+        }
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __repr__(self) -> str:
+        return (
+            f"Results({str(self.directory)!r}: {self.manifest['model']['name']} on "
+            f"{self.manifest['array']['name']}, {len(self)} trials, SDC-1 of live sites {self.rate()})"
+        )
+
+    def _repr_html_(self) -> str:
+        head = f"<p><b>{_escape(repr(self))}</b><br>whole population: {self.population_rate()}</p>"
+        return head + str(self.summary().to_html(index=False, float_format="{:.4g}".format))
+
+    # ---- inside
+
+    def _event(self, outcome: str, ties: bool) -> npt.NDArray[np.bool_]:
+        if outcome not in OUTCOMES:
+            raise BadConfig(f"outcome {outcome!r}; allowed: {', '.join(OUTCOMES)}.")
+        event: npt.NDArray[np.bool_] = self.trials[outcome].to_numpy(bool)
+        return event if ties else event & ~self.trials["tie"].to_numpy(bool)
+
+    def _estimates(self, names: list[str], outcome: str) -> dict[Group, Estimate]:
+        """The rate of each group that has trials, in network order."""
+        event = self._event(outcome, ties=True)
+        groups = self.trials[[]].assign(**{name: self._key(name) for name in names}).groupby(names)
+        found = {
+            key: ratio(event[index], self.weight[index], max_weight=self.max_weight)
+            for key, index in groups.indices.items()
+        }
+        return self._in_order(
+            names, {key if isinstance(key, tuple) else (key,): e for key, e in found.items()}
+        )
+
+    def _key(self, name: str) -> npt.NDArray[Any]:
+        if name == "bit":
+            return _lowest_bit(self.trials["bits"].to_numpy(np.int64))
+        return np.asarray(self.trials["layer_name" if name == "layer" else name])
+
+    def _counted_sites(self, names: list[str]) -> dict[Group, tuple[int, int]]:
+        """(sites, live) of each group, in network order."""
+        sites: dict[Group, tuple[int, int]] = {}
+        for entry in self.manifest["space"]["breakdown"]:
+            key = tuple(entry["layer_name" if name == "layer" else name] for name in names)
+            total, live = sites.get(key, (0, 0))
+            sites[key] = (total + int(entry["sites"]), live + int(entry["live"]))
+        return self._in_order(names, sites)
+
+    def _in_order(self, names: list[str], groups: dict[Group, T]) -> dict[Group, T]:
+        """Layers as they run, registers as in the inventory, other keys ascending."""
+        places = {
+            "layer": {entry["name"]: i for i, entry in enumerate(self.manifest["layers"])},
+            "register": {name: i for i, name in enumerate(self.manifest["registers"])},
+        }
+        ranks = [places.get(name, {}) for name in names]
+        order = sorted(
+            groups,
+            key=lambda key: [
+                rank.get(part, len(rank)) if rank else part for rank, part in zip(ranks, key, strict=True)
+            ],
+        )
+        return {key: groups[key] for key in order}
+
+    def _by_name(self, key: str) -> dict[str, dict[str, Any]]:
+        return {str(group[0]): found.to_json() for group, found in self._estimates([key], "sdc1").items()}
+
+
+_CELLS = ("value", "low", "high", "n", "ess", "method")
+_UNSEEN = Estimate(value=nan, low=0.0, high=1.0, confidence=1.0, n=0, ess=0.0, method="no trials")
+
+
+def _lowest_bit(mask: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.log2((mask & -mask).astype(np.float64)).astype(np.int64)
+
+
+def _cells(estimate: Estimate) -> list[Any]:
+    return [getattr(estimate, name) for name in _CELLS]
+
+
+def _names(keys: Keys) -> list[str]:
+    names = [keys] if isinstance(keys, str) else list(keys)
+    unknown = [name for name in names if name not in _GROUPS]
+    if unknown or not names:
+        raise BadConfig(f"group by {names}; allowed: one or more of {', '.join(_GROUPS)}.")
+    return names
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    frame: pd.DataFrame = table.drop_columns(["until_cycle"]).to_pandas()
+    # Null until_cycle must not turn the column into floats.
+    until = table["until_cycle"].to_pandas(types_mapper={table["until_cycle"].type: pd.Int64Dtype()}.get)
+    frame.insert(table.column_names.index("until_cycle"), "until_cycle", until)
+    return frame
+
+
+def _check_keys(directory: Path, manifest: dict[str, Any]) -> None:
+    missing = [key for key in _NEEDED if key not in manifest]
+    if missing:
+        raise BadData(
+            f"{directory}: the manifest lacks {missing}; written by another version? Run the campaign again."
+        )
+
+
+_NEEDED = ("model", "array", "registers", "layers", "sampler", "space")
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,238 @@
+"""A campaign: sampler, stop rule, seed and store around one workbench. Chunks of trials are the unit of work,
+of storage and of resuming; the result is the same on any number of workers and after any interruption."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.array.spec import ArraySpec
+from emulator.array.tiling import schedule
+from emulator.campaign.executors import run_chunks, worker_count
+from emulator.campaign.inputs import Samples, load_samples
+from emulator.campaign.results import Results
+from emulator.campaign.store import complete_chunks, drop_chunks_from, read_part, write_manifest, write_part
+from emulator.campaign.trial import run_chunk
+from emulator.faults.space import FaultSpace
+from emulator.graph.onnx_import import Network
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.importance import Importance
+from emulator.sampling.sampler import Sampler
+from emulator.sampling.stopping import StopRule, max_trials
+from emulator.sampling.workbench import Workbench
+
+CHUNK_TRIALS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """After a chunk: trials in order so far, the estimate from them, trials reused from an earlier run."""
+
+    trials: int
+    reused: int
+    limit: int | None
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChunkSummary:
+    """What the stop rule needs of a chunk."""
+
+    sdc1: npt.NDArray[np.bool_] = field(repr=False)
+    log_weight: npt.NDArray[np.float64] = field(repr=False)
+
+
+class Campaign:
+    """Faults drawn by `sampler` from `space` over `inputs`, until `stop`.
+
+    inputs: an npz path or a float32 array (samples, ...). collect() runs it into a directory, or resumes it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        array: ArraySpec,
+        space: FaultSpace,
+        *,
+        inputs: str | Path | npt.NDArray[Any] | Samples,
+        sampler: Sampler | None = None,
+        stop: StopRule | None = None,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        self.network = network
+        self.array = array
+        self.space = space
+        graph = network.graph
+        self.samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, graph, limit)
+        self.sampler: Sampler = Importance() if sampler is None else sampler
+        self.stop = max_trials(10_000) if stop is None else stop
+        self.seed = seed
+
+    def manifest(self) -> dict[str, Any]:
+        """What identifies this campaign; a directory holds one."""
+        graph = self.network.graph
+        return {
+            "schema": 1,
+            "version": _package_version(),
+            "model": {"name": graph.name, "path": self.network.path, "sha256": self.network.sha256},
+            "inputs": self.samples.settings(),
+            "array": asdict(self.array),
+            "fault": {"kind": "flip", "bits": 1},
+            "registers": list(dict.fromkeys(s.register.name for s in self.space.strata)),
+            "layers": [self._layer(index) for index in dict.fromkeys(s.layer for s in self.space.strata)],
+            "sampler": self.sampler.settings(),
+            "seed": self.seed,
+            "chunk_trials": CHUNK_TRIALS,
+            "stop": self.stop.settings(),
+            "space": {
+                "size": self.space.size,
+                "live": self.space.live,
+                "breakdown": self.space.breakdown(),
+            },
+            "versions": _versions(),
+        }
+
+    def collect(
+        self,
+        directory: str | Path,
+        *,
+        workers: int | str = "auto",
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Results:
+        """Run, or resume, into `directory` and return its results. Raises BadConfig if it holds another
+        campaign; an interrupted run keeps every finished chunk."""
+        target = Path(directory)
+        write_manifest(target, self.manifest())
+        done = complete_chunks(target, self._planned)
+        estimate_after = _InOrder(self.sampler.max_weight)
+        task = ChunkTask(campaign=self, directory=target)
+        reused = 0
+        last = -1
+        for chunk, summary in self._summaries(target, task, done, worker_count(workers)):
+            for last, estimate in estimate_after.add(chunk, summary):
+                reused += self._planned(last) if last in done else 0
+                trials = estimate_after.trials
+                if progress is not None:
+                    progress(
+                        Progress(trials=trials, reused=reused, limit=self.stop.limit(), estimate=estimate)
+                    )
+                if self.stop.met(trials, estimate):
+                    break
+            else:
+                continue
+            break
+        # Chunks finished ahead of the one that ended the campaign are not part of it.
+        drop_chunks_from(target, last + 1)
+        return Results.open(target)
+
+    def _planned(self, chunk: int) -> int:
+        """Trials in a chunk; the last one may be short, one past the end has none."""
+        limit = self.stop.limit()
+        return CHUNK_TRIALS if limit is None else max(0, min(CHUNK_TRIALS, limit - chunk * CHUNK_TRIALS))
+
+    def _summaries(
+        self, target: Path, task: ChunkTask, done: list[int], workers: int
+    ) -> Iterator[tuple[int, ChunkSummary]]:
+        for chunk in done:
+            part = read_part(target, chunk)
+            yield chunk, ChunkSummary(sdc1=part["sdc1"], log_weight=part["log_weight"])
+        missing = (chunk for chunk in count() if chunk not in set(done))
+        planned = _while_planned(missing, self._planned)
+        yield from run_chunks(task, planned, workers)
+
+    def _layer(self, index: int) -> dict[str, Any]:
+        layer = self.network.graph.layers[index]
+        plan = schedule(self.array, layer.shape)
+        return {
+            "index": index,
+            "name": layer.name,
+            "op": layer.op,
+            **asdict(layer.shape),
+            "macs": layer.shape.macs,
+            "cycles": plan.cycles,
+            "window_cycles": plan.window_cycles,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkTask:
+    """What a worker needs; the workbench is built where the work is done."""
+
+    campaign: Campaign
+    directory: Path
+
+    def open(self) -> Callable[[int], ChunkSummary]:
+        c = self.campaign
+        bench = Workbench(c.network, c.array, c.space, c.samples.inputs)
+
+        def work(chunk: int) -> ChunkSummary:
+            first = chunk * CHUNK_TRIALS
+            columns = run_chunk(
+                bench, c.sampler, seed=c.seed, chunk=chunk, first=first, count=c._planned(chunk)
+            )
+            write_part(self.directory, chunk, columns)
+            return ChunkSummary(sdc1=columns["sdc1"], log_weight=columns["log_weight"])
+
+        return work
+
+
+class _InOrder:
+    """Takes chunks as they come, gives estimates in chunk order."""
+
+    def __init__(self, max_weight: float) -> None:
+        self.max_weight = max_weight
+        self.waiting: dict[int, ChunkSummary] = {}
+        self.next = 0
+        self.sdc1: list[npt.NDArray[np.bool_]] = []
+        self.weight: list[npt.NDArray[np.float64]] = []
+        self.trials = 0
+
+    def add(self, chunk: int, summary: ChunkSummary) -> Iterator[tuple[int, Estimate]]:
+        """(chunk, estimate over all chunks up to it) for each chunk now complete in order."""
+        self.waiting[chunk] = summary
+        while self.next in self.waiting:
+            ready = self.waiting.pop(self.next)
+            self.sdc1.append(ready.sdc1)
+            self.weight.append(np.exp(ready.log_weight))
+            self.trials += len(ready.sdc1)
+            self.next += 1
+            yield self.next - 1, self._estimate()
+
+    def _estimate(self) -> Estimate:
+        return hansen_hurwitz(
+            np.concatenate(self.sdc1), np.concatenate(self.weight), max_weight=self.max_weight
+        )
+
+
+def _while_planned(chunks: Iterator[int], planned: Callable[[int], int]) -> Iterator[int]:
+    for chunk in chunks:
+        if planned(chunk) == 0:
+            return
+        yield chunk
+
+
+def _package_version() -> str:
+    from emulator import __version__
+
+    return __version__
+
+
+def _versions() -> dict[str, str]:
+    import numba
+    import onnxruntime
+
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }

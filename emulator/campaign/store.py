@@ -1,0 +1,338 @@
+"""A campaign on disk: DIR/manifest.json and one DIR/trials/part-NNNNNN.parquet a chunk.
+
+Every file is written whole or not at all (temporary file, fsync, rename), equal data gives equal bytes, and
+nothing is written into a directory that is not this campaign's.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.campaign.schema import COLUMNS, Column
+from emulator.errors import BadConfig, BadData
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Manifest = Mapping[str, Any]
+
+_MANIFEST = "manifest.json"
+_TRIALS = "trials"
+_PART = re.compile(r"part-(\d{6})\.parquet")
+_LEFTOVER = re.compile(r"\.(manifest\.json|part-\d{6}\.parquet)\.\d+\.tmp")
+_EXTENDABLE = "stop"  # a rerun may ask for more trials of the same campaign
+
+
+# ---- manifest
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of `directory`; BadConfig if there is none, BadData if it can't be read."""
+    path = directory / _MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BadConfig(
+            f"{directory}: not a campaign directory (no {_MANIFEST}). "
+            "Give the -o directory of an `emulator run`."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BadData(f"{path}: unreadable ({error}). {_fresh_start(directory)}") from None
+    if not isinstance(manifest, dict):
+        raise BadData(f"{path}: holds a {type(manifest).__name__}, not an object. {_fresh_start(directory)}")
+    return manifest
+
+
+def check_manifest(directory: Path, manifest: Manifest) -> bool:
+    """True if `directory` holds this campaign (a rerun resumes it), False if it is absent or empty.
+
+    Raises BadConfig, naming each difference, if it holds another campaign, or anything else.
+    """
+    if not (directory / _MANIFEST).exists():
+        _refuse_foreign(directory)
+        return False
+    stored = read_manifest(directory)
+    different = _differences(_without_stop(stored), _without_stop(_plain(manifest)))
+    if different:
+        lines = "\n".join(f"  {key}: stored {a}, new {b}" for key, a, b in different)
+        raise BadConfig(
+            f"{directory} holds another campaign; nothing was written. Different:\n{lines}\n"
+            "To keep it, choose another -o; to replace it, delete the directory; to resume, undo the change."
+        )
+    return True
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Starts a campaign in `directory`, or extends it (only "stop" differs); raises as `check_manifest`."""
+    check_manifest(directory, manifest)
+    text = json.dumps(_plain(manifest), indent=2, ensure_ascii=False) + "\n"
+    _write_atomically(directory / _MANIFEST, text.encode())
+
+
+def _refuse_foreign(directory: Path) -> None:
+    if directory.exists() and not directory.is_dir():
+        raise BadConfig(f"{directory} is a file; nothing was written. Choose another -o.")
+    if directory.is_dir() and any(not _is_leftover(entry) for entry in directory.iterdir()):
+        raise BadConfig(
+            f"{directory} is not empty and not a campaign directory; nothing was written. "
+            "Choose another -o, or empty it."
+        )
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    """What JSON will give back: tuples become lists, keys become strings."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(manifest), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise BadData(f"manifest: {error}. Allowed: what JSON can hold, without NaN.") from None
+    return plain
+
+
+def _without_stop(manifest: Manifest) -> dict[str, Any]:
+    return {key: value for key, value in manifest.items() if key != _EXTENDABLE}
+
+
+def _differences(stored: Any, new: Any, key: str = "") -> list[tuple[str, str, str]]:
+    """(dotted key, stored, new) of every leaf that differs."""
+    if isinstance(stored, dict) and isinstance(new, dict):
+        inner = ((k, stored.get(k, _ABSENT), new.get(k, _ABSENT)) for k in sorted({*stored, *new}))
+        return [d for k, a, b in inner for d in _differences(a, b, f"{key}.{k}" if key else k)]
+    if isinstance(stored, list) and isinstance(new, list) and len(stored) == len(new):
+        pairs = enumerate(zip(stored, new, strict=True))
+        return [d for i, (a, b) in pairs for d in _differences(a, b, f"{key}.{i}")]
+    return [] if stored == new else [(key, _short(stored), _short(new))]
+
+
+_ABSENT = object()
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _fresh_start(directory: Path) -> str:
+    return f"Restore the file, or delete {directory} and run the campaign again."
+
+
+# ---- parts
+
+
+def part_path(directory: Path, chunk: int) -> Path:
+    """DIR/trials/part-000007.parquet"""
+    return directory / _TRIALS / f"part-{chunk:06d}.parquet"
+
+
+def write_part(directory: Path, chunk: int, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Writes the trials of one chunk, replacing any earlier ones.
+
+    columns: every column of `schema.COLUMNS`, (n,) each; strings as str or object arrays. A nullable column
+    may be a masked array, and is null where it is masked or negative. Raises BadData for other columns or
+    values, BadConfig if the disk refuses.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _check_columns(columns)
+    try:
+        arrays = [_arrow_array(column, columns[column.name]) for column in COLUMNS]
+    except pa.ArrowException as error:
+        raise BadData(f"chunk {chunk}: {error}") from None
+    file = io.BytesIO()
+    table = pa.Table.from_arrays(arrays, schema=_arrow_schema())
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    _write_atomically(part_path(directory, chunk), file.getvalue())
+
+
+def read_part(directory: Path, chunk: int) -> dict[str, npt.NDArray[Any]]:
+    """The columns of one chunk, as `write_part` takes them; BadData if it can't be read."""
+    table = _sound(directory, chunk)
+    return {column.name: _numpy_array(column, table[column.name]) for column in COLUMNS}
+
+
+def read_parts(directory: Path) -> pa.Table:
+    """All trials in chunk order; BadData if there are none or a part can't be read."""
+    import pyarrow as pa
+
+    chunks = _stored_chunks(directory)
+    if not chunks:
+        raise BadData(f"{directory}: no trials yet. Run the campaign: `emulator run ... -o {directory}`.")
+    return pa.concat_tables([_sound(directory, chunk) for chunk in chunks]).unify_dictionaries()
+
+
+def complete_chunks(directory: Path, expected_rows: Callable[[int], int]) -> list[int]:
+    """The chunks whose part reads well and has the expected rows, ascending.
+
+    A part that does not read is set aside as part-*.parquet.corrupt; leftovers of interrupted writes are
+    removed. A healthy part with another number of rows stays, to be overwritten when its chunk is redone.
+    """
+    _remove_leftovers(directory)
+    return [
+        chunk
+        for chunk in _stored_chunks(directory)
+        if _healthy_rows(directory, chunk) == expected_rows(chunk)
+    ]
+
+
+def drop_chunks_from(directory: Path, chunk: int) -> None:
+    """Removes the parts with this chunk number and above."""
+    for stored in _stored_chunks(directory):
+        if stored >= chunk:
+            part_path(directory, stored).unlink()
+
+
+def _stored_chunks(directory: Path) -> list[int]:
+    folder = directory / _TRIALS
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for match in map(_PART.fullmatch, names) if match)
+
+
+def _healthy_rows(directory: Path, chunk: int) -> int:
+    """The rows of a part; -1 if it had to be set aside."""
+    import pyarrow as pa
+
+    try:
+        return int(_read(directory, chunk).num_rows)
+    except (pa.ArrowException, OSError, BadData):
+        path = part_path(directory, chunk)
+        path.replace(path.with_name(f"{path.name}.corrupt"))
+        return -1
+
+
+def _read(directory: Path, chunk: int) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    # A file object of our own: pyarrow would read Hive partitions into the path.
+    data = pa.BufferReader(part_path(directory, chunk).read_bytes())
+    table = pq.ParquetFile(data, page_checksum_verification=True).read()
+    if not table.schema.equals(_arrow_schema()):
+        raise BadData("its columns are not those of this version")
+    if not pc.all(pc.equal(table["chunk"], chunk)).as_py() and table.num_rows:
+        raise BadData("its trials belong to another chunk")
+    return table
+
+
+def _sound(directory: Path, chunk: int) -> pa.Table:
+    """A part that must read well; BadData if it doesn't."""
+    import pyarrow as pa
+
+    try:
+        return _read(directory, chunk)
+    except (pa.ArrowException, OSError, BadData) as error:
+        raise BadData(
+            f"{part_path(directory, chunk)}: unreadable ({_first_line(error)}). "
+            "Rerun the campaign: the part is set aside and redone."
+        ) from None
+
+
+def _check_columns(columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    names = {column.name for column in COLUMNS}
+    if names != columns.keys():
+        missing, unknown = sorted(names - columns.keys()), sorted(columns.keys() - names)
+        raise BadData(f"trials: missing columns {missing}, unknown columns {unknown}; see schema.COLUMNS.")
+    shapes = {name: np.shape(values) for name, values in columns.items()}
+    odd = {name: shape for name, shape in shapes.items() if shape != shapes["trial_id"] or len(shape) != 1}
+    if odd:
+        raise BadData(f"trials: shapes {odd}; allowed: (n,) with n = {shapes['trial_id']} of trial_id.")
+
+
+def _arrow_array(column: Column, values: npt.NDArray[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    if column.type in ("string", "dictionary"):
+        array = pa.array(np.asarray(values, dtype=object), pa.string())
+        array = array.dictionary_encode() if column.type == "dictionary" else array
+    else:
+        absent = np.ma.getmaskarray(values) | (np.ma.getdata(values) < 0) if column.nullable else None
+        array = pa.array(np.ma.getdata(values), getattr(pa, _arrow_name(column))(), mask=absent)
+    if array.null_count and not column.nullable:
+        raise BadData(f"trials: column {column.name} has {array.null_count} nulls; allowed: none.")
+    return array
+
+
+def _numpy_array(column: Column, values: Any) -> npt.NDArray[Any]:
+    if not column.nullable:
+        return np.asarray(values.to_numpy())
+    return np.ma.masked_array(values.fill_null(-1).to_numpy(), values.is_null().to_numpy())
+
+
+def _arrow_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    def arrow_type(column: Column) -> Any:
+        if column.type == "dictionary":
+            return pa.dictionary(pa.int32(), pa.string())
+        return getattr(pa, _arrow_name(column))()
+
+    return pa.schema(
+        [
+            pa.field(
+                column.name,
+                arrow_type(column),
+                nullable=column.nullable,
+                metadata={"unit": column.unit, "description": column.description},
+            )
+            for column in COLUMNS
+        ]
+    )
+
+
+def _arrow_name(column: Column) -> str:
+    return "bool_" if column.type == "bool" else column.type
+
+
+# ---- atomic files
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BadConfig(
+            f"{path}: can't be written ({error.strerror}). Free some space or choose another -o; "
+            "a rerun resumes after the last complete chunk."
+        ) from error
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_leftover(path: Path) -> bool:
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def _remove_leftovers(directory: Path) -> None:
+    for folder in (directory, directory / _TRIALS):
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if _is_leftover(entry):
+                entry.unlink(missing_ok=True)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]

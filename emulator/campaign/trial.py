@@ -1,0 +1,118 @@
+"""One chunk of trials as a pure function: the same workbench, sampler, seed and chunk give the same columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.array.registers import inventory
+from emulator.array.tiling import Schedule, schedule
+from emulator.faults.fault import FaultBatch
+from emulator.faults.strike import CLOSED_FORM, Strikes, strike
+from emulator.propagate.delta import Effects, Stage
+from emulator.propagate.outcome import judge
+from emulator.sampling.rng import rng_for
+from emulator.sampling.sampler import SampledFaults, Sampler
+from emulator.sampling.workbench import Workbench
+
+Columns = dict[str, npt.NDArray[Any]]
+
+_STAGES = np.array([stage.name.lower() for stage in Stage], object)
+
+
+def run_chunk(
+    bench: Workbench, sampler: Sampler, *, seed: int, chunk: int, first: int, count: int
+) -> Columns:
+    """Trials first .. first + count of the campaign, drawn and judged: every column of the schema."""
+    sampled = sampler.draw(bench, rng_for(seed, chunk), count)
+    columns = _identity(bench, sampled)
+    columns["trial_id"] = first + np.arange(count)
+    columns["chunk"] = np.full(count, chunk)
+    columns["seed"] = np.full(count, seed)
+    columns["log_weight"] = sampled.log_weight
+    for image in np.unique(sampled.image).tolist():
+        chosen = np.flatnonzero(sampled.image == image)
+        for name, values in judge_faults(bench, image, sampled.faults[chosen]).items():
+            columns.setdefault(name, np.empty(count, values.dtype))[chosen] = values
+    return columns
+
+
+def judge_faults(bench: Workbench, image: int, faults: FaultBatch) -> Columns:
+    """Strike, propagate and judge faults on one image: the outcome and effect columns."""
+    inference = bench.inference(image)
+    strikes = strike(bench.golden, inference, bench.array, faults)
+    effects = bench.propagator.run(inference, faults.layer, strikes.ptr, strikes.m, strikes.n, strikes.delta)
+    return {**_outcome(bench, image, effects), **_effect(strikes, effects)}
+
+
+def _identity(bench: Workbench, sampled: SampledFaults) -> Columns:
+    """Where each fault strikes, and its name: input and site as one hexadecimal number."""
+    faults, count = sampled.faults, len(sampled.image)
+    size = bench.space.size
+    numbers = zip(sampled.image.tolist(), bench.space.indices(faults), strict=True)
+    registers = np.array([entry.name for entry in inventory(bench.array)], object)
+    names = np.array([layer.name for layer in bench.network.graph.layers], object)
+    return {
+        "fault_id": np.array([f"{image * size + index:x}" for image, index in numbers], object),
+        "input_id": sampled.image,
+        "layer": faults.layer,
+        "layer_name": names[faults.layer],
+        **_folds(bench, faults),
+        "cycle": faults.cycle,
+        "row": faults.row,
+        "col": faults.col,
+        "register": registers[faults.register],
+        "bits": np.int64(1) << faults.bit,
+        "kind": np.full(count, "flip", object),
+        "until_cycle": np.full(count, -1),
+        "stratum": np.full(count, "all", object),
+        "engine": np.full(count, CLOSED_FORM, object),
+        "class_size": np.ones(count, np.int64),
+    }
+
+
+def _folds(bench: Workbench, faults: FaultBatch) -> Columns:
+    """The fold each fault strikes and its place in the tiling; -1 for a dead site."""
+    columns = {name: np.empty(len(faults), np.int64) for name in ("tile", "row_fold", "col_fold", "k_fold")}
+    registers = inventory(bench.array)
+    group = faults.layer * len(registers) + faults.register
+    for key in np.unique(group).tolist():
+        chosen = np.flatnonzero(group == key)
+        layer, code = divmod(key, len(registers))
+        plan: Schedule = schedule(bench.array, bench.network.graph.layers[layer].shape)
+        fold, _ = registers[code].lifetime.offset(plan, faults[chosen].sites)
+        columns["tile"][chosen] = fold
+        columns["row_fold"][chosen] = plan.m_start[fold] // plan.spec.acc_rows
+        columns["col_fold"][chosen] = plan.n_start[fold] // plan.spec.cols
+        columns["k_fold"][chosen] = plan.k_start[fold] // plan.spec.rows
+    return columns
+
+
+def _outcome(bench: Workbench, image: int, effects: Effects) -> Columns:
+    graph = bench.network.graph
+    golden = bench.golden.logits(bench.inference(image))
+    outcome = judge(graph.tensors[graph.output], golden, effects.logits)
+    count = len(effects.stage)
+    return {
+        "masked_at": _STAGES[effects.stage],
+        "due": np.zeros(count, bool),
+        "tie": outcome.tie,
+        "sdc1": outcome.sdc1,
+        "sdc5": outcome.sdc5,
+        "sdc10": outcome.sdc10,
+        "sdc20": outcome.sdc20,
+        "top1_golden": np.full(count, golden.argmax()),
+        "top1_faulty": outcome.top1,
+        "margin_golden": np.full(count, bench.margins[image], np.float32),
+    }
+
+
+def _effect(strikes: Strikes, effects: Effects) -> Columns:
+    sizes = np.diff(strikes.ptr)
+    largest = np.zeros(len(sizes), np.int64)
+    struck = sizes > 0
+    if struck.any():
+        largest[struck] = np.maximum.reduceat(np.abs(strikes.delta), strikes.ptr[:-1][struck])
+    return {"n_corrupt_acc": sizes, "max_abs_delta_acc": largest, "n_corrupt_out": effects.corrupted}

@@ -1,0 +1,240 @@
+"""The space of transient single-bit faults of a network on an array: every register bit in every cycle.
+
+A site is one integer. Idle and dead cycles belong to the population and are counted, never simulated: faults
+are drawn among the live sites, and rates over the whole population are live_share times the live rate.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.array.exposure import Sites
+from emulator.array.registers import Register, inventory, register
+from emulator.array.spec import ArraySpec
+from emulator.array.tiling import Schedule, schedule
+from emulator.array.upset import Upset
+from emulator.errors import BadConfig
+from emulator.faults.fault import Fault, FaultBatch
+from emulator.graph.onnx_import import Network
+from emulator.graph.qgraph import QuantGraph
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stratum:
+    """The sites of one register class during one layer. fold_ends: running sum of live sites over the folds."""
+
+    layer: int
+    layer_name: str
+    register: Register
+    plan: Schedule
+    sites: int
+    live: int
+    fold_ends: Ints = field(repr=False)
+
+
+class FaultSpace:
+    """Every transient single-bit upset of one inference of `network` on `array`.
+
+    registers, layers: restrict the space to these (names; a layer also by its index). Raises BadConfig for
+    unknown ones. len() is not defined: `size` is a Python int that may exceed 64 bits.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        array: ArraySpec,
+        *,
+        registers: Sequence[str] | None = None,
+        layers: Sequence[int | str] | None = None,
+    ) -> None:
+        self.array = array
+        self.graph = network.graph
+        self.strata = _strata(network.graph, array, registers, layers)
+        if self.live >= 1 << 62:
+            raise BadConfig(f"{self.live} live sites; allowed: below 2^62. Restrict layers or registers.")
+        if self.live == 0:
+            raise BadConfig("no live site in this fault space; choose other layers or registers.")
+
+    def __repr__(self) -> str:
+        return (
+            f"FaultSpace({self.graph.name!r} on {self.array.name!r}: {self.size:,} sites an inference, "
+            f"{100 * self.live_share:.2f} % live)"
+        )
+
+    @property
+    def size(self) -> int:
+        """Sites of one inference, dead ones included; a Python int, it may exceed 64 bits."""
+        return sum(stratum.sites for stratum in self.strata)
+
+    @property
+    def live(self) -> int:
+        """Sites at which a flip can reach a written result."""
+        return sum(stratum.live for stratum in self.strata)
+
+    @property
+    def live_share(self) -> float:
+        return self.live / self.size
+
+    @cached_property
+    def _live_ends(self) -> Ints:
+        return np.cumsum([stratum.live for stratum in self.strata], dtype=np.int64)
+
+    @cached_property
+    def _site_starts(self) -> list[int]:
+        return [0, *accumulate(stratum.sites for stratum in self.strata)]
+
+    def breakdown(self) -> list[dict[str, int | str]]:
+        """Sites and live sites by layer and register."""
+        return [
+            {
+                "layer": s.layer,
+                "layer_name": s.layer_name,
+                "register": s.register.name,
+                "sites": s.sites,
+                "live": s.live,
+            }
+            for s in self.strata
+        ]
+
+    # ---- one site, one integer
+
+    def site(self, index: int) -> Fault:
+        """The fault at `index` in [0, size), dead ones included."""
+        if not 0 <= index < self.size:
+            raise BadConfig(
+                f"fault index {index}; allowed: 0 to {self.size - 1}. Is it from another campaign?"
+            )
+        where = bisect_right(self._site_starts, index) - 1
+        stratum = self.strata[where]
+        cycle, word = divmod(index - self._site_starts[where], stratum.register.total_bits)
+        row, col, bit = (int(x) for x in stratum.register.place(np.array(word)))
+        upset = Upset(register=stratum.register.name, row=row, col=col, bits=(bit,), cycle=cycle)
+        return Fault(layer=stratum.layer, upset=upset)
+
+    def index(self, fault: Fault) -> int:
+        """The inverse of `site`; raises BadConfig for a site this space does not have."""
+        where, stratum = self._stratum_of(fault)
+        u = fault.upset
+        _check_range("row", u.row, stratum.register.rows)
+        _check_range("col", u.col, stratum.register.cols)
+        _check_range("bit", u.bits[0], stratum.register.width(u.row))
+        _check_range("cycle", u.cycle, stratum.plan.window_cycles)
+        word = int(stratum.register.index(*(np.array(x) for x in (u.row, u.col, u.bits[0]))))
+        return self._site_starts[where] + u.cycle * stratum.register.total_bits + word
+
+    def indices(self, faults: FaultBatch) -> list[int]:
+        """`index` of many faults."""
+        place = {(s.layer, s.register.code): i for i, s in enumerate(self.strata)}
+        registers = inventory(self.array)
+        result = []
+        for layer, code, row, col, bit, cycle in zip(
+            *(getattr(faults, name).tolist() for name in faults.__slots__), strict=True
+        ):
+            where = place[layer, code]
+            entry = registers[code]
+            first = entry.cols * entry.first_row_bits
+            word = col * entry.first_row_bits + bit
+            if row:
+                word = first + ((row - 1) * entry.cols + col) * entry.bits + bit
+            result.append(self._site_starts[where] + cycle * entry.total_bits + word)
+        return result
+
+    def is_live(self, fault: Fault) -> bool:
+        """Can this flip reach a written result?"""
+        _, stratum = self._stratum_of(fault)
+        u = fault.upset
+        at = Sites(*(np.array([x]) for x in (u.row, u.col, u.bits[0], u.cycle)))
+        return bool(stratum.register.lifetime.offset(stratum.plan, at)[1][0] >= 0)
+
+    def _stratum_of(self, fault: Fault) -> tuple[int, Stratum]:
+        for where, stratum in enumerate(self.strata):
+            if stratum.layer == fault.layer and stratum.register.name == fault.upset.register:
+                return where, stratum
+        layers = sorted({s.layer for s in self.strata})
+        names = sorted({s.register.name for s in self.strata})
+        raise BadConfig(
+            f"fault in layer {fault.layer}, register {fault.upset.register!r} is outside this space; allowed: "
+            f"layers {layers}, registers {', '.join(names)}."
+        )
+
+    # ---- drawing among the live sites
+
+    def live_faults(self, index: Ints) -> FaultBatch:
+        """The faults with these live indices, each in [0, live)."""
+        where = np.searchsorted(self._live_ends, index, side="right")
+        columns = {name: np.empty(len(index), np.int64) for name in FaultBatch.__slots__}
+        for i in np.unique(where):
+            stratum, chosen = self.strata[i], where == i
+            offset = index[chosen] - (self._live_ends[i] - stratum.live)
+            fold = np.searchsorted(stratum.fold_ends, offset, side="right")
+            before = np.where(fold > 0, stratum.fold_ends[fold - 1], 0)
+            at = stratum.register.lifetime.site(stratum.plan, fold, offset - before)
+            columns["layer"][chosen] = stratum.layer
+            columns["register"][chosen] = stratum.register.code
+            for name, column in zip(Sites._fields, at, strict=True):
+                columns[name][chosen] = column
+        return FaultBatch(**columns)
+
+    def draw(self, rng: np.random.Generator, count: int) -> FaultBatch:
+        """`count` live faults, uniform and independent."""
+        return self.live_faults(rng.integers(0, self.live, count))
+
+
+def _strata(
+    graph: QuantGraph,
+    array: ArraySpec,
+    registers: Sequence[str] | None,
+    layers: Sequence[int | str] | None,
+) -> tuple[Stratum, ...]:
+    chosen = (
+        inventory(array)
+        if registers is None
+        else [register(array, name) for name in dict.fromkeys(registers)]
+    )
+    strata = []
+    for layer in range(len(graph.layers)) if layers is None else _layer_indices(graph, layers):
+        mac = graph.layers[layer]
+        plan = schedule(array, mac.shape)
+        for entry in sorted(chosen, key=lambda r: r.code):
+            count = entry.lifetime.count(plan)
+            strata.append(
+                Stratum(
+                    layer=layer,
+                    layer_name=mac.name,
+                    register=entry,
+                    plan=plan,
+                    sites=entry.total_bits * plan.window_cycles,
+                    live=int(count.sum()),
+                    fold_ends=np.cumsum(count),
+                )
+            )
+    return tuple(strata)
+
+
+def _layer_indices(graph: QuantGraph, layers: Sequence[int | str]) -> list[int]:
+    names = [layer.name for layer in graph.layers]
+    found = set()
+    for wanted in layers:
+        text = str(wanted)
+        if text in names:
+            found.add(names.index(text))
+        elif text.isdigit() and int(text) < len(names):
+            found.add(int(text))
+        else:
+            listed = ", ".join(f"{i}={name}" for i, name in enumerate(names))
+            raise BadConfig(f"layer {wanted!r} is not a MAC layer of the network; allowed: {listed}.")
+    return sorted(found)
+
+
+def _check_range(name: str, value: int, limit: int) -> None:
+    if not 0 <= value < limit:
+        raise BadConfig(f"{name}={value}; allowed: 0 to {limit - 1} for this register and layer.")

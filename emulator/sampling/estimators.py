@@ -1,0 +1,126 @@
+"""What weighted trials prove: the rate of a yes/no outcome over a population, from draws of any proposal.
+
+A trial drawn with density q from a population with density p carries the weight w = p / q. A defensive
+mixture q >= alpha p bounds it, w <= max_weight = 1 / alpha: all that is known about events nobody saw.
+Intervals are Wilson's at the effective sample size: the number of uniform trials with the same variance,
+ess = theta (1 - theta) / Var. Uniform trials (all weights 1) give exactly Wilson's interval.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.errors import BadData
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.intervals import check_confidence, wilson
+
+Floats = npt.NDArray[np.float64]
+
+
+def hansen_hurwitz(
+    y: npt.ArrayLike, weight: npt.ArrayLike, *, max_weight: float = 1.0, confidence: float = 0.95
+) -> Estimate:
+    """The rate over the whole sampled population: theta = mean(w y), Var = (mean(w^2 y^2) - theta^2) / n.
+
+    y (n,) bool or 0/1, weight (n,) > 0, n >= 1. Raises BadData for other shapes or values, or a weight above
+    `max_weight`. Hansen & Hurwitz, Ann. Math. Stat. 14, 1943; Owen, Monte Carlo, ch. 9.
+    """
+    events, w = _checked(y, weight, max_weight, confidence)
+    n = len(events)
+    if np.all(w == 1):
+        return _plain(events, confidence)
+    if not events.any():
+        return _no_events(n, max_weight, confidence, "hansen-hurwitz")
+    wy = w * events
+    theta = min(1.0, float(wy.mean()))
+    variance = float((wy**2).mean() - wy.mean() ** 2) / n
+    # n / w is the effective size of rare events that all weigh w; equal weights must not prove more.
+    ess = _effective_size(theta, variance, cap=n / float(w[events].min()))
+    return _at_effective_size(theta, ess, n, confidence, "hansen-hurwitz")
+
+
+def ratio(
+    y: npt.ArrayLike, weight: npt.ArrayLike, *, max_weight: float = 1.0, confidence: float = 0.95
+) -> Estimate:
+    """The rate over a sub-population (a layer, a register, a bit) from the trials that fell into it.
+
+    Hajek's theta = sum(w y) / sum(w), linearised Var = sum(w^2 (y - theta)^2) / sum(w)^2. Arguments and
+    errors are those of `hansen_hurwitz`; `max_weight` bounds every weight of the campaign. Owen, ch. 9.
+    """
+    events, w = _checked(y, weight, max_weight, confidence)
+    n = len(events)
+    if np.all(w == 1):
+        return _plain(events, confidence)
+    # Within the sub-population the density ratio is w / mean(w).
+    bound = max(1.0, max_weight / float(w.mean()))
+    if not events.any():
+        return _no_events(n, bound, confidence, "ratio")
+    if events.all():
+        return _complement(_no_events(n, bound, confidence, "ratio"))
+    theta = float(w[events].sum() / w.sum())
+    variance = float((w**2 * (events - theta) ** 2).sum() / w.sum() ** 2)
+    ess = _effective_size(theta, variance, cap=n * bound)
+    return _at_effective_size(theta, ess, n, confidence, "ratio")
+
+
+def _plain(events: npt.NDArray[np.bool_], confidence: float) -> Estimate:
+    n, successes = len(events), int(events.sum())
+    low, high = wilson(successes, n, confidence)
+    return Estimate(
+        value=successes / n, low=low, high=high, confidence=confidence, n=n, ess=float(n), method="wilson"
+    )
+
+
+def _effective_size(theta: float, variance: float, *, cap: float) -> float:
+    uniform = theta * (1 - theta)
+    return cap if uniform >= cap * variance else uniform / variance
+
+
+def _at_effective_size(theta: float, ess: float, n: int, confidence: float, method: str) -> Estimate:
+    low, high = wilson(theta * ess, ess, confidence)
+    return Estimate(value=theta, low=low, high=high, confidence=confidence, n=n, ess=ess, method=method)
+
+
+def _no_events(n: int, max_weight: float, confidence: float, method: str) -> Estimate:
+    """A rate theta shows up in a draw with probability >= theta / max_weight, so in none of n with
+    at most (1 - theta / max_weight)^n; the bound is where that is 1 - confidence, about 3 max_weight / n.
+    """
+    high = min(1.0, -max_weight * float(np.expm1(np.log1p(-confidence) / n)))
+    return Estimate(
+        value=0.0, low=0.0, high=high, confidence=confidence, n=n, ess=n / max_weight, method=method
+    )
+
+
+def _complement(none: Estimate) -> Estimate:
+    return Estimate(
+        value=1.0,
+        low=1 - none.high,
+        high=1.0,
+        confidence=none.confidence,
+        n=none.n,
+        ess=none.ess,
+        method=none.method,
+    )
+
+
+def _checked(
+    y: npt.ArrayLike, weight: npt.ArrayLike, max_weight: float, confidence: float
+) -> tuple[npt.NDArray[np.bool_], Floats]:
+    check_confidence(confidence)
+    outcome, w = np.asarray(y), np.asarray(weight, np.float64)
+    if outcome.ndim != 1 or outcome.shape != w.shape or not len(w):
+        raise BadData(
+            f"estimator: y {outcome.shape} and weight {w.shape}; "
+            "allowed: two (n,) arrays, n >= 1. Pass one y and one weight a trial."
+        )
+    if not np.isin(outcome, (0, 1)).all():
+        raise BadData("estimator: y holds values other than 0 and 1; allowed: a yes/no outcome a trial.")
+    if not (np.isfinite(w).all() and (w > 0).all()):
+        raise BadData("estimator: a weight is zero, negative or not finite; allowed: w = p / q > 0.")
+    if w.max() > max_weight * (1 + 1e-6):
+        raise BadData(
+            f"estimator: a weight is {w.max():.6g}; allowed: up to max_weight={max_weight:.6g}, "
+            "that is 1/alpha of the sampler. Pass the alpha these trials were drawn with."
+        )
+    return outcome.astype(bool), w

@@ -1,0 +1,37 @@
+"""Confidence intervals of a proportion. Wald is not among them: it covers 85 % at p = .0034, n = 1000."""
+
+from __future__ import annotations
+
+from math import sqrt
+from statistics import NormalDist
+
+from emulator.errors import BadData
+
+
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """(low, high), Wilson's score interval, always inside [0, 1]; (0, 1) for n = 0.
+
+    successes and n may be effective, that is real, sizes. Raises BadData unless 0 <= successes <= n and
+    0 < confidence < 1. Wilson, JASA 22, 1927.
+    """
+    check_confidence(confidence)
+    if not 0 <= successes <= n:
+        raise BadData(f"wilson: successes={successes!r} of n={n!r}; allowed: 0 <= successes <= n.")
+    if n == 0:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    p = successes / n
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = sqrt(z2 / n * (p * (1 - p) + z2 / (4 * n))) / (1 + z2 / n)
+    # Rounding must neither leave [0, 1] nor exclude the estimate itself.
+    return max(0.0, min(p, centre - half)) if p > 0 else 0.0, min(
+        1.0, max(p, centre + half)
+    ) if p < 1 else 1.0
+
+
+def check_confidence(confidence: float) -> None:
+    """Raises BadData unless 0 < confidence < 1."""
+    if not 0 < confidence < 1:
+        raise BadData(
+            f"confidence={confidence!r}; allowed: between 0 and 1, both excluded. Use for example 0.95."
+        )

@@ -1,0 +1,87 @@
+"""What samplers and trials work with: a network on an array, a set of images, and what is known about each image
+(golden run, Jacobians), computed when first asked for and kept within a budget."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.array.spec import ArraySpec
+from emulator.faults.space import FaultSpace
+from emulator.graph.golden import Golden, Inference
+from emulator.graph.onnx_import import Network
+from emulator.propagate.delta import Propagator
+from emulator.propagate.outcome import margin
+from emulator.sensitivity.gradients import Floats, GradientSource
+from emulator.sensitivity.score import Horizon, Scorer, horizons
+
+CACHE_BYTES = 512 << 20
+
+
+class Workbench:
+    """One network, one array, one fault space, one set of images; one a process."""
+
+    def __init__(
+        self,
+        network: Network,
+        array: ArraySpec,
+        space: FaultSpace,
+        inputs: npt.NDArray[np.float32],
+    ) -> None:
+        self.network = network
+        self.array = array
+        self.space = space
+        self.inputs = inputs
+        self.golden = Golden(network.graph)
+        program = self.golden.program
+        per_image = program.value_size + 4 * program.acc_size
+        self.inference = lru_cache(maxsize=max(1, CACHE_BYTES // per_image))(self._inference)
+        self._ahead = lru_cache(maxsize=None)(self._look_ahead)
+        outputs = sum(network.graph.tensors[layer.target].size for layer in network.graph.layers)
+        self.jacobians = lru_cache(maxsize=max(1, CACHE_BYTES // (4 * network.graph.classes * outputs)))(
+            self._jacobians
+        )
+
+    @property
+    def images(self) -> int:
+        return len(self.inputs)
+
+    @cached_property
+    def propagator(self) -> Propagator:
+        return Propagator(self.golden)
+
+    @cached_property
+    def margins(self) -> npt.NDArray[np.int64]:
+        """(images,) golden top-1 minus runner-up, in logit LSB."""
+        logits = (self.golden.logits(self.inference(i)) for i in range(self.images))
+        return np.array([margin(row) for row in logits], np.int64)
+
+    def scorer(self, image: int, lookahead: int) -> Scorer:
+        """Scores for `image`: exact through `lookahead` MAC layers after the struck one, linear from there."""
+        return Scorer(
+            golden=self.golden,
+            propagator=self.propagator,
+            image=self.inference(image),
+            horizons=self._ahead(lookahead).horizons,
+            jacobians=self.jacobians(image, lookahead),
+        )
+
+    def _inference(self, image: int) -> Inference:
+        return self.golden.run(self.inputs[image])
+
+    def _jacobians(self, image: int, lookahead: int) -> dict[int, Floats]:
+        return self._ahead(lookahead).gradients.jacobians(self.inputs[image])
+
+    def _look_ahead(self, lookahead: int) -> _Ahead:
+        found = horizons(self.golden.program, lookahead)
+        return _Ahead(found, GradientSource(self.network, [horizon.tensor for horizon in found]))
+
+
+class _Ahead(NamedTuple):
+    """Where exact propagation ends for one lookahead, and the gradients from there."""
+
+    horizons: tuple[Horizon, ...]
+    gradients: GradientSource

@@ -1,0 +1,50 @@
+"""Jacobians of the logits with respect to int8 tensors, by ONNX Runtime on a gradient graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.graph.onnx_import import Network
+from emulator.graph.session import open_session, with_outputs
+from emulator.sensitivity.backward import StraightThrough, gradient_model
+from emulator.sensitivity.qdq import to_qdq
+
+Floats = npt.NDArray[np.float32]
+
+# Half-width of the soft clip mask in LSB: a unit saturated by less than a few LSB still counts a little, so a
+# fault that re-activates it is seen (statistics: soft masks rank better than hard ones).
+SOFT = StraightThrough(kind="soft", width_lsb=4.0)
+
+
+class GradientSource:
+    """Jacobians of the logits at chosen tensors; one backward pass an image with one seed a class."""
+
+    def __init__(
+        self, network: Network, tensors: Sequence[int], *, straight_through: StraightThrough = SOFT
+    ) -> None:
+        self.graph = network.graph
+        self.tensors = tuple(dict.fromkeys(tensors))
+        names = [self.graph.tensors[index].name for index in self.tensors]
+        model = gradient_model(
+            to_qdq(network.reference), names, loss="seed", straight_through=straight_through
+        )
+        self._outputs = [f"grad:{name}" for name in names]
+        self._session = open_session(with_outputs(model, self._outputs), optimised=True)
+
+    def jacobians(self, image: npt.NDArray[np.float32]) -> dict[int, Floats]:
+        """d logit / d value, both in LSB: tensor index to (elements, classes) float32, elements in storage
+        order. image: float32, the network's input without the batch dimension."""
+        classes = self.graph.classes
+        batch = np.repeat(image[np.newaxis], classes, axis=0)
+        feeds = {self.graph.input_name: batch, "seed": np.eye(classes, dtype=np.float32)}
+        gradients = self._session.run(self._outputs, feeds)
+        answer = self.graph.tensors[self.graph.output]
+        result = {}
+        for index, gradient in zip(self.tensors, gradients, strict=True):
+            tensor = self.graph.tensors[index]
+            rows = tensor.to_storage(gradient).astype(np.float32) * np.float32(tensor.scale / answer.scale)
+            result[index] = np.ascontiguousarray(rows.T)
+        return result

@@ -1,0 +1,206 @@
+"""The report: complete, self-contained, reproducible; figures are pure functions of results."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from emulator.campaign.results import Results
+from emulator.errors import BadConfig, BadData
+from emulator.report import figures
+from emulator.report.html import TOP_FAULTS, TOP_GROUPS, render_report, write_report
+
+Draw = Callable[..., Axes]
+FIGURES: dict[str, Draw] = {
+    "map": figures.pe_heat_map,
+    "layer": partial(figures.rate_by, key="layer"),
+    "register": partial(figures.rate_by, key="register"),
+    "bit": partial(figures.rate_by, key="bit"),
+    "funnel": figures.masking_funnel,
+    "convergence": figures.convergence,
+}
+
+
+class Page(HTMLParser):
+    """Rows of each table's body, and every attribute and id of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: dict[str, int] = {}
+        self.attributes: list[tuple[str, str]] = []
+        self.table, self.in_body = "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "table":
+            self.table = str(dict(attrs)["id"])
+            self.rows[self.table] = 0
+        self.in_body = tag == "tbody" or (self.in_body and tag != "thead")
+        if tag == "tr" and self.in_body:
+            self.rows[self.table] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_body = self.in_body and tag != "tbody"
+
+
+def svg_of(axes: Axes) -> str:
+    file = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "test"}):
+        axes.get_figure(root=True).savefig(file, format="svg", metadata={"Date": None})  # type: ignore[union-attr]
+    return file.getvalue()
+
+
+def without_events(results: Results) -> Results:
+    return replace(results, trials=results.trials.assign(sdc1=False, sdc5=False, tie=False))
+
+
+@pytest.fixture(scope="session")
+def page(importance: Results) -> str:
+    return render_report(importance)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_a_pure_function(name: str, importance: Results) -> None:
+    draw = FIGURES[name]
+    before, settings = importance.trials.copy(), dict(mpl.rcParams)
+    assert svg_of(draw(importance)) == svg_of(draw(importance))
+    pd.testing.assert_frame_equal(importance.trials, before)
+    assert dict(mpl.rcParams) == settings
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_draws_on_given_axes_with_labels(name: str, importance: Results) -> None:
+    axes = Figure().add_subplot()
+    assert FIGURES[name](importance, ax=axes) is axes
+    assert axes.get_xlabel()
+    assert any("%" in text for text in (axes.get_xlabel(), axes.get_ylabel())) or name == "map"
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_label_leaves_the_figure(name: str, importance: Results) -> None:
+    axes = FIGURES[name](importance)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert drawn.x0 >= -0.01 and drawn.x1 <= width + 0.01
+    assert drawn.y0 >= -0.01 and drawn.y1 <= height + 0.01
+
+
+def test_the_heat_map_shows_the_rate_of_each_pe(uniform: Results) -> None:
+    trials = uniform.trials
+    image = figures.pe_heat_map(uniform).images[0].get_array()
+    assert image is not None
+    block = 16 // image.shape[0]
+    struck = trials[trials["register"].astype(str).str.startswith("pe_")]
+    corner = struck[(struck["row"] // block == 0) & (struck["col"] // block == 1)]
+    assert image[0, 1] == pytest.approx(100 * corner["sdc1"].mean())
+
+
+def test_the_heat_map_needs_a_pe_register(importance: Results) -> None:
+    sums = importance.trials[importance.trials["register"] == "accumulator"]
+    alone = replace(importance, trials=sums)
+    with pytest.raises(BadData, match="--registers"):
+        figures.pe_heat_map(alone)
+    assert 'id="figure-map"' not in render_report(alone)
+
+
+def test_rates_by_an_unknown_key_are_refused(importance: Results) -> None:
+    with pytest.raises(BadConfig, match="allowed"):
+        figures.rate_by(importance, key="tile")  # type: ignore[arg-type]
+
+
+def test_the_answer_comes_first_with_interval_and_trials(page: str, importance: Results) -> None:
+    assert page.index(str(importance.population_rate())) < page.index("<table")
+    assert page.index(str(importance.rate())) < page.index("<table")
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    for name, value in Page(page).attributes:
+        if name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+            assert value.startswith(("#", "data:image/png;base64,")), (name, value[:60])
+    assert (
+        not re.search(r"url\((?!#)", page)
+        and "@import" not in page
+        and "http" not in page.split("<svg")[0][page.index("<title") :]
+    )
+
+
+def test_every_table_is_complete(page: str, importance: Results) -> None:
+    groups = len(importance.summary())
+    assert Page(page).rows == {
+        "protect": min(groups, TOP_GROUPS),
+        "critical": min(int(importance.trials["sdc1"].sum()), TOP_FAULTS),
+        "masked": 6,
+    }
+    assert f"{groups - TOP_GROUPS} more rows" in page
+
+
+def test_every_critical_fault_has_its_command(page: str, importance: Results) -> None:
+    for fault_id in importance.critical(TOP_FAULTS)["fault_id"]:
+        assert f"emulator replay {importance.directory} {fault_id}</code>" in page
+
+
+def test_every_figure_is_inline_well_formed_and_has_its_own_ids(page: str) -> None:
+    svgs = re.findall(r"<svg .*?</svg>", page, flags=re.DOTALL)
+    assert len(svgs) == len(FIGURES)
+    for svg in svgs:
+        ElementTree.fromstring(svg)
+        assert figures.INK not in svg and "var(--ink)" in svg
+    ids = [value for name, value in Page(page).attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    used = {value[1:] for name, value in Page(page).attributes if name == "href" and value[0] == "#"}
+    used |= set(re.findall(r"url\(#([^)]*)\)", page))
+    assert used <= set(ids)
+
+
+def test_equal_results_give_equal_bytes(page: str, importance: Results) -> None:
+    assert render_report(Results.open(importance.directory)) == page
+
+
+def test_a_comparison_draws_the_other_campaign(importance: Results, uniform: Results) -> None:
+    assert "uniform (compared)" in render_report(importance, uniform)
+    assert "(computed)" in render_report(importance)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [1, 5, 20_000])
+def test_a_campaign_without_events_reports_a_bound(importance: Results, uniform: Results, n: int) -> None:
+    for results in (importance, uniform):
+        quiet = without_events(replace(results, trials=results.trials.head(n)))
+        page = render_report(quiet)
+        assert "No trial changed the network" in page and str(quiet.population_rate()) in page
+        assert Page(page).rows["protect"] == TOP_GROUPS and "nan" not in page.lower().split("<svg")[0]
+
+
+def test_names_are_escaped(importance: Results) -> None:
+    named = {**importance.manifest, "model": {"name": "<script>alert(1)</script>", "path": "&"}}
+    assert "<script>alert" not in render_report(replace(importance, manifest=named))
+
+
+def test_the_report_is_written(importance: Results, tmp_path: Path, page: str) -> None:
+    path = write_report(importance, tmp_path / "new" / "report.html")
+    assert path.read_text(encoding="utf-8") == page
+    with pytest.raises(BadConfig, match="can't be written"):
+        write_report(importance, tmp_path)
+
+
+def test_weights_never_leave_the_bound_of_the_sampler(importance: Results, uniform: Results) -> None:
+    both: list[Any] = [importance, uniform]
+    for results in both:
+        assert np.all(results.weight <= results.max_weight * (1 + 1e-9))
+    shared = importance.rate(), uniform.rate()
+    assert shared[0].low < shared[1].high and shared[1].low < shared[0].high

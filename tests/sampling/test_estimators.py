@@ -1,0 +1,155 @@
+"""Estimators against scipy's intervals and against brute-force replays of populations with a known rate."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.stats import binomtest
+
+from emulator.errors import BadData
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz, ratio
+from emulator.sampling.intervals import wilson
+
+REPLAYS = 1000
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (1, 1000), (37, 5000), (50, 100)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_wilson_equals_scipy(k: int, n: int, confidence: float) -> None:
+    want = binomtest(k, n).proportion_ci(confidence_level=confidence, method="wilson")
+    assert wilson(k, n, confidence) == pytest.approx((want.low, want.high), abs=1e-12)
+
+
+def test_wilson_of_nothing_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("k", "n", "confidence"), [(3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
+def test_wilson_refuses_impossible_counts(k: int, n: int, confidence: float) -> None:
+    with pytest.raises(BadData, match="allowed"):
+        wilson(k, n, confidence)
+
+
+@pytest.mark.parametrize("estimator", [hansen_hurwitz, ratio])
+@pytest.mark.parametrize("k", [0, 1, 40, 200])
+def test_uniform_weights_give_exactly_wilson(estimator, k: int) -> None:  # type: ignore[no-untyped-def]
+    got = estimator(np.arange(200) < k, np.ones(200), max_weight=10.0)
+    assert (got.low, got.high) == wilson(k, 200)
+    assert (got.value, got.n, got.ess, got.method) == (k / 200, 200, 200.0, "wilson")
+
+
+def test_uniform_coverage() -> None:
+    rng, p, n = np.random.default_rng(1), 0.01, 5000
+    got = [hansen_hurwitz(rng.random(n) < p, np.ones(n)) for _ in range(REPLAYS)]
+    assert np.mean([e.low <= p <= e.high for e in got]) >= 0.93
+
+
+class Population:
+    """20,000 sites at a rate near 1 %, and a defensive proposal built on an imperfect score."""
+
+    alpha = 0.3
+
+    def __init__(self) -> None:
+        rng, size = np.random.default_rng(2), 20_000
+        probability = rng.beta(0.3, 30, size)
+        self.y = rng.random(size) < probability
+        score = np.sqrt(probability * np.exp(rng.normal(0, 0.5, size))) + 1e-3
+        self.q = (1 - self.alpha) * score / score.sum() + self.alpha / size
+        self.w = 1 / (size * self.q)
+        self.part = rng.random(size) < 0.3
+        self.rng = rng
+
+    def replays(self, n: int) -> npt.NDArray[np.int64]:
+        return self.rng.choice(len(self.y), (REPLAYS, n), p=self.q)
+
+
+def test_importance_estimate_is_unbiased_narrower_and_covers() -> None:
+    pop = Population()
+    truth = float(pop.y.mean())
+    got = [hansen_hurwitz(pop.y[i], pop.w[i], max_weight=1 / pop.alpha) for i in pop.replays(4000)]
+    value = np.array([e.value for e in got])
+    assert abs(value.mean() - truth) < 3 * value.std() / REPLAYS**0.5
+    assert np.mean([e.low <= truth <= e.high for e in got]) >= 0.93
+    assert np.median([e.ess for e in got]) > 1.5 * 4000
+    # The effective size is what it says: a uniform campaign of that size would scatter as much.
+    uniform_sd = (truth * (1 - truth) / np.median([e.ess for e in got])) ** 0.5
+    assert value.std() == pytest.approx(uniform_sd, rel=0.1)
+
+
+def test_ratio_covers_a_sub_population() -> None:
+    pop = Population()
+    truth = float(pop.y[pop.part].mean())
+    draws = (i[pop.part[i]] for i in pop.replays(4000))
+    got = [ratio(pop.y[i], pop.w[i], max_weight=1 / pop.alpha) for i in draws]
+    value = np.array([e.value for e in got])
+    assert abs(value.mean() - truth) < 3 * value.std() / REPLAYS**0.5 + 1e-4  # bias of order 1 / n
+    assert np.mean([e.low <= truth <= e.high for e in got]) >= 0.93
+
+
+def test_no_event_bounds_what_the_proposal_could_have_hidden() -> None:
+    w = np.full(3000, 0.5)
+    got = hansen_hurwitz(np.zeros(3000), w, max_weight=4.0)
+    assert (got.value, got.low) == (0.0, 0.0)
+    assert got.high == pytest.approx(4 * (1 - 0.05 ** (1 / 3000)))
+    assert (1 - got.high / 4.0) ** 3000 == pytest.approx(0.05)
+    assert ratio(np.zeros(3000), w, max_weight=4.0).high == pytest.approx(2 * got.high)
+    assert hansen_hurwitz(np.zeros(2), np.array([0.5, 1.0]), max_weight=4.0).high == 1.0
+
+
+def test_only_events_mirror_no_events() -> None:
+    w = np.full(300, 0.5)
+    none, only = ratio(np.zeros(300), w, max_weight=2.0), ratio(np.ones(300), w, max_weight=2.0)
+    assert (only.value, only.low, only.high) == (1.0, pytest.approx(1 - none.high), 1.0)
+
+
+def test_intervals_hold_the_value_and_stay_inside_the_unit_interval() -> None:
+    rng = np.random.default_rng(3)
+    for estimator in (hansen_hurwitz, ratio):
+        for _ in range(300):
+            n = int(rng.integers(1, 60))
+            y, w = rng.random(n) < rng.random(), np.exp(rng.uniform(-9, np.log(5), n))
+            got = estimator(y, w, max_weight=5.0)
+            assert 0 <= got.low <= got.value <= got.high <= 1
+            assert np.isfinite(got.ess) and got.ess >= 0 and got.n == n
+
+
+@pytest.mark.parametrize(
+    ("y", "w", "words"),
+    [
+        ([], [], "n >= 1"),
+        ([0, 1], [1.0], "one weight a trial"),
+        ([0, 2], [1.0, 1.0], "0 and 1"),
+        ([0, 1], [1.0, np.nan], "not finite"),
+        ([0, 1], [1.0, 0.0], "zero"),
+        ([0, 1], [1.0, 3.0], "max_weight=2"),
+    ],
+)
+def test_bad_trials_are_refused(y: list[int], w: list[float], words: str) -> None:
+    for estimator in (hansen_hurwitz, ratio):
+        with pytest.raises(BadData, match=words):
+            estimator(y, w, max_weight=2.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.031, 0.028, 0.034, "3.1 % [2.8, 3.4]"),
+        (0.000034, 0.00003, 0.000038, "0.0034 % [0.0030, 0.0038]"),
+        (0.0, 0.0, 0.0006, "0.00 % [0.00, 0.06]"),
+        (0.5, 0.488, 0.512, "50.0 % [48.8, 51.2]"),
+        (1.0, 0.2, 1.0, "100 % [20, 100]"),
+        (0.0001, 0.00001, 0.3, "0.01 % [0.00, 30.00]"),
+    ],
+)
+def test_an_estimate_prints_the_digits_it_has(value: float, low: float, high: float, text: str) -> None:
+    got = Estimate(value=value, low=low, high=high, confidence=0.95, n=52_000, ess=31_423.7, method="ratio")
+    assert str(got) == f"{text}, n = 52 000, ESS = 31 400"
+
+
+def test_an_estimate_scales_and_serialises() -> None:
+    got = Estimate(value=0.5, low=0.4, high=0.6, confidence=0.95, n=96, ess=96.0, method="wilson").scaled(0.5)
+    assert (got.value, got.low, got.high, got.n) == (0.25, 0.2, 0.3, 96)
+    assert got.half_width == pytest.approx(0.05)
+    assert list(got.to_json()) == ["value", "low", "high", "confidence", "n", "ess", "method"]
+    assert eval(repr(got)) == got
+    assert str(Estimate.exact(0.7834)) == "78.34 % (exact)"
