@@ -82,7 +82,8 @@ def requantise_layer(p: Program, row: Row, values: Values, acc: npt.NDArray[np.i
 @kernel
 def table_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """A unary operator at one element."""
-    return p.tables[row[Col.TABLE_START] + values[p.tensor_start[row[Col.SOURCE]] + element] + 128]
+    code = np.int64(values[p.tensor_start[row[Col.SOURCE]] + element]) + 128
+    return np.int64(p.tables[row[Col.TABLE_START] + code])
 
 
 @kernel
@@ -90,14 +91,16 @@ def pair_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """A binary operator at one element."""
     left = np.int64(values[p.tensor_start[row[Col.SOURCE]] + element]) + 128
     right = np.int64(values[p.tensor_start[row[Col.RIGHT]] + element]) + 128
-    return p.tables[row[Col.TABLE_START] + left * 256 + right]
+    return np.int64(p.tables[row[Col.TABLE_START] + left * 256 + right])
 
 
 @kernel
 def moved_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """A moved value, or the fill of a Pad."""
     origin = p.moves[row[Col.INDEX_START] + element]
-    return values[p.tensor_start[row[Col.SOURCE]] + origin] if origin >= 0 else row[Col.FILL]
+    if origin < 0:
+        return np.int64(row[Col.FILL])
+    return np.int64(values[p.tensor_start[row[Col.SOURCE]] + origin])
 
 
 @kernel

@@ -130,4 +130,5 @@ def _folded_bias(
     """bias - zero_point * sum of weights, modulo 2^32, (groups, n)."""
     correction = -zero_point * weight.astype(np.int64).sum(axis=1)
     total = correction if bias is None else correction + bias.astype(np.int64).reshape(correction.shape)
-    return total.astype(np.int32)
+    folded: npt.NDArray[np.int32] = total.astype(np.int32)
+    return folded

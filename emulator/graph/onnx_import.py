@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,21 @@ import onnx_ir as ir
 from emulator.errors import UnsupportedModel
 from emulator.graph.lowering import MacNode, lower, window_of
 from emulator.graph.movement import MOVEMENT, origins, pad_values
+from emulator.graph.nodes import (
+    attributes_of,
+    batch_one,
+    constant_behind,
+    dequantise_node,
+    in_float_island,
+    names_of,
+    no_mac_layer_reason,
+    protos_of,
+    quantise_node,
+    signed_weight,
+    source_is_quantised,
+    unsupported_reason,
+    where_is,
+)
 from emulator.graph.qgraph import (
     AveragePoolOp,
     GlobalAveragePoolOp,
@@ -26,10 +42,9 @@ from emulator.graph.qgraph import (
     QTensor,
     QuantGraph,
     TableOp,
-    Window,
 )
 from emulator.graph.qlinear import to_qlinear
-from emulator.graph.session import open_session, run_nodes, with_outputs
+from emulator.graph.session import open_session, with_outputs
 from emulator.graph.tables import ELEMENTWISE, pair_table, unary_table
 
 _QUANTISED = (ir.DataType.INT8, ir.DataType.UINT8)
@@ -89,6 +104,8 @@ class _Importer:
         for node in model.graph:
             if node.op_type == "Constant" and "value" in node.attributes:
                 self.constants[str(node.outputs[0].name)] = node.attributes["value"].value.numpy()
+            if node.op_type == "DequantizeLinear" and names_of(node.inputs) <= self.constants.keys():
+                self.constants[str(node.outputs[0].name)] = constant_behind(node, self.constants)
         self.tensors: list[QTensor] = []
         self.index: dict[str, int] = {}
         self.ops: list[Op] = []
@@ -111,11 +128,7 @@ class _Importer:
             ops=tuple(self.ops),
         )
         if not graph.layers:
-            found = sorted({node.op_type for node in self.nodes})
-            raise UnsupportedModel(
-                f"model {self.name!r} has no integer MAC layer (found: {', '.join(found)}); allowed: quantised Conv, "
-                "Gemm or MatMul. Quantise it with onnxruntime.quantization.quantize_static (QDQ or QOperator)."
-            )
+            raise UnsupportedModel(no_mac_layer_reason(self.name, self.nodes))
         return graph
 
     def _probe(self, graph: ir.Graph) -> dict[str, tuple[int, ...]]:
@@ -130,16 +143,18 @@ class _Importer:
             raise UnsupportedModel(
                 f"input {source.name!r} is {source.dtype}; allowed: float32 followed by QuantizeLinear."
             )
-        shape = [_batch_one(source, axis) for axis in range(len(source.shape or ()))]
-        names = [str(v.name) for node in graph for v in node.outputs if self._is_quantised(node, v)]
+        shape = [batch_one(source, axis) for axis in range(len(source.shape or ()))]
+        names = [str(v.name) for node in graph for v in node.outputs if self._is_quantised(node)]
+        if not names:
+            raise UnsupportedModel(no_mac_layer_reason(self.name, graph))
         session = open_session(with_outputs(self.reference, names))
         feeds = {str(source.name): np.zeros(shape, np.float32)}
         return {name: value.shape for name, value in zip(names, session.run(names, feeds), strict=True)}
 
-    def _is_quantised(self, node: ir.Node, value: ir.Value) -> bool:
+    def _is_quantised(self, node: ir.Node) -> bool:
         if node.op_type == "QuantizeLinear" or node.op_type.startswith(("QLinear", "QGemm")):
             return True
-        return node.op_type in MOVEMENT | {"MaxPool"} and _source_is_quantised(node)
+        return node.op_type in MOVEMENT | {"MaxPool"} and source_is_quantised(node)
 
     # ---- tensors
 
@@ -192,13 +207,13 @@ class _Importer:
 
     def _target(self, node: ir.Node, scale_at: int) -> int:
         scale, zero_point = self._scalar(node, scale_at), self._constant(node, scale_at + 1)
-        return self._add_tensor(str(node.outputs[0].name), scale, zero_point, _where(node))
+        return self._add_tensor(str(node.outputs[0].name), scale, zero_point, where_is(node))
 
     def _same_quantisation(self, node: ir.Node, source: int) -> int:
         like = self.tensors[source]
         name = str(node.outputs[0].name)
         zero_point = np.array(like.zero_point + like.offset, np.uint8 if like.offset else np.int8)
-        return self._add_tensor(name, like.scale, zero_point, _where(node))
+        return self._add_tensor(name, like.scale, zero_point, where_is(node))
 
     # ---- operators
 
@@ -206,11 +221,11 @@ class _Importer:
         handler = _HANDLERS.get(node.op_type)
         if handler is not None:
             handler(self, node)
-        elif node.op_type in MOVEMENT | {"MaxPool"} and _source_is_quantised(node):
+        elif node.op_type in MOVEMENT | {"MaxPool"} and source_is_quantised(node):
             source = self._source(node)
             self._island([node], source, self._same_quantisation(node, source), str(node.inputs[0].name))  # type: ignore[union-attr]
-        elif node.op_type not in ("DequantizeLinear", "Constant") and not _in_float_island(node):
-            raise UnsupportedModel(_unsupported(node))
+        elif node.op_type not in ("DequantizeLinear", "Constant") and not in_float_island(node):
+            raise UnsupportedModel(unsupported_reason(node))
 
     def _import_quantize(self, node: ir.Node) -> None:
         value = node.inputs[0]
@@ -234,10 +249,10 @@ class _Importer:
             if node.op_type == "DequantizeLinear":
                 return chain, node
             if node.op_type not in ELEMENTWISE | MOVEMENT | {"MaxPool"}:
-                raise UnsupportedModel(_unsupported(node))
+                raise UnsupportedModel(unsupported_reason(node))
             others = [v for v in node.inputs[1:] if v is not None and str(v.name) not in self.constants]
             if others:
-                raise UnsupportedModel(_unsupported(node))
+                raise UnsupportedModel(unsupported_reason(node))
             chain.insert(0, node)
             value = node.inputs[0]
         raise UnsupportedModel(
@@ -254,10 +269,10 @@ class _Importer:
         moving = [node for node in chain if node.op_type in MOVEMENT]
         pools = [node for node in chain if node.op_type == "MaxPool"]
         if pools and len(chain) > 1:
-            raise UnsupportedModel(_unsupported(pools[0]))
+            raise UnsupportedModel(unsupported_reason(pools[0]))
         last_table = max((i for i, node in enumerate(chain) if node.op_type in ELEMENTWISE), default=-1)
-        if pad_values(_protos(moving)) and last_table > chain.index(moving[-1]):
-            raise UnsupportedModel(_unsupported(chain[last_table]))
+        if pad_values(protos_of(moving)) and last_table > chain.index(moving[-1]):
+            raise UnsupportedModel(unsupported_reason(chain[last_table]))
         table = self._island_table(chain, source, target, feed)
         identity = bool(np.array_equal(table, np.arange(-128, 128)))
         where = chain[-1].name or self.tensors[target].name if chain else self.tensors[target].name
@@ -267,7 +282,7 @@ class _Importer:
         middle = target if identity else self._hidden_tensor(source, target)
         if pools:
             shape, out = self.tensors[source].shape, self.tensors[target].shape
-            window = window_of(_attributes(pools[0]), shape, out, _where(pools[0]))
+            window = window_of(attributes_of(pools[0]), shape, out, where_is(pools[0]))
             self.ops.append(MaxPoolOp(name=str(where), source=source, target=middle, window=window))
         else:
             self.ops.append(self._move(moving, source, target, middle, str(where), table))
@@ -281,7 +296,7 @@ class _Importer:
         if not any(node.op_type in ELEMENTWISE for node in chain) and feed == self.tensors[source].name:
             return np.arange(-128, 128, dtype=np.int16).astype(np.int8)  # integers moved as they are
         begin, end = self.tensors[source], self.tensors[target]
-        nodes = [_dequantise(begin, "real")]
+        nodes = [dequantise_node(begin, "real")]
         value = "real"
         for node in chain:
             if node.op_type in ELEMENTWISE:
@@ -289,7 +304,7 @@ class _Importer:
                 proto.input[0] = value
                 nodes.append(proto)
                 value = proto.output[0]
-        nodes.append(_quantise(end, value))
+        nodes.append(quantise_node(end, value))
         return unary_table(nodes, begin, end, self._island_constants(begin, end, chain), self.opsets)
 
     def _island_constants(
@@ -321,8 +336,8 @@ class _Importer:
         where: str,
         table: npt.NDArray[np.int8],
     ) -> MoveOp:
-        protos = _protos(moving)
-        for before, after in zip(protos, protos[1:], strict=False):
+        protos = protos_of(moving)
+        for before, after in pairwise(protos):
             after.input[0] = before.output[0]
         used = {name for proto in protos for name in proto.input}
         constants = {name: self.constants[name] for name in used & self.constants.keys()}
@@ -370,10 +385,10 @@ class _Importer:
             op=node.op_type,
             source=source,
             target=target,
-            weight=_signed_weight(weight, zero_point, _where(node)),
+            weight=signed_weight(weight, zero_point, where_is(node)),
             weight_scale=scale.reshape(-1),
             bias=self._constant(node, bias_at) if has_bias else None,
-            attributes=_attributes(node),
+            attributes=attributes_of(node),
         )
         self.ops.append(lower(decoded, self.tensors[source], self.tensors[target]))
 
@@ -381,7 +396,7 @@ class _Importer:
         left, right, target = self._source(node, 0), self._source(node, 3), self._target(node, 6)
         if self.tensors[left].shape != self.tensors[right].shape:
             raise UnsupportedModel(
-                f"{_where(node)}: operands of shapes {self.tensors[left].shape} and {self.tensors[right].shape}; "
+                f"{where_is(node)}: operands of shapes {self.tensors[left].shape} and {self.tensors[right].shape}; "
                 "allowed: equal shapes. Expand the smaller one before quantising."
             )
         constants = {
@@ -399,12 +414,16 @@ class _Importer:
 
     def _import_average_pool(self, node: ir.Node) -> None:
         source, target = self._source(node), self._target(node, 3)
-        attributes = _attributes(node)
-        window = window_of(attributes, self.tensors[source].shape, self.tensors[target].shape, _where(node))
+        attributes = attributes_of(node)
+        window = window_of(attributes, self.tensors[source].shape, self.tensors[target].shape, where_is(node))
         if attributes.get("ceil_mode", 0) or attributes.get("channels_last", 0):
             raise UnsupportedModel(
-                f"{_where(node)}: ceil_mode or channels_last set; allowed: 0. Export without."
+                f"{where_is(node)}: ceil_mode or channels_last set; allowed: 0. Export without."
             )
+        if window.kernel == (window.height, window.width) and not any(attributes.get("pads", ())):
+            # A window over the whole image is what ONNX Runtime computes as a global pool, in integers.
+            self._add_global_average_pool(node, source, target)
+            return
         include = bool(attributes.get("count_include_pad", 0))
         self.ops.append(
             AveragePoolOp(
@@ -413,7 +432,9 @@ class _Importer:
         )
 
     def _import_global_average_pool(self, node: ir.Node) -> None:
-        source, target = self._source(node), self._target(node, 3)
+        self._add_global_average_pool(node, self._source(node), self._target(node, 3))
+
+    def _add_global_average_pool(self, node: ir.Node, source: int, target: int) -> None:
         begin, end = self.tensors[source], self.tensors[target]
         channels = begin.shape[1]
         positions = begin.size // channels
@@ -439,83 +460,6 @@ class _Importer:
                 "quantised answer (DequantizeLinear last). Quantise the last operator too, or cut what follows."
             )
         return self._source(node)
-
-
-def _batch_one(value: ir.Value, axis: int) -> int:
-    assert value.shape is not None
-    size = value.shape[axis]
-    if isinstance(size, int):
-        if axis == 0 and size != 1:
-            raise UnsupportedModel(
-                f"input {value.name!r} has a fixed batch of {size}; allowed: 1 or dynamic. Export with batch 1."
-            )
-        return size
-    if axis == 0:
-        return 1
-    raise UnsupportedModel(
-        f"input {value.name!r}: dimension {axis} ({size}) is free; allowed: a number (only the batch may be free). "
-        "Fix it when exporting."
-    )
-
-
-def _signed_weight(
-    weight: npt.NDArray[Any], zero_point: npt.NDArray[Any], where: str
-) -> npt.NDArray[np.int8]:
-    """int8 weights with zero point 0; uint8 with zero point 128 is the same thing."""
-    offset = 128 if weight.dtype == np.uint8 else 0
-    if weight.dtype not in (np.int8, np.uint8) or np.any(zero_point.astype(np.int32) != offset):
-        raise UnsupportedModel(
-            f"{where}: weights {weight.dtype} with zero point {np.unique(zero_point)[:4].tolist()}; allowed: int8 "
-            "with zero point 0 (symmetric). Quantise weights symmetrically (QuantType.QInt8)."
-        )
-    return (weight.astype(np.int16) - offset).astype(np.int8)
-
-
-def _attributes(node: ir.Node) -> dict[str, Any]:
-    return {name: attribute.value for name, attribute in node.attributes.items()}
-
-
-def _protos(nodes: Sequence[ir.Node]) -> list[onnx.NodeProto]:
-    return [ir.serde.to_proto(node) for node in nodes]
-
-
-def _dequantise(tensor: QTensor, output: str) -> onnx.NodeProto:
-    return onnx.helper.make_node("DequantizeLinear", [tensor.name, "begin_scale", "begin_zero"], [output])
-
-
-def _quantise(tensor: QTensor, value: str) -> onnx.NodeProto:
-    return onnx.helper.make_node("QuantizeLinear", [value, "end_scale", "end_zero"], [tensor.name])
-
-
-def _where(node: ir.Node) -> str:
-    return f"{node.op_type} (node {node.name!r})"
-
-
-def _source_is_quantised(node: ir.Node) -> bool:
-    """Does a movement operator or pool act on int8 values directly, not on dequantised ones?"""
-    value = node.inputs[0]
-    producer = value.producer() if value is not None else None
-    if producer is None or producer.op_type == "DequantizeLinear":
-        return False
-    if producer.op_type == "QuantizeLinear" or producer.op_type.startswith(("QLinear", "QGemm")):
-        return True
-    return producer.op_type in MOVEMENT | {"MaxPool"} and _source_is_quantised(producer)
-
-
-def _in_float_island(node: ir.Node) -> bool:
-    """Float operators are taken with the QuantizeLinear they lead to."""
-    followers = [user for value in node.outputs for user in value.consumers()]
-    return bool(followers) and all(
-        user.op_type == "QuantizeLinear" or _in_float_island(user) for user in followers
-    )
-
-
-def _unsupported(node: ir.Node) -> str:
-    known = sorted(_HANDLERS.keys() | {"MaxPool"} | MOVEMENT)
-    return (
-        f"{_where(node)} is not executed here; allowed between quantised tensors: Conv, Gemm, MatMul, Add, average and "
-        f"max pooling, elementwise operators of one input, and {', '.join(known)}. Quantise or remove this node."
-    )
 
 
 _HANDLERS: dict[str, Callable[[_Importer, ir.Node], None]] = {

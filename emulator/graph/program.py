@@ -7,7 +7,7 @@ accumulator pool; one inference is one value pool and one accumulator pool.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ from emulator.graph.qgraph import (
     TableOp,
     Window,
 )
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Kind(IntEnum):
@@ -103,10 +105,10 @@ class Program(NamedTuple):
         return int(self.tensor_start[-1])
 
 
-class _Pool:
+class _Pool(Generic[Scalar]):
     """Arrays laid end to end; `add` returns where an array starts."""
 
-    def __init__(self, dtype: npt.DTypeLike) -> None:
+    def __init__(self, dtype: type[Scalar]) -> None:
         self.dtype = dtype
         self.parts: list[npt.NDArray[np.generic]] = []
         self.size = 0
@@ -117,7 +119,7 @@ class _Pool:
         self.size += array.size
         return start
 
-    def join(self) -> npt.NDArray[np.generic]:
+    def join(self) -> npt.NDArray[Scalar]:
         # One spare element keeps kernels free of empty arrays.
         return np.concatenate([*self.parts, np.zeros(1, self.dtype)]).astype(self.dtype)
 

@@ -6,7 +6,6 @@ The QLinear form is the reference: the emulator equals ONNX Runtime running it w
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from emulator.errors import UnsupportedModel

@@ -16,8 +16,8 @@ Constants = Mapping[str, npt.NDArray[Any]]
 
 # Operators that act on each element alone, given one varying input.
 ELEMENTWISE = frozenset(
-    """Abs Cast Ceil Celu Clip Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish Neg
-    Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Tan Tanh ThresholdedRelu
+    """Abs Cast Ceil Celu Clip Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Mish
+    Neg Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Tan Tanh ThresholdedRelu
     QuantizeLinear DequantizeLinear""".split()
 )
 

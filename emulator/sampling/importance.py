@@ -78,11 +78,13 @@ class Importance:
         The rate falls about as the square of the margin, and the best proposal follows the root of the rate.
         """
         preference = 1.0 / (1.0 + bench.margins)
-        return self.alpha / bench.images + (1 - self.alpha) * preference / preference.sum()
+        proposal: Floats = self.alpha / bench.images + (1 - self.alpha) * preference / preference.sum()
+        return proposal
 
     def _site_shares(self, score: Floats, uniform_over_proposal: float) -> Floats:
         """(trials, candidates) probabilities. Of an image's draws the share alpha * p / q is the defensive,
         uniform one; so image and site together keep q >= alpha p."""
         plain = self.alpha * uniform_over_proposal
         weight = score + self.floor
-        return plain / self.candidates + (1 - plain) * weight / weight.sum(axis=1, keepdims=True)
+        shares: Floats = plain / self.candidates + (1 - plain) * weight / weight.sum(axis=1, keepdims=True)
+        return shares

@@ -1,5 +1,5 @@
-"""The QLinear form back as a float graph with QuantizeLinear / DequantizeLinear around every operator: the form
-the gradient builder differentiates. Names of quantised tensors are kept."""
+"""The QLinear form back as a float graph with QuantizeLinear / DequantizeLinear around every operator: the
+form the gradient builder differentiates. Names of quantised tensors are kept."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Horizon:
 
 
 def horizons(program: Program, lookahead: int) -> tuple[Horizon, ...]:
-    """One a MAC layer: the last operator with a single changed tensor left, at most `lookahead` MAC layers on."""
+    """One a MAC layer: the last operator with one changed tensor left, at most `lookahead` MAC layers on."""
     return tuple(_horizon(program, int(op), lookahead) for op in program.layer_op)
 
 
@@ -91,7 +91,7 @@ def _score_layer(
     change: Floats,
     alive: npt.NDArray[np.bool_],
 ) -> None:
-    """The predicted change of every logit for the faults `chosen`, all of one layer; alive: not yet masked."""
+    """Predicted change of every logit for the faults `chosen`, all of one layer; alive: not yet masked."""
     start = p.tensor_start[frontier]
     for f in chosen:
         first, last = ptr[f], ptr[f + 1]

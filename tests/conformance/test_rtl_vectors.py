@@ -1,4 +1,4 @@
-"""The engines give the answers of the Gemmini RTL, fault by fault. The oracle is tests/data (see its README)."""
+"""The engines give the answers of the Gemmini RTL, fault by fault; the oracle is described in tests/data."""
 
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from emulator.array.upset import KINDS, Upset
 
 Words = npt.NDArray[np.int32]
 
-RTL = np.load(Path(__file__).parents[1] / "data" / "gemmini16_rtl_vectors.npz")
+RTL = dict(np.load(Path(__file__).parents[1] / "data" / "gemmini16_rtl_vectors.npz"))
 PROGRAMS, REGISTERS = RTL["programs"].tolist(), RTL["registers"].tolist()
 GEMMINI = ArraySpec.preset("gemmini-16")
 N = 16
