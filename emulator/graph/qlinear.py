@@ -16,11 +16,24 @@ MICROSOFT = "com.microsoft"
 def to_qlinear(model: ir.Model) -> ir.Model:
     """A copy of `model` in QLinear form; tensor names of quantised values are kept."""
     copy = ir.serde.from_proto(ir.serde.to_proto(model))
+    _scalar_quantisation(copy.graph)
     for quantise in [node for node in copy.graph if node.op_type == "QuantizeLinear"]:
         _rewrite_island(copy.graph, quantise)
     copy.opset_imports.setdefault(MICROSOFT, 1)
     _remove_unused(copy.graph)
     return copy
+
+
+def _scalar_quantisation(graph: ir.Graph) -> None:
+    """Scales and zero points of shape (1,) become scalars: QLinearAdd takes nothing else."""
+    for node in graph:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for value in node.inputs[1:3]:
+            constant = value.const_value if value is not None and value.is_initializer() else None
+            if value is not None and constant is not None and tuple(constant.shape) == (1,):
+                value.const_value = ir.tensor(constant.numpy().reshape(()), name=value.name)
+                value.shape = ir.Shape(())
 
 
 def _rewrite_island(graph: ir.Graph, quantise: ir.Node) -> None:

@@ -1,0 +1,178 @@
+"""Validation of a quantised deployment: the emulator against ONNX Runtime, tensor by tensor, bit for bit; the two
+array engines against each other; the original file as it is deployed; accumulators against their width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.array.cycle import replay_layer
+from emulator.array.spec import ArraySpec
+from emulator.array.tiling import schedule
+from emulator.campaign.inputs import Samples
+from emulator.faults.strike import operands
+from emulator.graph.golden import Golden, Inference
+from emulator.graph.onnx_import import Network
+from emulator.graph.reference import Reference
+
+BATCH = 50
+
+
+@dataclass(slots=True, kw_only=True)
+class _Layer:
+    """What is gathered about a MAC layer over the samples."""
+
+    name: str
+    low: int = 0
+    high: int = 0
+    saturated: int = 0
+    values: int = 0
+    cycles: int = 0
+    engine_mismatches: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CheckReport:
+    """mismatches: differing elements of each tensor against the QLinear form; original: the file itself run
+    without and with optimisations, (differing elements, largest difference in LSB) of each tensor."""
+
+    samples: int
+    tensors: int
+    mismatches: dict[str, int] = field(repr=False)
+    original: dict[str, tuple[int, int]] = field(repr=False)
+    top1_agreement: float
+    accuracy: float | None
+    accuracy_original: float | None
+    layers: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def engine_mismatches(self) -> int:
+        return sum(int(layer["engine_mismatches"]) for layer in self.layers)
+
+    @property
+    def ok(self) -> bool:
+        """Every tensor equal, and the cycle engine equal to the golden run."""
+        return not self.mismatches and self.engine_mismatches == 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "samples": self.samples,
+            "tensors": self.tensors,
+            "mismatched_tensors": len(self.mismatches),
+            "mismatches": self.mismatches,
+            "engine_mismatches": self.engine_mismatches,
+            "original_unoptimised": {
+                name: {"differing": count, "max_lsb": largest}
+                for name, (count, largest) in self.original.items()
+            },
+            "top1_agreement": self.top1_agreement,
+            "accuracy": self.accuracy,
+            "accuracy_original": self.accuracy_original,
+            "layers": self.layers,
+        }
+
+
+def check(
+    network: Network,
+    array: ArraySpec,
+    samples: Samples,
+    *,
+    cycle_images: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Compare over all samples; the cycle engine replays every layer of the first `cycle_images`."""
+    golden = Golden(network.graph)
+    reference = Reference(network)
+    original = Reference(network, original=True)
+    deployed = Reference(network, original=True, optimised=True)
+    layers = [_Layer(name=layer.name) for layer in network.graph.layers]
+    mismatches: dict[str, int] = {}
+    against_original: dict[str, tuple[int, int]] = {}
+    answers, deployed_answers = [], []
+    for start in range(0, len(samples), BATCH):
+        inputs = samples.inputs[start : start + BATCH]
+        runs = [golden.run(image) for image in inputs]
+        for name, (differing, _) in _compare(golden, runs, reference, inputs).items():
+            if differing:
+                mismatches[name] = mismatches.get(name, 0) + differing
+        for name, (count, largest) in _compare(golden, runs, original, inputs).items():
+            before = against_original.get(name, (0, 0))
+            against_original[name] = (before[0] + count, max(before[1], largest))
+        answers += [int(golden.logits(run).argmax()) for run in runs]
+        deployed_answers += deployed.logits(inputs).reshape(len(inputs), -1).argmax(axis=1).tolist()
+        _gather(golden, runs, layers)
+        for run in runs[: max(0, cycle_images - start)]:
+            _replay(golden, run, array, layers)
+        if progress is not None:
+            progress(start + len(inputs))
+    agree = np.array(answers) == np.array(deployed_answers)
+    return CheckReport(
+        samples=len(samples),
+        tensors=len(reference.names),
+        mismatches=mismatches,
+        original=against_original,
+        top1_agreement=float(agree.mean()),
+        accuracy=_accuracy(answers, samples),
+        accuracy_original=_accuracy(deployed_answers, samples),
+        layers=[_layer_json(layer, array) for layer in layers],
+    )
+
+
+def _compare(
+    golden: Golden, runs: list[Inference], reference: Reference, inputs: npt.NDArray[np.float32]
+) -> dict[str, tuple[int, int]]:
+    """Tensor name to (differing elements, largest difference in LSB)."""
+    theirs = reference.tensors(inputs)
+    result = {}
+    for index, tensor in enumerate(golden.graph.tensors):
+        if tensor.name in theirs:
+            ours = tensor.to_onnx(np.stack([golden.tensor(run, index) for run in runs]))
+            difference = np.abs(ours.astype(np.int16) - theirs[tensor.name].astype(np.int16))
+            result[tensor.name] = (int((difference > 0).sum()), int(difference.max()))
+    return result
+
+
+def _gather(golden: Golden, runs: list[Inference], layers: list[_Layer]) -> None:
+    for index, (layer, mac) in enumerate(zip(layers, golden.graph.layers, strict=True)):
+        rq = mac.requantisation
+        for run in runs:
+            acc, out = golden.accumulator(run, index), golden.tensor(run, mac.target)
+            layer.low, layer.high = min(layer.low, int(acc.min())), max(layer.high, int(acc.max()))
+            # At the lower bound a value may sit there by ReLU; only the upper bound is lost information.
+            layer.saturated += int((out == rq.high).sum())
+            layer.values += out.size
+
+
+def _replay(golden: Golden, run: Inference, array: ArraySpec, layers: list[_Layer]) -> None:
+    """The array, cycle by cycle, through accumulator and requantiser, against the golden run."""
+    for index, (layer, mac) in enumerate(zip(layers, golden.graph.layers, strict=True)):
+        plan = schedule(array, mac.shape)
+        replay = replay_layer(plan, operands(golden, run, index))
+        out = mac.requantisation(replay.accumulator).reshape(-1)
+        layer.engine_mismatches += int((replay.accumulator != golden.accumulator(run, index)).sum())
+        layer.engine_mismatches += int((out != golden.tensor(run, mac.target)).sum())
+        layer.engine_mismatches += int(replay.cycles != plan.cycles)
+        layer.cycles = replay.cycles
+
+
+def _accuracy(answers: list[int], samples: Samples) -> float | None:
+    return None if samples.labels is None else float((np.array(answers) == samples.labels).mean())
+
+
+def _layer_json(layer: _Layer, array: ArraySpec) -> dict[str, Any]:
+    needed = max(int(layer.high).bit_length(), int(-layer.low - 1).bit_length() if layer.low else 0) + 1
+    return {
+        "name": layer.name,
+        "accumulator_min": layer.low,
+        "accumulator_max": layer.high,
+        "accumulator_bits_needed": needed,
+        "accumulator_bits": array.acc_bits,
+        "saturated_share": layer.saturated / max(1, layer.values),
+        "cycles": layer.cycles,
+        "engine_mismatches": layer.engine_mismatches,
+    }

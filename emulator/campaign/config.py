@@ -1,0 +1,169 @@
+"""A campaign as a TOML file or as flags; both become one CampaignConfig."""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emulator.array.spec import PRESETS, ArraySpec
+from emulator.campaign.inputs import load_samples
+from emulator.campaign.runner import Campaign
+from emulator.errors import BadConfig
+from emulator.faults.space import FaultSpace
+from emulator.graph.onnx_import import load
+from emulator.sampling.importance import Importance
+from emulator.sampling.sampler import Sampler
+from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
+from emulator.sampling.uniform import Uniform
+
+TEMPLATE = """\
+# A fault-injection campaign. Run it:     emulator run campaign.toml
+# See what it will do, without trials:    emulator run campaign.toml --dry-run
+# Paths are relative to this file.
+
+model = "model.onnx"        # int8 ONNX, QDQ or QOperator
+inputs = "test.npz"         # array named like the model's input, or `inputs`; optional `labels`
+output = "runs/campaign"    # rerun with the same output to resume
+
+array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
+# registers = ["pe_a", "pe_b", "pe_d", "pe_c1", "pe_c2", "accumulator"]   # default: all
+# layers = ["conv1", 3]     # by name or index; default: all
+kind = "flip"               # transient single-bit flip
+
+sampler = "importance"      # or "uniform"
+# alpha = 0.2               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
+# candidates = 32           # importance: sites scored for each trial
+# lookahead = 2             # importance: layers propagated exactly before gradients take over
+
+trials = 10000              # stop after so many trials ...
+# until_ci = 0.001          # ... or when the 95 % interval of SDC-1 has this half-width
+# limit = 100               # use only the first images of `inputs`
+seed = 0
+workers = "auto"            # processes; results do not depend on it
+"""
+
+
+class CampaignConfig(BaseModel):
+    """Every setting of `emulator run`, checked; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Path
+    inputs: Path
+    output: Path = Path("runs/campaign")
+    array: str = "gemmini-16"
+    registers: list[str] | None = None
+    layers: list[int | str] | None = None
+    kind: Literal["flip"] = "flip"
+    sampler: Literal["importance", "uniform"] = "importance"
+    alpha: float | None = Field(None, gt=0, le=1)
+    candidates: int | None = Field(None, ge=1)
+    lookahead: int | None = Field(None, ge=0)
+    trials: int | None = Field(10_000, ge=1)
+    until_ci: float | None = Field(None, gt=0, lt=0.5)
+    limit: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    workers: int | str = "auto"
+
+    def campaign(self) -> Campaign:
+        """Load model and data and build the campaign; raises the error of whatever is wrong first."""
+        network = load(self.model)
+        array = load_array(self.array)
+        space = FaultSpace(network, array, registers=self.registers, layers=self.layers)
+        samples = load_samples(self.inputs, network.graph, self.limit)
+        return Campaign(
+            network,
+            array,
+            space,
+            inputs=samples,
+            sampler=self._sampler(),
+            stop=self._stop(),
+            seed=self.seed,
+        )
+
+    def _sampler(self) -> Sampler:
+        names = ("alpha", "candidates", "lookahead")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.sampler == "uniform":
+            if given:
+                raise BadConfig(
+                    f"sampler 'uniform' has no {', '.join(given)}; remove it or use 'importance'."
+                )
+            return Uniform()
+        return Importance(**given)
+
+    def _stop(self) -> StopRule:
+        rules = [max_trials(self.trials)] if self.trials is not None else []
+        rules += [ci_half_width(self.until_ci)] if self.until_ci is not None else []
+        if not rules:
+            raise BadConfig("no stop rule: give trials, until_ci or both.")
+        return rules[0] if len(rules) == 1 else rules[0] | rules[1]
+
+
+def read_config(path: Path, overrides: dict[str, Any]) -> CampaignConfig:
+    """A TOML file with flags laid over it; paths in the file are relative to the file."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadConfig(f"config {str(path)!r} is not a file. Write one with `emulator init`.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(
+            f"config {str(path)!r} is not TOML: {error}. Compare with `emulator init`."
+        ) from error
+    for key in ("model", "inputs", "output"):
+        if isinstance(values.get(key), str):
+            values[key] = path.parent / values[key]
+    array = values.get("array")
+    if isinstance(array, str) and array.endswith(".toml"):
+        values["array"] = str(path.parent / array)
+    return make_config({**values, **overrides}, str(path))
+
+
+def make_config(values: dict[str, Any], where: str) -> CampaignConfig:
+    """All mistakes in one BadConfig, each with what is allowed."""
+    try:
+        return CampaignConfig(**values)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_complaint(item)}" for item in error.errors())
+        raise BadConfig(f"{where}:\n{lines}\nSee `emulator init` for a commented example.") from None
+
+
+def _complaint(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"][:1])
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_did_you_mean(key, CampaignConfig.model_fields)}"
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def load_array(text: str) -> ArraySpec:
+    """A preset by name, or an ArraySpec from a TOML file."""
+    if not text.endswith(".toml"):
+        if text not in PRESETS:
+            listed = ", ".join(sorted(PRESETS))
+            raise BadConfig(
+                f"array {text!r}{_did_you_mean(text, PRESETS)}; allowed: {listed}, or a .toml file of ArraySpec fields."
+            )
+        return ArraySpec.preset(text)
+    try:
+        values = tomllib.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"array file {text!r} can't be read: {error}. Give a TOML file.") from error
+    unknown = [key for key in values if key not in ArraySpec.__slots__]
+    if unknown:
+        hints = ", ".join(f"{key!r}{_did_you_mean(key, ArraySpec.__slots__)}" for key in unknown)
+        raise BadConfig(f"array file {text!r}: unknown {hints}; allowed: {', '.join(ArraySpec.__slots__)}.")
+    try:
+        return ArraySpec(**values)
+    except TypeError as error:
+        raise BadConfig(f"array file {text!r}: {error}. Numbers and names as in ArraySpec.") from error
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,61 @@
+"""Any fault of a campaign again, from its id alone: model, data and array come from the manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from emulator.array.spec import ArraySpec
+from emulator.campaign.explain import Engine, Explanation, explain
+from emulator.campaign.inputs import load_samples
+from emulator.campaign.store import read_manifest
+from emulator.errors import BadConfig, BadData
+from emulator.faults.space import FaultSpace
+from emulator.graph.onnx_import import load
+from emulator.sampling.workbench import Workbench
+
+
+def replay(
+    directory: str | Path,
+    fault_id: str,
+    *,
+    engine: str = "closed-form",
+    model: Path | None = None,
+    inputs: Path | None = None,
+) -> Explanation:
+    """Explain `fault_id` of the campaign in `directory`.
+
+    Raises BadConfig for an id that is not of this campaign, BadData where model or data are no longer those of
+    the manifest.
+    """
+    manifest = read_manifest(Path(directory))
+    network = load(model or manifest["model"]["path"])
+    samples = load_samples(inputs or manifest["inputs"]["path"], network.graph, manifest["inputs"]["samples"])
+    for name, stored, now in (
+        ("model", manifest["model"]["sha256"], network.sha256),
+        ("inputs", manifest["inputs"]["sha256"], samples.sha256),
+    ):
+        if stored != now:
+            raise BadData(
+                f"{name} changed since the campaign ran (sha256 {now[:12]}, was {stored[:12]}). Restore it."
+            )
+    if engine not in ("closed-form", "cycle"):
+        raise BadConfig(f"engine {engine!r}; allowed: closed-form, cycle.")
+    array = ArraySpec(**manifest["array"])
+    layers = [layer["index"] for layer in manifest["layers"]]
+    space = FaultSpace(network, array, registers=manifest["registers"], layers=layers)
+    bench = Workbench(network, array, space, samples.inputs)
+    image, index = _parse(fault_id, space.size, len(samples))
+    return explain(bench, image, space.site(index), cast(Engine, engine))
+
+
+def _parse(fault_id: str, size: int, images: int) -> tuple[int, int]:
+    try:
+        image, index = divmod(int(fault_id, 16), size)
+    except ValueError:
+        raise BadConfig(
+            f"fault id {fault_id!r}; allowed: hexadecimal digits, as in the fault_id column."
+        ) from None
+    if not 0 <= image < images:
+        raise BadConfig(f"fault id {fault_id!r} is not of this campaign. Copy one from its trials or report.")
+    return image, index

@@ -1,0 +1,264 @@
+"""Commands that look without a campaign: inspect, check, inject, rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emulator.cli import options
+from emulator.cli.terminal import command, say, show, show_json, table
+
+if TYPE_CHECKING:
+    from emulator.campaign.inputs import Samples
+    from emulator.graph.onnx_import import Network
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for function in (inspect, check, inject, rank):
+        app.command()(function)
+
+
+@command
+def inspect(model: options.Model, array: options.Array = "gemmini-16", json: options.Json = False) -> None:
+    """Layers, tiles, cycles, utilisation and the fault space; needs no data.
+
+    Example: emulator inspect model_int8.onnx --array gemmini-8
+    """
+    from emulator.array.registers import inventory
+    from emulator.array.tiling import schedule
+    from emulator.campaign.config import load_array
+    from emulator.faults.space import FaultSpace
+    from emulator.graph.onnx_import import load
+
+    network, spec = load(model), load_array(array)
+    space = FaultSpace(network, spec)
+    layers = []
+    for index, layer in enumerate(network.graph.layers):
+        plan = schedule(spec, layer.shape)
+        shape = layer.shape
+        layers.append(
+            {"index": index, "name": layer.name, "op": layer.op, "m": shape.m, "k": shape.k, "n": shape.n}
+            | {"groups": shape.groups, "macs": shape.macs, "folds": plan.folds, "cycles": plan.cycles}
+            | {"utilisation": plan.utilisation}
+        )
+    registers = [{"name": r.name, "bits": r.total_bits, "meaning": r.meaning} for r in inventory(spec)]
+    cycles = sum(int(str(layer["cycles"])) for layer in layers)
+    if json:
+        show_json(
+            {"model": network.graph.name, "array": spec.name, "macs": network.graph.macs, "cycles": cycles}
+            | {"seconds": cycles / spec.clock_hz, "space_size": space.size, "live": space.live}
+            | {"live_share": space.live_share, "layers": layers, "registers": registers}
+            | {"breakdown": space.breakdown()}
+        )
+        return
+    show(f"{network.graph.name} on {spec.name}: {network.graph.macs:,} MACs, {cycles:,} cycles")
+    header = ["layer", "op", "m", "k", "n", "groups", "MACs", "folds", "cycles", "utilisation"]
+    rows = [
+        [
+            f"{x['index']} {x['name']}",
+            str(x["op"]),
+            *(f"{x[key]:,}" for key in ("m", "k", "n", "groups", "macs")),
+        ]
+        + [f"{x['folds']:,}", f"{x['cycles']:,}", f"{100 * float(str(x['utilisation'])):.1f} %"]
+        for x in layers
+    ]
+    show(table(header, rows))
+    show("")
+    show(
+        table(
+            ["register", "bits", "meaning"],
+            [[str(r["name"]), f"{r['bits']:,}", str(r["meaning"])] for r in registers],
+        )
+    )
+    show("")
+    show(
+        f"fault space: {space.size:,} sites an inference (register bits x cycles), {space.live:,} live "
+        f"({100 * space.live_share:.2f} %); the rest is masked without simulation"
+    )
+
+
+@command
+def check(
+    model: options.Model,
+    inputs: Annotated[Path | None, typer.Option(help="npz; default: 8 seeded random samples")] = None,
+    array: options.Array = "gemmini-16",
+    limit: options.Limit = None,
+    cycle_images: Annotated[int, typer.Option(min=0, help="images replayed cycle by cycle")] = 1,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Validate a quantised deployment: every tensor against ONNX Runtime, bit for bit. Exit 1 on a mismatch.
+
+    Example: emulator check model_int8.onnx --inputs test.npz
+    """
+    from emulator.campaign.check import check as run_check
+    from emulator.campaign.config import load_array
+    from emulator.errors import CheckFailed
+    from emulator.graph.onnx_import import load
+
+    network, spec = load(model), load_array(array)
+    samples = _samples(network, inputs, limit, seed)
+    report = run_check(
+        network,
+        spec,
+        samples,
+        cycle_images=cycle_images,
+        progress=lambda n: say(f"  {n} of {len(samples)} samples"),
+    )
+    if json:
+        show_json(report.to_json())
+    else:
+        rows = [
+            [str(x["name"]), f"{x['accumulator_min']:,}", f"{x['accumulator_max']:,}"]
+            + [
+                f"{x['accumulator_bits_needed']} of {x['accumulator_bits']}",
+                f"{100 * x['saturated_share']:.2f} %",
+            ]
+            + [f"{x['cycles']:,}", str(x["engine_mismatches"])]
+            for x in report.layers
+        ]
+        header = ["layer", "acc min", "acc max", "acc bits", "at maximum", "cycles replayed", "differences"]
+        show(table(header, rows))
+        show("")
+        worst = max((largest for _, largest in report.original.values()), default=0)
+        differing = sum(count for count, _ in report.original.values())
+        touched = sum(count > 0 for count, _ in report.original.values())
+        show(
+            f"QLinear form, ONNX Runtime unoptimised: {report.tensors} tensors x {report.samples} samples, "
+            f"{len(report.mismatches)} tensors differ"
+        )
+        show(
+            f"original file, unoptimised: {differing} elements in {touched} tensors differ, at most by {worst} LSB"
+        )
+        for name, (count, largest) in report.original.items():
+            if count:
+                show(f"  {name}: {count} elements, at most {largest} LSB")
+        show(f"original file, optimised: top-1 agrees on {100 * report.top1_agreement:.2f} % of samples")
+        if report.accuracy is not None and report.accuracy_original is not None:
+            show(
+                f"accuracy: {100 * report.accuracy:.2f} %, original file {100 * report.accuracy_original:.2f} %"
+            )
+    if not report.ok:
+        listed = ", ".join(f"{name} ({count})" for name, count in list(report.mismatches.items())[:5])
+        raise CheckFailed(
+            f"{len(report.mismatches)} tensors differ from ONNX Runtime [{listed}], "
+            f"{report.engine_mismatches} differences of the cycle engine. Please report the model."
+        )
+    say("ok: the emulator equals ONNX Runtime")
+
+
+@command
+def inject(
+    model: options.Model,
+    inputs: options.Inputs,
+    fault: Annotated[str, typer.Option(help='"layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7"')],
+    index: Annotated[int, typer.Option(min=0, help="which sample of the inputs")] = 0,
+    array: options.Array = "gemmini-16",
+    engine: Annotated[
+        str, typer.Option(help="closed-form, or cycle: replay the layer clock by clock")
+    ] = "closed-form",
+    json: options.Json = False,
+) -> None:
+    """One fault, explained: what it struck, the error pattern, where it was masked or how the answer changed.
+
+    Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_b row=3 col=4 cycle=100 bit=7"
+    """
+    from emulator.campaign.config import load_array
+    from emulator.campaign.explain import explain, parse_fault
+    from emulator.campaign.inputs import load_samples
+    from emulator.errors import BadConfig
+    from emulator.faults.space import FaultSpace
+    from emulator.graph.onnx_import import load
+    from emulator.sampling.workbench import Workbench
+
+    network, spec = load(model), load_array(array)
+    samples = load_samples(inputs, network.graph)
+    bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
+    parsed = parse_fault(fault, [layer.name for layer in network.graph.layers])
+    if engine == "cycle":
+        explanation = explain(bench, index, parsed, "cycle")
+    elif engine == "closed-form":
+        explanation = explain(bench, index, parsed, "closed-form")
+    else:
+        raise BadConfig(f"engine {engine!r}; allowed: closed-form, cycle.")
+    if json:
+        show_json(explanation.to_json())
+    else:
+        show(str(explanation))
+
+
+@command
+def rank(
+    model: options.Model,
+    inputs: options.Inputs,
+    top: Annotated[int, typer.Option(min=1, help="how many to list")] = 100,
+    candidates: Annotated[int, typer.Option(min=1, help="sites scored")] = 20_000,
+    array: options.Array = "gemmini-16",
+    registers: options.Registers = None,
+    layers: options.Layers = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """The most critical faults by score, without injecting any.
+
+    Example: emulator rank model_int8.onnx --inputs test.npz --limit 50 --top 20
+    """
+    import numpy as np
+
+    from emulator.array.registers import inventory
+    from emulator.campaign.config import load_array
+    from emulator.campaign.inputs import load_samples
+    from emulator.faults.space import FaultSpace
+    from emulator.graph.onnx_import import load
+    from emulator.sampling.ranking import rank as run_rank
+    from emulator.sampling.workbench import Workbench
+
+    network, spec = load(model), load_array(array)
+    samples = load_samples(inputs, network.graph, limit)
+    space = FaultSpace(network, spec, registers=options.split(registers), layers=options.split(layers))
+    bench = Workbench(network, spec, space, samples.inputs)
+    say(f"scoring {candidates:,} of {space.live:,} live sites x {len(samples)} images (--candidates)")
+    ranking = run_rank(bench, np.random.default_rng(seed), candidates=candidates, top=top)
+    names = [entry.name for entry in inventory(spec)]
+    f = ranking.faults
+    rows = [
+        {"score": float(ranking.score[i]), "input": int(ranking.image[i]), "layer": int(f.layer[i])}
+        | {"layer_name": network.graph.layers[int(f.layer[i])].name, "register": names[int(f.register[i])]}
+        | {"row": int(f.row[i]), "col": int(f.col[i]), "bit": int(f.bit[i]), "cycle": int(f.cycle[i])}
+        for i in range(len(f))
+    ]
+    if json:
+        show_json({"scored": ranking.scored, "faults": rows})
+        return
+    header = ["layer", "register", "row", "col", "bit", "cycle", "input", "score"]
+    cells = [
+        [
+            f"{r['layer']} {r['layer_name']}",
+            *(str(r[key]) for key in header[1:-1]),
+            f"{float(str(r['score'])):.4f}",
+        ]
+        for r in rows
+    ]
+    show(table(header, cells))
+
+
+def _samples(network: Network, inputs: Path | None, limit: int | None, seed: int) -> Samples:
+    """The user's samples, or eight announced random ones over the input's quantised range."""
+    import numpy as np
+
+    from emulator.campaign.inputs import load_samples
+
+    graph = network.graph
+    if inputs is not None:
+        return load_samples(inputs, graph, limit)
+    tensor = graph.tensors[graph.input]
+    codes = np.random.default_rng(seed).integers(-128, 128, (8, tensor.size)).astype(np.int8)
+    say(f"no --inputs: 8 random samples over the input's range, --seed {seed}")
+    real = (tensor.to_onnx(codes).astype(np.float32) - tensor.offset - tensor.zero_point) * np.float32(
+        tensor.scale
+    )
+    return load_samples(real.astype(np.float32), graph)

@@ -1,0 +1,205 @@
+"""Commands that run trials: demo, init, run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emulator.cli import options
+from emulator.cli.terminal import command, say, show, show_json
+
+if TYPE_CHECKING:
+    from emulator.campaign.results import Results
+    from emulator.campaign.runner import Campaign
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for function in (demo, init, run):
+        app.command()(function)
+
+
+@command
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="where the tour is kept")] = Path(
+        "runs/demo"
+    ),
+    trials: Annotated[int, typer.Option(min=100, help="trials of each sampler")] = 5000,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="images of the bundled test set")] = 200,
+    workers: Annotated[str, typer.Option(help="processes, or auto")] = "auto",
+    json: options.Json = False,
+) -> None:
+    """The tour: bundled Fashion-MNIST network, importance and uniform sampling, a report.
+
+    Example: emulator demo -o runs/demo
+    """
+    from emulator.bundled import fashion_mnist
+    from emulator.campaign.config import make_config
+    from emulator.report.html import write_report
+
+    bundle = fashion_mnist()
+    found = {}
+    for sampler in ("uniform", "importance"):
+        say(f"{sampler} sampling: {trials} faults in {bundle.model.name} on gemmini-16, {limit} images")
+        values = {"model": bundle.model, "inputs": bundle.inputs, "limit": limit, "trials": trials}
+        values |= {"sampler": sampler, "seed": 7, "output": output / sampler, "workers": workers}
+        config = make_config(values, "demo")
+        found[sampler], _ = _collect(config.campaign(), config.output, config.workers)
+    report = write_report(found["importance"], output / "report.html", compare=found["uniform"])
+    if json:
+        show_json({name: results.to_json() for name, results in found.items()} | {"report": str(report)})
+        return
+    for name, results in found.items():
+        show(f"{name:>10}: SDC-1 of live sites {results.rate()}; precision@100 {results.precision_at(100)}")
+    show(f"report: {report}")
+
+
+@command
+def init() -> None:
+    """Print a commented campaign.toml.
+
+    Example: emulator init > campaign.toml
+    """
+    from emulator.campaign.config import TEMPLATE
+
+    print(TEMPLATE, end="")
+
+
+@command
+def run(
+    target: Annotated[
+        Path, typer.Argument(help="campaign.toml, or a model with --inputs", show_default=False)
+    ],
+    inputs: Annotated[Path | None, typer.Option(help="npz with the images", show_default=False)] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="directory; rerun resumes")] = None,
+    array: Annotated[str | None, typer.Option(help="preset or .toml file", show_default="gemmini-16")] = None,
+    registers: options.Registers = None,
+    layers: options.Layers = None,
+    kind: Annotated[str | None, typer.Option(help="fault model: flip", show_default="flip")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="importance or uniform", show_default="importance")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="stop after N trials", show_default="10000")] = None,
+    until_ci: Annotated[
+        float | None, typer.Option(help="stop at this half-width of the 95 % interval of SDC-1, e.g. 0.001")
+    ] = None,
+    limit: options.Limit = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the draws", show_default="0")] = None,
+    workers: Annotated[str | None, typer.Option(help="processes, or auto", show_default="auto")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
+    json: options.Json = False,
+) -> None:
+    """Run a campaign, or resume it: Ctrl-C and kill -9 lose at most the chunks in progress.
+
+    Example: emulator run model_int8.onnx --inputs test.npz --registers pe_b,accumulator --trials 20000 -o runs/a
+    """
+    from emulator.campaign.config import make_config, read_config
+    from emulator.errors import BadConfig
+
+    flags: dict[str, Any] = {
+        "inputs": inputs,
+        "output": output,
+        "array": array,
+        "registers": options.split(registers),
+        "layers": options.split(layers),
+        "kind": kind,
+        "sampler": sampler,
+        "trials": trials,
+        "until_ci": until_ci,
+        "limit": limit,
+        "seed": seed,
+        "workers": workers,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    if target.suffix == ".toml":
+        config = read_config(target, given)
+    elif inputs is None:
+        raise BadConfig(
+            f"{target}: no --inputs. Give --inputs X.npz, or a campaign.toml (see `emulator init`)."
+        )
+    else:
+        config = make_config({"model": target, **given}, "run")
+        _announce(config.model_dump(), given)
+    campaign = config.campaign()
+    if dry_run:
+        _plan(campaign, json)
+        return
+    results, rate = _collect(campaign, config.output, config.workers)
+    if json:
+        show_json({**results.to_json(), "directory": str(config.output), "trials_per_second": rate})
+        return
+    show(f"SDC-1 of live sites: {results.rate()}")
+    show(
+        f"SDC-1 of the whole population ({100 * results.live_share:.2f} % live): {results.population_rate()}"
+    )
+    show(f"next: emulator report {config.output}")
+
+
+def _announce(chosen: dict[str, Any], given: dict[str, Any]) -> None:
+    """Every default taken for the user, with the flag that overrides it."""
+    quiet = {"model", "alpha", "candidates", "lookahead", *given}
+    defaults = [
+        f"--{key.replace('_', '-')} {value}"
+        for key, value in chosen.items()
+        if key not in quiet and value is not None
+    ]
+    say(f"defaults taken: {' '.join(defaults)}")
+
+
+def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Results, float]:
+    """Run with a progress line; results and new trials a second."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    started = time.perf_counter()
+    new_trials = 0
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("starting workers, compiling kernels (cached after the first time)", total=None)
+
+        def progress(state: Any) -> None:
+            nonlocal new_trials
+            new_trials = state.trials - state.reused
+            rate = new_trials / (time.perf_counter() - started)
+            description = f"{rate:,.0f} faults/s  SDC-1 {state.estimate}"
+            bar.update(task, completed=state.trials, total=state.limit, description=description)
+
+        results = campaign.collect(output, workers=workers, progress=progress)
+    return results, new_trials / (time.perf_counter() - started)
+
+
+def _plan(campaign: Campaign, json: bool) -> None:
+    manifest = campaign.manifest()
+    space = campaign.space
+    limit = campaign.stop.limit()
+    plan = {
+        "space_size": space.size,
+        "live": space.live,
+        "live_share": space.live_share,
+        "images": len(campaign.samples),
+        "trials": limit,
+        "sampler": manifest["sampler"],
+        "layers": len(manifest["layers"]),
+        "registers": manifest["registers"],
+        "cycles": sum(layer["cycles"] for layer in manifest["layers"]),
+    }
+    if json:
+        show_json(plan)
+        return
+    show(f"{space!r}")
+    show(
+        f"{plan['images']} images x {space.live:,} live sites; {plan['layers']} layers, {plan['cycles']:,} cycles"
+    )
+    show(f"registers: {', '.join(plan['registers'])}")
+    show(
+        f"sampler: {plan['sampler']}; trials: {'until the interval is narrow' if limit is None else f'{limit:,}'}"
+    )

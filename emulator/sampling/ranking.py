@@ -1,0 +1,44 @@
+"""The most critical faults by score alone, without injecting any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.faults.fault import FaultBatch
+from emulator.faults.strike import strike
+from emulator.sampling.importance import Importance
+from emulator.sampling.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranking:
+    """The best of `scored` candidates, in falling order of score."""
+
+    scored: int
+    image: npt.NDArray[np.int64] = field(repr=False)
+    faults: FaultBatch = field(repr=False)
+    score: npt.NDArray[np.float64] = field(repr=False)
+
+
+def rank(
+    bench: Workbench,
+    rng: np.random.Generator,
+    *,
+    candidates: int,
+    top: int,
+    proposal: Importance | None = None,
+) -> Ranking:
+    """Score `candidates` live sites (images by margin, sites uniform) and keep the `top` with the highest score."""
+    proposal = Importance() if proposal is None else proposal
+    image = np.sort(rng.choice(bench.images, candidates, p=proposal.image_proposal(bench)))
+    faults = bench.space.draw(rng, candidates)
+    score = np.empty(candidates)
+    for i in np.unique(image).tolist():
+        chosen = np.flatnonzero(image == i)
+        strikes = strike(bench.golden, bench.inference(i), bench.array, faults[chosen])
+        score[chosen] = bench.scorer(i, proposal.lookahead).score(faults.layer[chosen], strikes)
+    best = np.argsort(-score, kind="stable")[:top]
+    return Ranking(scored=candidates, image=image[best], faults=faults[best], score=score[best])
