@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,16 @@ from emulator.campaign.inputs import Samples
 from emulator.faults.strike import operands
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.onnx_import import Network
-from emulator.graph.reference import Reference
+from emulator.graph.reference import OperatorReference, Reference
 
 BATCH = 50
+
+
+class Difference(NamedTuple):
+    """How far two runs of one tensor are apart: differing elements, and by how many LSB at most."""
+
+    elements: int
+    max_lsb: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,13 +44,18 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CheckReport:
-    """mismatches: differing elements of each tensor against the QLinear form; original: the file itself run
-    without and with optimisations, (differing elements, largest difference in LSB) of each tensor."""
+    """mismatches: differing elements of each tensor against the QLinear form, none if all is well.
+
+    operators, whole: the original file as ONNX Runtime runs it unoptimised (QDQ: in float between the
+    integers); each operator given the emulator's integers, and the whole file end to end, where one rounding
+    tie is carried on through the layers that follow.
+    """
 
     samples: int
     tensors: int
     mismatches: dict[str, int] = field(repr=False)
-    original: dict[str, tuple[int, int]] = field(repr=False)
+    operators: dict[str, Difference] = field(repr=False)
+    whole: dict[str, Difference] = field(repr=False)
     top1_agreement: float
     accuracy: float | None
     accuracy_original: float | None
@@ -66,10 +78,8 @@ class CheckReport:
             "mismatched_tensors": len(self.mismatches),
             "mismatches": self.mismatches,
             "engine_mismatches": self.engine_mismatches,
-            "original_unoptimised": {
-                name: {"differing": count, "max_lsb": largest}
-                for name, (count, largest) in self.original.items()
-            },
+            "original_operators": {name: d._asdict() for name, d in self.operators.items()},
+            "original_end_to_end": {name: d._asdict() for name, d in self.whole.items()},
             "top1_agreement": self.top1_agreement,
             "accuracy": self.accuracy,
             "accuracy_original": self.accuracy_original,
@@ -88,21 +98,22 @@ def check(
     """Compare over all samples; the cycle engine replays every layer of the first `cycle_images`."""
     golden = Golden(network.graph)
     reference = Reference(network)
-    original = Reference(network, original=True)
+    original, operators = Reference(network, original=True), OperatorReference(network)
     deployed = Reference(network, original=True, optimised=True)
     layers = [_Layer(name=layer.name) for layer in network.graph.layers]
     mismatches: dict[str, int] = {}
-    against_original: dict[str, tuple[int, int]] = {}
+    alone: dict[str, Difference] = {}
+    whole: dict[str, Difference] = {}
     answers, deployed_answers = [], []
     for start in range(0, len(samples), BATCH):
         inputs = samples.inputs[start : start + BATCH]
         runs = [golden.run(image) for image in inputs]
-        for name, (differing, _) in _compare(golden, runs, reference, inputs).items():
-            if differing:
-                mismatches[name] = mismatches.get(name, 0) + differing
-        for name, (count, largest) in _compare(golden, runs, original, inputs).items():
-            before = against_original.get(name, (0, 0))
-            against_original[name] = (before[0] + count, max(before[1], largest))
+        ours = _tensors(golden, runs)
+        for name, difference in _compare(ours, reference.tensors(inputs)).items():
+            if difference.elements:
+                mismatches[name] = mismatches.get(name, 0) + difference.elements
+        _add(alone, _compare(ours, operators.tensors(inputs, ours)))
+        _add(whole, _compare(ours, original.tensors(inputs)))
         answers += [int(golden.logits(run).argmax()) for run in runs]
         deployed_answers += deployed.logits(inputs).reshape(len(inputs), -1).argmax(axis=1).tolist()
         _gather(golden, runs, layers)
@@ -115,7 +126,8 @@ def check(
         samples=len(samples),
         tensors=len(reference.names),
         mismatches=mismatches,
-        original=against_original,
+        operators=alone,
+        whole=whole,
         top1_agreement=float(agree.mean()),
         accuracy=_accuracy(answers, samples),
         accuracy_original=_accuracy(deployed_answers, samples),
@@ -123,18 +135,27 @@ def check(
     )
 
 
-def _compare(
-    golden: Golden, runs: list[Inference], reference: Reference, inputs: npt.NDArray[np.float32]
-) -> dict[str, tuple[int, int]]:
-    """Tensor name to (differing elements, largest difference in LSB)."""
-    theirs = reference.tensors(inputs)
+def _tensors(golden: Golden, runs: list[Inference]) -> dict[str, npt.NDArray[Any]]:
+    """Every tensor of the emulator over some images, in ONNX order and type."""
+    return {
+        tensor.name: tensor.to_onnx(np.stack([golden.tensor(run, index) for run in runs]))
+        for index, tensor in enumerate(golden.graph.tensors)
+    }
+
+
+def _compare(ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt.NDArray[Any]]) -> dict[str, Difference]:
     result = {}
-    for index, tensor in enumerate(golden.graph.tensors):
-        if tensor.name in theirs:
-            ours = tensor.to_onnx(np.stack([golden.tensor(run, index) for run in runs]))
-            difference = np.abs(ours.astype(np.int16) - theirs[tensor.name].astype(np.int16))
-            result[tensor.name] = (int((difference > 0).sum()), int(difference.max()))
+    for name, values in theirs.items():
+        distance = np.abs(ours[name].astype(np.int16) - values.astype(np.int16))
+        result[name] = Difference(int((distance > 0).sum()), int(distance.max()))
     return result
+
+
+def _add(total: dict[str, Difference], more: dict[str, Difference]) -> None:
+    for name, difference in more.items():
+        before = total.get(name, Difference(0, 0))
+        largest = max(before.max_lsb, difference.max_lsb)
+        total[name] = Difference(before.elements + difference.elements, largest)
 
 
 def _gather(golden: Golden, runs: list[Inference], layers: list[_Layer]) -> None:

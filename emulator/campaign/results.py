@@ -20,7 +20,7 @@ from emulator.campaign import store
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.errors import BadConfig, BadData
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz, ratio
+from emulator.sampling.estimators import hansen_hurwitz, part, ratio
 from emulator.sampling.intervals import wilson
 
 if TYPE_CHECKING:
@@ -206,13 +206,19 @@ class Results:
         """The rate of each group that has trials, in network order."""
         event = self._event(outcome, ties=True)
         groups = self.trials[[]].assign(**{name: self._key(name) for name in names}).groupby(names)
-        found = {
-            key: ratio(event[index], self.weight[index], max_weight=self.max_weight)
-            for key, index in groups.indices.items()
-        }
-        return self._in_order(
-            names, {key if isinstance(key, tuple) else (key,): e for key, e in found.items()}
-        )
+        live = self._counted_sites(names) if set(names) <= set(_COUNTED) else {}
+        total = sum(count for _, count in live.values())
+        found = {}
+        for key, index in groups.indices.items():
+            group = key if isinstance(key, tuple) else (key,)
+            if live:
+                inside = np.zeros(len(event), bool)
+                inside[index] = True
+                share = live[group][1] / total
+                found[group] = part(event, self.weight, inside, share, max_weight=self.max_weight)
+            else:
+                found[group] = ratio(event[index], self.weight[index], max_weight=self.max_weight)
+        return self._in_order(names, found)
 
     def _key(self, name: str) -> npt.NDArray[Any]:
         if name == "bit":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,8 +11,11 @@ from emulator.cli import options
 from emulator.cli.terminal import command, say, show, show_json, table
 
 if TYPE_CHECKING:
+    from emulator.array.spec import ArraySpec
+    from emulator.campaign.check import Difference
     from emulator.campaign.inputs import Samples
     from emulator.graph.onnx_import import Network
+    from emulator.graph.qgraph import MacLayer
 
 
 def register(app: typer.Typer) -> None:
@@ -28,24 +31,15 @@ def inspect(model: options.Model, array: options.Array = "gemmini-16", json: opt
     Example: emulator inspect model_int8.onnx --array gemmini-8
     """
     from emulator.array.registers import inventory
-    from emulator.array.tiling import schedule
     from emulator.campaign.config import load_array
     from emulator.faults.space import FaultSpace
     from emulator.graph.onnx_import import load
 
     network, spec = load(model), load_array(array)
     space = FaultSpace(network, spec)
-    layers = []
-    for index, layer in enumerate(network.graph.layers):
-        plan = schedule(spec, layer.shape)
-        shape = layer.shape
-        layers.append(
-            {"index": index, "name": layer.name, "op": layer.op, "m": shape.m, "k": shape.k, "n": shape.n}
-            | {"groups": shape.groups, "macs": shape.macs, "folds": plan.folds, "cycles": plan.cycles}
-            | {"utilisation": plan.utilisation}
-        )
+    layers = [_layer_facts(i, layer, spec) for i, layer in enumerate(network.graph.layers)]
     registers = [{"name": r.name, "bits": r.total_bits, "meaning": r.meaning} for r in inventory(spec)]
-    cycles = sum(int(str(layer["cycles"])) for layer in layers)
+    cycles = sum(layer["cycles"] for layer in layers)
     if json:
         show_json(
             {"model": network.graph.name, "array": spec.name, "macs": network.graph.macs, "cycles": cycles}
@@ -56,15 +50,7 @@ def inspect(model: options.Model, array: options.Array = "gemmini-16", json: opt
         return
     show(f"{network.graph.name} on {spec.name}: {network.graph.macs:,} MACs, {cycles:,} cycles")
     header = ["layer", "op", "m", "k", "n", "groups", "MACs", "folds", "cycles", "utilisation"]
-    rows = [
-        [
-            f"{x['index']} {x['name']}",
-            str(x["op"]),
-            *(f"{x[key]:,}" for key in ("m", "k", "n", "groups", "macs")),
-        ]
-        + [f"{x['folds']:,}", f"{x['cycles']:,}", f"{100 * float(str(x['utilisation'])):.1f} %"]
-        for x in layers
-    ]
+    rows = [_layer_row(facts) for facts in layers]
     show(table(header, rows))
     show("")
     show(
@@ -111,31 +97,23 @@ def check(
     if json:
         show_json(report.to_json())
     else:
-        rows = [
-            [str(x["name"]), f"{x['accumulator_min']:,}", f"{x['accumulator_max']:,}"]
-            + [
-                f"{x['accumulator_bits_needed']} of {x['accumulator_bits']}",
-                f"{100 * x['saturated_share']:.2f} %",
-            ]
-            + [f"{x['cycles']:,}", str(x["engine_mismatches"])]
-            for x in report.layers
-        ]
+        rows = [_range_row(facts) for facts in report.layers]
         header = ["layer", "acc min", "acc max", "acc bits", "at maximum", "cycles replayed", "differences"]
         show(table(header, rows))
         show("")
-        worst = max((largest for _, largest in report.original.values()), default=0)
-        differing = sum(count for count, _ in report.original.values())
-        touched = sum(count > 0 for count, _ in report.original.values())
         show(
             f"QLinear form, ONNX Runtime unoptimised: {report.tensors} tensors x {report.samples} samples, "
             f"{len(report.mismatches)} tensors differ"
         )
-        show(
-            f"original file, unoptimised: {differing} elements in {touched} tensors differ, at most by {worst} LSB"
-        )
-        for name, (count, largest) in report.original.items():
-            if count:
-                show(f"  {name}: {count} elements, at most {largest} LSB")
+        show(f"original file, unoptimised, operator by operator: {_summary(report.operators)}")
+        show(f"original file, unoptimised, end to end: {_summary(report.whole)}")
+        for name, difference in report.whole.items():
+            if difference.elements:
+                one = report.operators.get(name, difference)
+                show(
+                    f"  {name}: {one.elements} elements by {one.max_lsb} LSB in its own operator, "
+                    f"{difference.elements} by up to {difference.max_lsb} LSB end to end"
+                )
         show(f"original file, optimised: top-1 agrees on {100 * report.top1_agreement:.2f} % of samples")
         if report.accuracy is not None and report.accuracy_original is not None:
             show(
@@ -244,6 +222,41 @@ def rank(
         for r in rows
     ]
     show(table(header, cells))
+
+
+def _layer_facts(index: int, layer: MacLayer, spec: ArraySpec) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from emulator.array.tiling import schedule
+
+    plan = schedule(spec, layer.shape)
+    facts = {"index": index, "name": layer.name, "op": layer.op, **asdict(layer.shape)}
+    cost = {"macs": layer.shape.macs, "folds": plan.folds, "cycles": plan.cycles}
+    return {**facts, **cost, "utilisation": plan.utilisation}
+
+
+def _layer_row(facts: dict[str, Any]) -> list[str]:
+    numbers = [f"{facts[key]:,}" for key in ("m", "k", "n", "groups", "macs", "folds", "cycles")]
+    return [f"{facts['index']} {facts['name']}", facts["op"], *numbers, f"{100 * facts['utilisation']:.1f} %"]
+
+
+def _range_row(facts: dict[str, Any]) -> list[str]:
+    return [
+        facts["name"],
+        f"{facts['accumulator_min']:,}",
+        f"{facts['accumulator_max']:,}",
+        f"{facts['accumulator_bits_needed']} of {facts['accumulator_bits']}",
+        f"{100 * facts['saturated_share']:.2f} %",
+        f"{facts['cycles']:,}",
+        str(facts["engine_mismatches"]),
+    ]
+
+
+def _summary(differences: dict[str, Difference]) -> str:
+    elements = sum(difference.elements for difference in differences.values())
+    touched = sum(difference.elements > 0 for difference in differences.values())
+    worst = max((difference.max_lsb for difference in differences.values()), default=0)
+    return f"{elements} elements in {touched} of {len(differences)} tensors differ, at most by {worst} LSB"
 
 
 def _samples(network: Network, inputs: Path | None, limit: int | None, seed: int) -> Samples:

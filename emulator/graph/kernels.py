@@ -142,7 +142,9 @@ def average_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     if row[Col.COUNT_PAD]:
         count = row[Col.KERNEL_H] * row[Col.KERNEL_W]
     mean = total / np.float32(count)
-    rounded = np.rint(mean / scale_out + np.float32(zero_out))
+    # ONNX Runtime adds the zero point before it rounds, so the sum must have the size it has there.
+    offset = p.real[row[Col.REAL_START] + 2]
+    rounded = np.rint(mean / scale_out + (np.float32(zero_out) + offset)) - offset
     return int(min(max(rounded, np.float32(-128)), np.float32(127)))
 
 

@@ -420,7 +420,9 @@ class _Importer:
             raise UnsupportedModel(
                 f"{where_is(node)}: ceil_mode or channels_last set; allowed: 0. Export without."
             )
-        if window.kernel == (window.height, window.width) and not any(attributes.get("pads", ())):
+        whole = window.kernel == (window.height, window.width)
+        # With auto_pad a window of this size is padded unless there is but one.
+        if whole and window.out_height * window.out_width == 1 and not any(attributes.get("pads", ())):
             # A window over the whole image is what ONNX Runtime computes as a global pool, in integers.
             self._add_global_average_pool(node, source, target)
             return

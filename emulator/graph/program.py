@@ -81,7 +81,7 @@ class Program(NamedTuple):
     """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, weight_t (groups, n, k) at the same
     start; bias and scale (groups * n) share BIAS_START; tables int8; moves int32 (origins of moves, then who
     reads each source element: `Col.REACH_START` points at size + 1 offsets followed by target indices).
-    real (float32): scale in, scale out of average pools. last_use[t]: the last operator that reads tensor t.
+    real (float32): scale in, scale out, offset out of average pools.
     layer_op[i]: the operator row of MAC layer i.
     """
 
@@ -162,8 +162,8 @@ def flatten(graph: QuantGraph) -> Program:
             case AveragePoolOp():
                 _window(row, op.window)
                 row[Col.COUNT_PAD] = op.count_include_pad
-                scales = [graph.tensors[op.source].scale, graph.tensors[op.target].scale]
-                row[Col.REAL_START] = real.add(np.array(scales, np.float32))
+                begin, end = graph.tensors[op.source], graph.tensors[op.target]
+                row[Col.REAL_START] = real.add(np.array([begin.scale, end.scale, end.offset], np.float32))
             case GlobalAveragePoolOp():
                 row[[Col.HEIGHT, Col.WIDTH, Col.CHANNELS]] = op.positions, 1, op.channels
                 row[Col.REAL_START] = real.add(np.array([op.scale], np.float32))

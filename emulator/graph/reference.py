@@ -35,6 +35,39 @@ class Reference:
         return np.concatenate(rows)
 
 
-def float_session(model: onnx.ModelProto) -> Any:
-    """An optimised session of any model."""
-    return open_session(model, optimised=True)
+class OperatorReference:
+    """The original file cut at every quantised tensor, run unoptimised: each operator alone, given the very
+    integers the emulator had. Shows what one operator's float arithmetic does, without what it leads to."""
+
+    def __init__(self, network: Network) -> None:
+        self.graph = network.graph
+        model = onnx.ModelProto()
+        model.CopyFrom(network.original)
+        quantised = {tensor.name for tensor in self.graph.tensors}
+        produced = [name for node in model.graph.node for name in node.output if name in quantised]
+        first = self.graph.tensors[self.graph.input].name
+        for node in model.graph.node:
+            for position, name in enumerate(node.output):
+                if name in quantised:
+                    node.output[position] = f"{name}/alone"
+        self.names = [name for name in produced if name != first]
+        known = {info.name for info in model.graph.input}
+        for tensor in self.graph.tensors:
+            if tensor.name in produced and tensor.name not in known:
+                kind = onnx.TensorProto.UINT8 if tensor.offset else onnx.TensorProto.INT8
+                shape = [None, *tensor.shape[1:]]
+                model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, kind, shape))
+        self.feeds = list(produced)
+        self.session = open_session(with_outputs(model, [f"{name}/alone" for name in self.names]))
+
+    def tensors(
+        self, inputs: npt.NDArray[np.float32], given: dict[str, npt.NDArray[Any]]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """given: the emulator's tensors, (batch, ...) in ONNX order; the same, one operator later."""
+        rows = []
+        for i, image in enumerate(inputs):
+            feeds = {name: given[name][i : i + 1] for name in self.feeds}
+            feeds[self.graph.input_name] = image[np.newaxis]
+            rows.append(self.session.run([f"{name}/alone" for name in self.names], feeds))
+        columns = zip(*rows, strict=True)
+        return {name: np.concatenate(list(column)) for name, column in zip(self.names, columns, strict=True)}

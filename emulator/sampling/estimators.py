@@ -64,6 +64,33 @@ def ratio(
     return _at_effective_size(theta, ess, n, confidence, "ratio")
 
 
+def part(
+    y: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    inside: npt.ArrayLike,
+    share: float,
+    *,
+    max_weight: float = 1.0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """The rate over a sub-population that is known to hold `share` of the population, 0 < share <= 1.
+
+    theta = mean(w y 1[inside]) / share over all trials: unbiased however few fell inside, where `ratio` would
+    make a single event a rate of 100 %, and the parts add up to the whole. n counts the trials inside. Equal
+    weights carry no such danger: then it is the plain share among the trials inside. Owen, ch. 9.
+    """
+    events, w = _checked(y, weight, max_weight, confidence)
+    within = np.asarray(inside, bool)
+    n = int(within.sum())
+    if np.all(w == 1) and n:
+        return _plain(events[within], confidence)
+    whole = hansen_hurwitz(events & within, w, max_weight=max_weight, confidence=confidence)
+    value, low, high = (min(1.0, x / share) for x in (whole.value, whole.low, whole.high))
+    return Estimate(
+        value=value, low=low, high=high, confidence=confidence, n=n, ess=whole.ess * share, method="part"
+    )
+
+
 def _plain(events: npt.NDArray[np.bool_], confidence: float) -> Estimate:
     n, successes = len(events), int(events.sum())
     low, high = wilson(successes, n, confidence)

@@ -175,10 +175,11 @@ class Builder:
         value = self.node(op, [self.real(x), *rest], **attributes)
         return self.quantise(value, shape, x.scale * 1.3, like=x if keep else None)
 
-    def pool(self, op: str, x: Tensor, shape: tuple[int, ...], **attributes: Any) -> Tensor:
+    def pool(self, op: str, x: Tensor, shape: tuple[int, ...], ratio: float, **attributes: Any) -> Tensor:
+        """ratio: output scale over input scale; simple ones make ties of the rounding common."""
         if self.form == "qop":
-            return self.integer(f"QLinear{op}", x.triple, shape, x.scale * 0.7, **attributes)
-        return self.quantise(self.node(op, [self.real(x)], **attributes), shape, x.scale * 0.7)
+            return self.integer(f"QLinear{op}", x.triple, shape, x.scale * ratio, **attributes)
+        return self.quantise(self.node(op, [self.real(x)], **attributes), shape, x.scale * ratio)
 
     def add(self, a: Tensor, b: Tensor) -> Tensor:
         scale = (a.scale + b.scale) * float(self.rng.uniform(0.4, 1.2))
@@ -293,7 +294,10 @@ def max_pool(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
 
 def average_pool(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
     shape, attributes = _pool_window(draw, x, dilated=False)
-    return b.pool("AveragePool", x, shape, count_include_pad=draw(st.integers(0, 1)), **attributes)
+    return b.pool("AveragePool", x, shape, draw(RATIOS), count_include_pad=draw(st.integers(0, 1)), **attributes)
+
+
+RATIOS = st.sampled_from([0.5, 0.7, 1.0, 2.0])
 
 
 def _pool_window(draw: st.DrawFn, x: Tensor, *, dilated: bool) -> tuple[tuple[int, ...], dict[str, Any]]:
@@ -311,7 +315,7 @@ def _pool_window(draw: st.DrawFn, x: Tensor, *, dilated: bool) -> tuple[tuple[in
 
 
 def global_average(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
-    return b.pool("GlobalAveragePool", x, (*x.shape[:2], 1, 1))
+    return b.pool("GlobalAveragePool", x, (*x.shape[:2], 1, 1), draw(RATIOS))
 
 
 def flatten(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
@@ -409,6 +413,27 @@ def quantised_models(
         x = gemm(draw, b, x, logits)
     steps = tuple(done + [step.__name__ for step in chosen])
     return Sample(model=b.model(x), image=b.image(), steps=steps)
+
+
+@st.composite
+def pooling_models(draw: st.DrawFn) -> Sample:
+    """A 1x1 convolution and an average pool over an image large enough for many rounding ties."""
+    b = Builder(
+        np.random.default_rng(draw(st.integers(0, 1 << 30))),
+        form=draw(st.sampled_from(["qdq", "qop"])),
+        kind=draw(st.sampled_from([np.int8, np.uint8])),
+    )
+    x = pointwise(b, b.input((1, 2, draw(st.integers(2, 14)), draw(st.integers(2, 14)))))
+    step = draw(st.sampled_from([average_pool, average_pool, global_average]))
+    return Sample(model=b.model(step(draw, b, x)), image=b.image(), steps=(step.__name__,))
+
+
+def pointwise(b: Builder, x: Tensor) -> Tensor:
+    shape = (3, x.shape[1], 1, 1)
+    return b.mac(
+        "Conv", x, shape, (1, 3, *x.shape[2:]), k=x.shape[1], channels=3, per_channel=False, with_bias=False,
+        attributes={},
+    )  # fmt: skip
 
 
 # ---- the oracle

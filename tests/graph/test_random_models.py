@@ -12,7 +12,7 @@ import onnx.utils
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_models import Sample, quantised_models, run_unoptimised
+from onnx_models import Sample, pooling_models, quantised_models, run_unoptimised
 
 from emulator.graph.golden import Golden
 from emulator.graph.onnx_import import Network, load
@@ -113,6 +113,12 @@ def test_every_tensor_of_a_random_network_equals_onnx_runtime(file: Path, sample
 @settings(max_examples=50)
 def test_no_operator_of_the_original_file_is_off_by_more_than_rounding(file: Path, sample: Sample) -> None:
     check_every_island(sample, file)
+
+
+@given(sample=pooling_models())
+@settings(max_examples=150)
+def test_average_pools_round_as_onnx_runtime_does(file: Path, sample: Sample) -> None:
+    check_every_tensor(sample, file)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from emulator.errors import BadData
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz, ratio
+from emulator.sampling.estimators import hansen_hurwitz, part, ratio
 from emulator.sampling.intervals import wilson
 
 REPLAYS = 1000
@@ -153,3 +153,25 @@ def test_an_estimate_scales_and_serialises() -> None:
     assert list(got.to_json()) == ["value", "low", "high", "confidence", "n", "ess", "method"]
     assert eval(repr(got)) == got
     assert str(Estimate.exact(0.7834)) == "78.34 % (exact)"
+
+
+def test_parts_of_known_share_are_unbiased_and_add_up_to_the_whole() -> None:
+    rng = np.random.default_rng(3)
+    sites = 4000
+    group = rng.integers(0, 5, sites) ** 2 % 5  # uneven groups, some rare
+    critical = rng.random(sites) < np.where(group == 4, 0.2, 0.01)
+    proposal = 0.3 / sites + 0.7 * (critical + 0.02) / (critical + 0.02).sum()
+    weight = 1 / (sites * proposal)
+    shares = np.bincount(group, minlength=5) / sites
+    seen = {g: [] for g in np.unique(group).tolist()}
+    for _ in range(600):
+        draw = rng.choice(sites, 300, p=proposal / proposal.sum())
+        y, w = critical[draw], weight[draw]
+        parts = {g: part(y, w, group[draw] == g, shares[g], max_weight=1 / 0.3) for g in seen}
+        for g, estimate in parts.items():
+            seen[g].append(estimate.value)
+        whole = hansen_hurwitz(y, w, max_weight=1 / 0.3).value
+        assert sum(shares[g] * estimate.value for g, estimate in parts.items()) == pytest.approx(whole)
+    for g, values in seen.items():
+        error = np.std(values) / np.sqrt(len(values))
+        assert abs(np.mean(values) - critical[group == g].mean()) < 4 * error + 1e-12, g

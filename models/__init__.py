@@ -1,0 +1,1 @@
+"""The bundled models: data of the package `emulator.models`, and the scripts that trained them."""
