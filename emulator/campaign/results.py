@@ -26,6 +26,8 @@ from emulator.sampling.intervals import wilson
 if TYPE_CHECKING:
     import pandas as pd
 
+    from emulator.campaign.explain import Explanation
+
 T = TypeVar("T")
 Keys = str | Sequence[str]
 Group = tuple[Any, ...]
@@ -160,6 +162,12 @@ class Results:
         found = self.trials[self.trials["sdc1"]].drop_duplicates(["input_id", "fault_id"])
         order = ["tie", "sdc5", "margin_golden", "max_abs_delta_acc", "trial_id"]
         return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)
+
+    def replay(self, fault_id: str, *, engine: str = "closed-form") -> Explanation:
+        """One trial again, explained; `fault_id` is the column of that name."""
+        from emulator.campaign.replay import replay
+
+        return replay(self.directory, fault_id, engine=engine)
 
     # ---- views
 

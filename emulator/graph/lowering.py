@@ -87,6 +87,11 @@ def lower(node: MacNode, source: QTensor, target: QTensor) -> MacLayer:
         window = window_of(attributes, source.shape, target.shape, f"{node.op} (node {node.name!r})")
         m = window.out_height * window.out_width
     else:
+        if source.channels_last or node.weight.ndim != 2:
+            raise UnsupportedModel(
+                f"{node.op} (node {node.name!r}): operands of rank {len(source.shape)} and {node.weight.ndim}; "
+                "allowed: rank 2 or 3 times a matrix. Reshape before the product."
+            )
         groups, weight = 1, _dense_matrix(node)[np.newaxis]
         m = source.size // weight.shape[1]
         window = Window(height=m, width=1, channels=weight.shape[1], out_height=m, out_width=1)

@@ -45,7 +45,7 @@ def origins(
     else:
         logical = stored.reshape(source.shape)
     padless = {
-        name: np.zeros_like(array) if name in pad_values(nodes) else array
+        name: np.zeros(array.shape, np.float32) if name in pad_values(nodes) else array
         for name, array in constants.items()
     }
     moved = run_nodes(nodes, feed, np.ascontiguousarray(logical, np.float32), output, padless, opsets)

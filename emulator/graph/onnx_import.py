@@ -82,7 +82,12 @@ def load(path: str | Path) -> Network:
         raise UnsupportedModel(
             f"model {str(path)!r} can't be read as ONNX: {reason or type(error).__name__}. Export it again."
         ) from error
-    graph = _Importer(reference, file.stem).graph()
+    try:
+        graph = _Importer(reference, file.stem).graph()
+    except (ValueError, KeyError, IndexError) as error:  # what a damaged constant or attribute ends in
+        raise UnsupportedModel(
+            f"model {str(path)!r} contradicts itself ({type(error).__name__}: {error}). Export it again."
+        ) from error
     digest = hashlib.sha256(data).hexdigest()
     return Network(graph=graph, reference=reference, original=original, path=str(file), sha256=digest)
 
@@ -149,7 +154,12 @@ class _Importer:
             raise UnsupportedModel(no_mac_layer_reason(self.name, graph))
         session = open_session(with_outputs(self.reference, names))
         feeds = {str(source.name): np.zeros(shape, np.float32)}
-        return {name: value.shape for name, value in zip(names, session.run(names, feeds), strict=True)}
+        try:
+            values = session.run(names, feeds)
+        except Exception as error:  # ONNX Runtime finds contradictions between nodes only when it runs them
+            reason = " ".join(str(error).split())[:400]
+            raise UnsupportedModel(f"ONNX Runtime can't run the model: {reason}. Export it again.") from error
+        return {name: value.shape for name, value in zip(names, values, strict=True)}
 
     def _is_quantised(self, node: ir.Node) -> bool:
         if node.op_type == "QuantizeLinear" or node.op_type.startswith(("QLinear", "QGemm")):
@@ -270,9 +280,10 @@ class _Importer:
         pools = [node for node in chain if node.op_type == "MaxPool"]
         if pools and len(chain) > 1:
             raise UnsupportedModel(unsupported_reason(pools[0]))
-        last_table = max((i for i, node in enumerate(chain) if node.op_type in ELEMENTWISE), default=-1)
-        if pad_values(protos_of(moving)) and last_table > chain.index(moving[-1]):
-            raise UnsupportedModel(unsupported_reason(chain[last_table]))
+        first_table = min((i for i, node in enumerate(chain) if node.op_type in ELEMENTWISE), default=len(chain))
+        # The table comes last here, so what a Pad fills in would go through it.
+        if any(node.op_type == "Pad" for node in chain[first_table:]):
+            raise UnsupportedModel(unsupported_reason(chain[first_table]))
         table = self._island_table(chain, source, target, feed)
         identity = bool(np.array_equal(table, np.arange(-128, 128)))
         where = chain[-1].name or self.tensors[target].name if chain else self.tensors[target].name
@@ -360,6 +371,8 @@ class _Importer:
         if not (origin < 0).any():
             return 0
         names = pad_values(protos)
+        if protos[0].input[0] == begin.name:  # integers, padded with an integer
+            return (int(self.constants[names[0]].reshape(-1)[0]) if names else 0) - begin.offset
         real = float(self.constants[names[0]].reshape(-1)[0]) if names else 0.0
         code = np.rint(np.float32(real) / np.float32(begin.scale)) + begin.zero_point
         if abs(begin.real(np.array([code]).astype(np.int8))[0] - real) > 1e-6 * max(1.0, abs(real)):

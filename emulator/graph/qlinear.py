@@ -6,6 +6,8 @@ The QLinear form is the reference: the emulator equals ONNX Runtime running it w
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from emulator.errors import UnsupportedModel
@@ -127,16 +129,30 @@ def _triple(value: ir.Value | None) -> list[ir.Value | None]:
     return [node.inputs[0], *_quantisation(node)]
 
 
-def _bias(value: ir.Value) -> ir.Value | None:
-    node = _dequantise_of(value)
-    assert node is not None
-    return node.inputs[0]
+def _bias(node: ir.Node) -> ir.Value | None:
+    """The int32 bias behind input 2; QLinear operators take it in units of x_scale * w_scale."""
+    triples = [_dequantise_of(value) for value in node.inputs[:3] if value is not None]
+    scales = [_array(triple.inputs[1]) for triple in triples if triple is not None]
+    known = [scale for scale in scales if scale is not None]
+    if len(known) == 3 and not np.allclose(known[2], known[0] * known[1], rtol=1e-4, atol=0):
+        raise UnsupportedModel(
+            f"{node.op_type} (node {node.name!r}): bias scale {known[2].reshape(-1)[:4].tolist()}; allowed: "
+            "x_scale * w_scale. Quantise the bias as onnxruntime.quantization does."
+        )
+    bias = triples[2]
+    assert bias is not None
+    return bias.inputs[0]
+
+
+def _array(value: ir.Value | None) -> npt.NDArray[np.float64] | None:
+    constant = value.const_value if value is not None else None
+    return None if constant is None else constant.numpy().astype(np.float64)
 
 
 def _build_conv(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
     inputs = [*_triple(node.inputs[0]), *_triple(node.inputs[1])]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        inputs.append(_bias(node.inputs[2]))
+        inputs.append(_bias(node))
     return inputs, list(node.attributes.values())
 
 
@@ -148,7 +164,7 @@ def _build_gemm(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
         )
     inputs = [*_triple(node.inputs[0]), *_triple(node.inputs[1])]
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    inputs.append(_bias(node.inputs[2]) if has_bias else None)  # type: ignore[arg-type]
+    inputs.append(_bias(node) if has_bias else None)  # type: ignore[arg-type]
     kept = [node.attributes[key] for key in ("alpha", "transA", "transB") if key in node.attributes]
     return inputs, kept
 
