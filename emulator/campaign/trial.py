@@ -12,7 +12,7 @@ from emulator.array.tiling import Schedule, schedule
 from emulator.faults.fault import FaultBatch
 from emulator.faults.strike import CLOSED_FORM, Strikes, strike
 from emulator.propagate.delta import Effects, Stage
-from emulator.propagate.outcome import judge
+from emulator.propagate.outcome import judge, margin
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
 from emulator.sampling.workbench import Workbench
@@ -105,7 +105,7 @@ def _outcome(bench: Workbench, image: int, effects: Effects) -> Columns:
         "sdc20": outcome.sdc20,
         "top1_golden": np.full(count, golden.argmax()),
         "top1_faulty": outcome.top1,
-        "margin_golden": np.full(count, bench.margins[image], np.float32),
+        "margin_golden": np.full(count, margin(golden), np.float32),
     }
 
 

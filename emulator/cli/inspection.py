@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 @command
 def inspect(model: options.Model, array: options.Array = "gemmini-16", json: options.Json = False) -> None:
-    """Layers, tiles, cycles, utilisation and the fault space; needs no data.
+    """Layers, cycles, registers and the fault space; no data needed.
 
     Example: emulator inspect model_int8.onnx --array gemmini-8
     """
@@ -76,7 +76,9 @@ def check(
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
-    """Validate a quantised deployment: every tensor against ONNX Runtime, bit for bit. Exit 1 on a mismatch.
+    """Compare every tensor with ONNX Runtime, bit for bit.
+
+    Exit 1 on a mismatch.
 
     Example: emulator check model_int8.onnx --inputs test.npz
     """
@@ -140,7 +142,7 @@ def inject(
     ] = "closed-form",
     json: options.Json = False,
 ) -> None:
-    """One fault, explained: what it struck, the error pattern, where it was masked or how the answer changed.
+    """Strike one fault and explain what became of it.
 
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_b row=3 col=4 cycle=100 bit=7"
     """

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from emulator.cli import inspection, results, running
 
 app = typer.Typer(
     name="emulator",
-    help="Faults in an int8 systolic accelerator: does the network's answer change?",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from emulator import __version__
+
+        print(f"emulator {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="show it and exit")
+    ] = False,
+) -> None:
+    """Faults in an int8 systolic accelerator: does the network's answer change?"""
+
+
 running.register(app)
 inspection.register(app)
 results.register(app)

@@ -29,12 +29,22 @@ def status(directory: options.Directory, json: options.Json = False) -> None:
     if json:
         show_json(results.to_json())
         return
-    show(f"{len(results):,} trials, sampler {results.sampler}, stop {results.manifest['stop']}")
+    show(f"{len(results):,} trials of {results.manifest['model']['name']}, sampler {results.sampler}")
     show(f"SDC-1 of live sites: {results.rate()}")
     show(f"SDC-1 of the whole population: {results.population_rate()}")
     show(f"SDC-1 of live sites without ties: {results.rate(ties=False)}")
-    rows = [[name, str(estimate)] for name, estimate in results.masked().items()]
-    show(table(["masked at (whole population)", "share"], rows))
+    rows = [[_ENDS[name], str(estimate)] for name, estimate in results.masked().items()]
+    show(table(["where faults end (whole population)", "share"], rows))
+
+
+_ENDS = {
+    "dead": "dead: register not live",
+    "array": "array: accumulator unchanged",
+    "requant": "requant: rounded away",
+    "clamp": "clamp: saturated away",
+    "network": "network: gone in a later layer",
+    "none": "none: the output differs",
+}
 
 
 @command

@@ -32,7 +32,7 @@ def demo(
     workers: Annotated[str, typer.Option(help="processes, or auto")] = "auto",
     json: options.Json = False,
 ) -> None:
-    """The tour: bundled Fashion-MNIST network, importance and uniform sampling, a report.
+    """The tour: a bundled network, two samplers, a report.
 
     Example: emulator demo -o runs/demo
     """
@@ -92,7 +92,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
     json: options.Json = False,
 ) -> None:
-    """Run a campaign, or resume it: Ctrl-C and kill -9 lose at most the chunks in progress.
+    """Run a campaign, or resume it.
+
+    Ctrl-C and kill -9 lose at most the chunks in progress; the same command again carries on.
 
     Example: emulator run model_int8.onnx --inputs test.npz --registers pe_b,accumulator --trials 20000 -o runs/a
     """
@@ -155,8 +157,13 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    from emulator.campaign.executors import worker_count
+    from emulator.campaign.store import check_manifest
+
+    processes = worker_count(workers)
+    check_manifest(output, campaign.manifest())
     columns = (
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
@@ -170,10 +177,11 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
             nonlocal new_trials
             new_trials = state.trials - state.reused
             rate = new_trials / (time.perf_counter() - started)
-            description = f"{rate:,.0f} faults/s  SDC-1 {state.estimate}"
+            value, low, high = state.estimate.percent()
+            description = f"{rate:,.0f} faults/s  SDC-1 {value} % [{low}, {high}]"
             bar.update(task, completed=state.trials, total=state.limit, description=description)
 
-        results = campaign.collect(output, workers=workers, progress=progress)
+        results = campaign.collect(output, workers=processes, progress=progress)
     return results, new_trials / (time.perf_counter() - started)
 
 
@@ -200,6 +208,7 @@ def _plan(campaign: Campaign, json: bool) -> None:
         f"{plan['images']} images x {space.live:,} live sites; {plan['layers']} layers, {plan['cycles']:,} cycles"
     )
     show(f"registers: {', '.join(plan['registers'])}")
-    show(
-        f"sampler: {plan['sampler']}; trials: {'until the interval is narrow' if limit is None else f'{limit:,}'}"
-    )
+    sampler = dict(manifest["sampler"])
+    settings = "".join(f", {key} {value}" for key, value in sampler.items() if key != "name")
+    trials = "until the interval is narrow" if limit is None else f"{limit:,}"
+    show(f"sampler: {sampler['name']}{settings}; trials: {trials}")

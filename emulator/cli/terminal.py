@@ -59,14 +59,12 @@ def _plain(value: Any) -> Any:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns aligned; the first one left, the others right."""
+    """Columns aligned: numbers right, words and the first column left."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    numbers = [i > 0 and all(row[i][:1] in "-0123456789" for row in rows) for i in range(len(header))]
 
     def line(row: list[str]) -> str:
-        cells = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-        ]
-        return "  ".join(cells).rstrip()
+        cells = zip(row, widths, numbers, strict=True)
+        return "  ".join(cell.rjust(w) if number else cell.ljust(w) for cell, w, number in cells).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(row) for row in rows)])

@@ -133,19 +133,15 @@ class FaultSpace:
 
     def indices(self, faults: FaultBatch) -> list[int]:
         """`index` of many faults."""
-        place = {(s.layer, s.register.code): i for i, s in enumerate(self.strata)}
-        registers = inventory(self.array)
-        result = []
-        for layer, code, row, col, bit, cycle in zip(
-            *(getattr(faults, name).tolist() for name in faults.__slots__), strict=True
-        ):
-            where = place[layer, code]
-            entry = registers[code]
-            first = entry.cols * entry.first_row_bits
-            word = col * entry.first_row_bits + bit
-            if row:
-                word = first + ((row - 1) * entry.cols + col) * entry.bits + bit
-            result.append(self._site_starts[where] + cycle * entry.total_bits + word)
+        result = [0] * len(faults)
+        for start, stratum in zip(self._site_starts, self.strata, strict=False):
+            chosen = np.flatnonzero(
+                (faults.layer == stratum.layer) & (faults.register == stratum.register.code)
+            )
+            at = faults[chosen].sites
+            words = stratum.register.index(at.row, at.col, at.bit)
+            for i, cycle, word in zip(chosen.tolist(), at.cycle.tolist(), words.tolist(), strict=True):
+                result[i] = start + cycle * stratum.register.total_bits + word
         return result
 
     def is_live(self, fault: Fault) -> bool:

@@ -280,7 +280,9 @@ class _Importer:
         pools = [node for node in chain if node.op_type == "MaxPool"]
         if pools and len(chain) > 1:
             raise UnsupportedModel(unsupported_reason(pools[0]))
-        first_table = min((i for i, node in enumerate(chain) if node.op_type in ELEMENTWISE), default=len(chain))
+        first_table = min(
+            (i for i, node in enumerate(chain) if node.op_type in ELEMENTWISE), default=len(chain)
+        )
         # The table comes last here, so what a Pad fills in would go through it.
         if any(node.op_type == "Pad" for node in chain[first_table:]):
             raise UnsupportedModel(unsupported_reason(chain[first_table]))

@@ -164,7 +164,7 @@ def _build_gemm(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
         )
     inputs = [*_triple(node.inputs[0]), *_triple(node.inputs[1])]
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    inputs.append(_bias(node) if has_bias else None)  # type: ignore[arg-type]
+    inputs.append(_bias(node) if has_bias else None)
     kept = [node.attributes[key] for key in ("alpha", "transA", "transB") if key in node.attributes]
     return inputs, kept
 
