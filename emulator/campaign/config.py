@@ -20,31 +20,7 @@ from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
 from emulator.sampling.uniform import Uniform
 
-TEMPLATE = """\
-# A fault-injection campaign. Run it:     emulator run campaign.toml
-# See what it will do, without trials:    emulator run campaign.toml --dry-run
-# Paths are relative to this file.
-
-model = "model.onnx"        # int8 ONNX, QDQ or QOperator
-inputs = "test.npz"         # array named like the model's input, or `inputs`; optional `labels`
-output = "runs/campaign"    # rerun with the same output to resume
-
-array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
-# registers = ["pe_a", "pe_b", "pe_d", "pe_c1", "pe_c2", "accumulator"]   # default: all
-# layers = ["conv1", 3]     # by name or index; default: all
-kind = "flip"               # transient single-bit flip
-
-sampler = "importance"      # or "uniform"
-# alpha = 0.2               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
-# candidates = 32           # importance: sites scored for each trial
-# lookahead = 2             # importance: layers propagated exactly before gradients take over
-
-trials = 10000              # stop after so many trials ...
-# until_ci = 0.001          # ... or when the 95 % interval of SDC-1 has this half-width
-# limit = 100               # use only the first images of `inputs`
-seed = 0
-workers = "auto"            # processes; results do not depend on it
-"""
+DEFAULT_TRIALS = 10_000
 
 
 class CampaignConfig(BaseModel):
@@ -63,7 +39,7 @@ class CampaignConfig(BaseModel):
     alpha: float | None = Field(None, gt=0, le=1)
     candidates: int | None = Field(None, ge=1)
     lookahead: int | None = Field(None, ge=0)
-    trials: int | None = Field(10_000, ge=1)
+    trials: int | None = Field(None, ge=1)
     until_ci: float | None = Field(None, gt=0, lt=0.5)
     limit: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=1 << 63)
@@ -97,11 +73,11 @@ class CampaignConfig(BaseModel):
         return Importance(**given)
 
     def _stop(self) -> StopRule:
-        rules = [max_trials(self.trials)] if self.trials is not None else []
-        rules += [ci_half_width(self.until_ci)] if self.until_ci is not None else []
-        if not rules:
-            raise BadConfig("no stop rule: give trials, until_ci or both.")
-        return rules[0] if len(rules) == 1 else rules[0] | rules[1]
+        """Trials, interval, or the first of both; DEFAULT_TRIALS where neither is given."""
+        if self.until_ci is None:
+            return max_trials(DEFAULT_TRIALS if self.trials is None else self.trials)
+        narrow = ci_half_width(self.until_ci)
+        return narrow if self.trials is None else max_trials(self.trials) | narrow
 
 
 def read_config(path: Path, overrides: dict[str, Any]) -> CampaignConfig:

@@ -46,6 +46,8 @@ def worker_count(workers: int | str) -> int:
 
 
 def _run_in_pool(task: Task[Result], chunks: Iterator[int], workers: int) -> Iterator[tuple[int, Result]]:
+    if multiprocessing.parent_process() is not None:
+        raise BadConfig(f"campaign started inside a worker process. {_GUARD}")
     # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=(task, os.getpid()))
@@ -66,9 +68,15 @@ def _result(future: Future[Any]) -> Any:
         return future.result()
     except BrokenProcessPool as error:
         raise EmulatorError(
-            "a worker process died (out of memory?); finished chunks are kept. Rerun to resume, with fewer --workers."
+            f"a worker process died; finished chunks are kept, a rerun resumes. {_GUARD} "
+            "If it ran out of memory, use fewer workers."
         ) from error
 
+
+_GUARD = (
+    'In a script, put the calls under `if __name__ == "__main__":` (workers import the script again), '
+    "or use workers=1."
+)
 
 _worker: Callable[[int], Any] | None = None
 

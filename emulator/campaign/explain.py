@@ -11,7 +11,8 @@ import numpy.typing as npt
 from emulator.array.registers import register
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
-from emulator.faults.strike import CYCLE, Strikes, strike, strike_by_cycles
+from emulator.faults.strike import CYCLE, strike, strike_by_cycles
+from emulator.graph.golden import Inference
 from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge
 from emulator.sampling.workbench import Workbench
@@ -21,8 +22,8 @@ Engine = Literal["closed-form", "cycle"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explanation:
-    """before, after: the struck value, None from the cycle engine. m, n, delta: the accumulators that got wrong.
-    logits: int8 as the network stores them, dequantised in `real_*`."""
+    """before, after: the struck value, None where there is no closed form. m, n, delta: the accumulators that got wrong.
+    real_golden, real_faulty: the dequantised logits."""
 
     fault: Fault
     image: int
@@ -121,7 +122,7 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "closed
     answer, golden = graph.tensors[graph.output], bench.golden.logits(inference)
     outcome = judge(answer, golden, effects.logits)
     stage = Stage(int(effects.stage[0])) if live or len(strikes.m) else Stage.DEAD
-    before, after = _values(strikes, engine)
+    before, after = _values(bench, inference, fault)
     return Explanation(
         fault=fault,
         image=image,
@@ -144,13 +145,21 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "closed
     )
 
 
-def _values(strikes: Strikes, engine: Engine) -> tuple[int | None, int | None]:
-    return (None, None) if engine == CYCLE else (int(strikes.before[0]), int(strikes.after[0]))
+def _values(bench: Workbench, inference: Inference, fault: Fault) -> tuple[int | None, int | None]:
+    """The struck word around the flip; None for what has no closed form."""
+    if not _has_closed_form(fault):
+        return None, None
+    strikes = strike(bench.golden, inference, bench.array, _batch_of(bench, fault))
+    return int(strikes.before[0]), int(strikes.after[0])
+
+
+def _has_closed_form(fault: Fault) -> bool:
+    return fault.upset.kind == "flip" and len(fault.upset.bits) == 1
 
 
 def _batch_of(bench: Workbench, fault: Fault) -> FaultBatch:
     u = fault.upset
-    if u.kind != "flip" or len(u.bits) != 1:
+    if not _has_closed_form(fault):
         raise BadConfig(
             f"{u.kind} of bits {u.bits} has no closed form; allowed: a flip of one bit. Use --engine cycle."
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.errors import BadData
+from emulator.errors import BadConfig, BadData
 from emulator.graph.qgraph import QuantGraph
 
 
@@ -36,7 +36,8 @@ def load_samples(
 ) -> Samples:
     """The array named like the model's input, else `inputs`, and `labels` if there; the first `limit` samples.
 
-    Raises BadData for a missing file or array, a wrong shape or type, NaN or infinity.
+    Raises BadData for a missing file or array, a wrong shape or type, NaN or infinity; BadConfig for a limit
+    below 1.
     """
     if isinstance(source, np.ndarray):
         return _checked(source, None, graph, limit, "the array")
@@ -56,7 +57,7 @@ def load_samples(
         raise BadData(
             f"data {str(path)!r} holds {found}; allowed: an array {graph.input_name!r} or 'inputs'. Rename it."
         )
-    return _checked(arrays[name], arrays.get("labels"), graph, limit, str(path))
+    return _checked(arrays[name], arrays.get("labels"), graph, limit, str(path.resolve()))
 
 
 def _checked(
@@ -66,6 +67,8 @@ def _checked(
     limit: int | None,
     where: str,
 ) -> Samples:
+    if limit is not None and limit < 1:
+        raise BadConfig(f"limit={limit}; allowed: 1 or more samples. Leave it out to take all.")
     shape = graph.tensors[graph.input].shape[1:]
     if inputs.shape[1:] != shape or inputs.ndim != len(shape) + 1 or len(inputs) == 0:
         raise BadData(

@@ -177,7 +177,7 @@ class Results:
             "sdc1_live": self.rate().to_json(),
             "sdc1": self.population_rate().to_json(),
             "sdc5": self.population_rate("sdc5").to_json(),
-            "ties": self.rate(ties=False).to_json(),
+            "sdc1_live_without_ties": self.rate(ties=False).to_json(),
             "masked": {stage: share.to_json() for stage, share in self.masked().items()},
             "trials": len(self),
             "live_share": self.live_share,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,14 @@ class Campaign:
         """Run, or resume, into `directory` and return its results. Raises BadConfig if it holds another
         campaign; an interrupted run keeps every finished chunk."""
         target = Path(directory)
+        processes = worker_count(workers)
         write_manifest(target, self.manifest())
         done = complete_chunks(target, self._planned)
         estimate_after = _InOrder(self.sampler.max_weight)
         task = ChunkTask(campaign=self, directory=target)
         reused = 0
         last = -1
-        for chunk, summary in self._summaries(target, task, done, worker_count(workers)):
+        for chunk, summary in self._summaries(target, task, done, processes):
             for last, estimate in estimate_after.add(chunk, summary):
                 reused += self._planned(last) if last in done else 0
                 trials = estimate_after.trials
@@ -227,12 +229,5 @@ def _package_version() -> str:
 
 
 def _versions() -> dict[str, str]:
-    import numba
-    import onnxruntime
-
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "onnxruntime": onnxruntime.__version__,
-    }
+    libraries = ("numpy", "numba", "onnxruntime")
+    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}

@@ -6,6 +6,7 @@ nothing is written into a directory that is not this campaign's.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -61,7 +62,7 @@ def check_manifest(directory: Path, manifest: Manifest) -> bool:
         _refuse_foreign(directory)
         return False
     stored = read_manifest(directory)
-    different = _differences(_without_stop(stored), _without_stop(_plain(manifest)))
+    different = _differences(_identity(stored), _identity(_plain(manifest)))
     if different:
         lines = "\n".join(f"  {key}: stored {a}, new {b}" for key, a, b in different)
         raise BadConfig(
@@ -97,8 +98,15 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
     return plain
 
 
-def _without_stop(manifest: Manifest) -> dict[str, Any]:
-    return {key: value for key, value in manifest.items() if key != _EXTENDABLE}
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    """What makes two manifests one campaign: not the stop rule, and content, not where a file lies."""
+    return {
+        key: {name: part for name, part in value.items() if name != "path"}
+        if isinstance(value, dict)
+        else value
+        for key, value in manifest.items()
+        if key != _EXTENDABLE
+    }
 
 
 def _differences(stored: Any, new: Any, key: str = "") -> list[tuple[str, str, str]]:
@@ -310,9 +318,15 @@ def _write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise BadConfig(
-            f"{path}: can't be written ({error.strerror}). Free some space or choose another -o; "
+            f"{path}: can't be written ({error.strerror}). {_REMEDY.get(error.errno or 0, 'Choose another -o')}; "
             "a rerun resumes after the last complete chunk."
         ) from error
+
+
+_REMEDY = {
+    errno.ENOSPC: "Free some space or choose another -o",
+    errno.EACCES: "Choose an -o you may write to",
+}
 
 
 def _sync_directory(directory: Path) -> None:

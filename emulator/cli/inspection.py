@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emulator.cli import options
-from emulator.cli.terminal import command, say, show, show_json, table
+from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
     from emulator.array.spec import ArraySpec
@@ -88,6 +88,7 @@ def check(
     from emulator.graph.onnx_import import load
 
     network, spec = load(model), load_array(array)
+    announce(array=array, limit=limit, cycle_images=cycle_images)
     samples = _samples(network, inputs, limit, seed)
     report = run_check(
         network,
@@ -155,6 +156,7 @@ def inject(
     from emulator.sampling.workbench import Workbench
 
     network, spec = load(model), load_array(array)
+    announce(array=array, index=index, engine=engine)
     samples = load_samples(inputs, network.graph)
     bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
     parsed = parse_fault(fault, [layer.name for layer in network.graph.layers])
@@ -201,7 +203,8 @@ def rank(
     samples = load_samples(inputs, network.graph, limit)
     space = FaultSpace(network, spec, registers=options.split(registers), layers=options.split(layers))
     bench = Workbench(network, spec, space, samples.inputs)
-    say(f"scoring {candidates:,} of {space.live:,} live sites x {len(samples)} images (--candidates)")
+    announce(array=array, candidates=candidates, top=top, limit=limit, seed=seed)
+    say(f"scoring {candidates:,} of {space.live:,} live sites x {len(samples)} images")
     ranking = run_rank(bench, np.random.default_rng(seed), candidates=candidates, top=top)
     names = [entry.name for entry in inventory(spec)]
     f = ranking.faults

@@ -63,7 +63,7 @@ def init() -> None:
 
     Example: emulator init > campaign.toml
     """
-    from emulator.campaign.config import TEMPLATE
+    from emulator.campaign.template import TEMPLATE
 
     print(TEMPLATE, end="")
 
@@ -98,7 +98,7 @@ def run(
 
     Example: emulator run model_int8.onnx --inputs test.npz --registers pe_b,accumulator --trials 20000 -o runs/a
     """
-    from emulator.campaign.config import make_config, read_config
+    from emulator.campaign.config import DEFAULT_TRIALS, make_config, read_config
     from emulator.errors import BadConfig
 
     flags: dict[str, Any] = {
@@ -124,7 +124,10 @@ def run(
         )
     else:
         config = make_config({"model": target, **given}, "run")
-        _announce(config.model_dump(), given)
+        chosen = config.model_dump()
+        if config.trials is None and config.until_ci is None:
+            chosen["trials"] = DEFAULT_TRIALS
+        _announce(chosen, given)
     campaign = config.campaign()
     if dry_run:
         _plan(campaign, json)

@@ -43,6 +43,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def announce(**settings: object) -> None:
+    """What a command runs with, each as the flag that changes it."""
+    flags = (f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None)
+    say(f"with {' '.join(flags)}")
+
+
 def show(text: str) -> None:
     """A result for people, on stdout."""
     print(text, flush=True)

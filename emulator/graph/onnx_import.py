@@ -89,7 +89,9 @@ def load(path: str | Path) -> Network:
             f"model {str(path)!r} contradicts itself ({type(error).__name__}: {error}). Export it again."
         ) from error
     digest = hashlib.sha256(data).hexdigest()
-    return Network(graph=graph, reference=reference, original=original, path=str(file), sha256=digest)
+    return Network(
+        graph=graph, reference=reference, original=original, path=str(file.resolve()), sha256=digest
+    )
 
 
 class _Importer:

@@ -18,10 +18,11 @@ def open_session(model: onnx.ModelProto, *, optimised: bool = False, threads: in
     """An onnxruntime.InferenceSession; raises UnsupportedModel with ONNX Runtime's reason."""
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(3)
+    onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
+    options.log_severity_level = 4  # errors come as exceptions; a second copy on stderr helps nobody
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = threads
     try:

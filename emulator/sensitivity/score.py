@@ -127,7 +127,7 @@ class Scorer:
         left = moved[:, top] - np.delete(moved, top, axis=1).max(axis=1)
         margin = logits[top] - np.delete(logits, top).max()
         width = self.softness.floor_lsb + self.softness.slope * np.abs(margin - left)
-        score: npt.NDArray[np.float64] = np.where(alive, 0.5 * (1.0 - np.tanh(0.5 * left / width)), 0.0)
+        score: npt.NDArray[np.float64] = np.where(alive, 1.0 / (1.0 + np.exp(left / width)), 0.0)
         return score
 
     def predicted_change(self, layer: Ints, strikes: Strikes) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -141,7 +141,16 @@ def test_critical_faults_put_real_differences_before_ties(results: Results) -> N
 def test_to_json_has_what_the_command_promises(results: Results) -> None:
     answer = results.to_json()
     assert set(answer) == {
-        *("sdc1_live", "sdc1", "sdc5", "ties", "masked", "trials", "live_share", "space_size"),
+        *(
+            "sdc1_live",
+            "sdc1",
+            "sdc5",
+            "sdc1_live_without_ties",
+            "masked",
+            "trials",
+            "live_share",
+            "space_size",
+        ),
         *("by_layer", "by_register", "by_bit", "precision_at_100", "sampler"),
     }
     keys = ["value", "low", "high", "confidence", "n", "ess", "method"]

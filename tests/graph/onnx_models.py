@@ -77,7 +77,9 @@ class Builder:
     def quantisation(self, scale: float) -> tuple[float, str, str]:
         """A scale and a random zero point under new names."""
         info = np.iinfo(self.kind)
-        zero = self.rng.choice([info.min, self.rng.integers(info.min, info.max + 1), (info.min + info.max) // 2])
+        zero = self.rng.choice(
+            [info.min, self.rng.integers(info.min, info.max + 1), (info.min + info.max) // 2]
+        )
         scale = float(np.float32(scale))
         scale_name = self.constant("scale", np.full(self.scale_shape, scale, np.float32))
         return scale, scale_name, self.constant("zero", np.full(self.scale_shape, zero, self.kind))
@@ -92,12 +94,16 @@ class Builder:
         self, real: str, shape: tuple[int, ...], scale: float, *, like: Tensor | None = None
     ) -> Tensor:
         if like is not None:
-            return self.like(like, self.node("QuantizeLinear", [real, like.scale_name, like.zero_name]), shape)
+            return self.like(
+                like, self.node("QuantizeLinear", [real, like.scale_name, like.zero_name]), shape
+            )
         value, *names = self.quantisation(scale)
         output = self.node("QuantizeLinear", [real, *names])
         return Tensor(name=output, shape=shape, scale=value, scale_name=names[0], zero_name=names[1])
 
-    def integer(self, op: str, inputs: list[str], shape: tuple[int, ...], scale: float, **attributes: Any) -> Tensor:
+    def integer(
+        self, op: str, inputs: list[str], shape: tuple[int, ...], scale: float, **attributes: Any
+    ) -> Tensor:
         """A QLinear operator that takes scale and zero point of its output last."""
         value, *names = self.quantisation(scale)
         domain = "" if op in ("QLinearConv", "QLinearMatMul") else MICROSOFT
@@ -111,11 +117,15 @@ class Builder:
         self.input_shape = shape
         return self.quantise("input", shape, 0.02)
 
-    def weight(self, shape: tuple[int, ...], channels: int, per_channel: bool) -> tuple[list[str], npt.NDArray[Any]]:
+    def weight(
+        self, shape: tuple[int, ...], channels: int, per_channel: bool
+    ) -> tuple[list[str], npt.NDArray[Any]]:
         """Names of (weight, scale, zero point), and the scale."""
         most = 64 if self.kind == np.uint8 else 128
         values = self.rng.integers(-most + 1, most, shape).astype(np.int8)
-        scale = self.rng.uniform(0.002, 0.02, channels if per_channel else self.scale_shape).astype(np.float32)
+        scale = self.rng.uniform(0.002, 0.02, channels if per_channel else self.scale_shape).astype(
+            np.float32
+        )
         names = [
             self.constant("weight", values),
             self.constant("weight_scale", scale),
@@ -160,7 +170,9 @@ class Builder:
             real.append(self.node("DequantizeLinear", [bias, bias_scale], axis=0))
         value = self.node(op, real, **attributes)
         if activation == "Clip":
-            value = self.node("Clip", [value, *(self.constant("bound", np.float32(v)) for v in (0, out_scale * 90))])
+            value = self.node(
+                "Clip", [value, *(self.constant("bound", np.float32(v)) for v in (0, out_scale * 90))]
+            )
         elif activation:
             value = self.node(activation, [value])
         return self.quantise(value, out_shape, out_scale)
@@ -168,7 +180,9 @@ class Builder:
     def unary(self, op: str, x: Tensor, scale: float, **attributes: Any) -> Tensor:
         return self.quantise(self.node(op, [self.real(x)], **attributes), x.shape, scale)
 
-    def moved(self, x: Tensor, op: str, rest: list[str], shape: tuple[int, ...], keep: bool, **attributes: Any) -> Tensor:
+    def moved(
+        self, x: Tensor, op: str, rest: list[str], shape: tuple[int, ...], keep: bool, **attributes: Any
+    ) -> Tensor:
         """A movement operator or MaxPool: between DQ and Q, or directly on the integers."""
         if self.form == "qop":
             return self.like(x, self.node(op, [x.name, *rest], **attributes), shape)
@@ -218,7 +232,9 @@ def conv(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
     cout = groups * draw(st.integers(1, 3))
     dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 2)))
-    kernel = tuple(draw(st.integers(1, 3 if (s - 1) // d >= 2 else 1)) for s, d in zip(spatial, dilation, strict=True))
+    kernel = tuple(
+        draw(st.integers(1, 3 if (s - 1) // d >= 2 else 1)) for s, d in zip(spatial, dilation, strict=True)
+    )
     attributes: dict[str, Any] = {"strides": stride, "dilations": dilation, "group": groups}
     if draw(st.booleans()):
         attributes["kernel_shape"] = kernel
@@ -294,7 +310,9 @@ def max_pool(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
 
 def average_pool(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
     shape, attributes = _pool_window(draw, x, dilated=False)
-    return b.pool("AveragePool", x, shape, draw(RATIOS), count_include_pad=draw(st.integers(0, 1)), **attributes)
+    return b.pool(
+        "AveragePool", x, shape, draw(RATIOS), count_include_pad=draw(st.integers(0, 1)), **attributes
+    )
 
 
 RATIOS = st.sampled_from([0.5, 0.7, 1.0, 2.0])
@@ -310,7 +328,9 @@ def _pool_window(draw: st.DrawFn, x: Tensor, *, dilated: bool) -> tuple[tuple[in
     if dilated and draw(st.booleans()):
         dilation = tuple(2 if 2 * (k - 1) < s else 1 for k, s in zip(kernel, spatial, strict=True))  # type: ignore[assignment]
         attributes["dilations"] = dilation
-    out = tuple(out_size(spatial[i], kernel[i], stride[i], dilation[i], pads[i] + pads[i + 2]) for i in (0, 1))
+    out = tuple(
+        out_size(spatial[i], kernel[i], stride[i], dilation[i], pads[i] + pads[i + 2]) for i in (0, 1)
+    )
     return (*x.shape[:2], *out), attributes
 
 
@@ -452,3 +472,38 @@ def run_unoptimised(
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return dict(zip(names, session.run(list(names), feeds), strict=True))
+
+
+def nearest(model: onnx.ModelProto, name: str, known: set[str]) -> set[str]:
+    """The known tensors from which `name` is computed directly."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    found: set[str] = set()
+    todo = list(producer[name].input)
+    while todo:
+        value = todo.pop()
+        if value in known:
+            found.add(value)
+        elif value in producer:
+            todo.extend(producer[value].input)
+    return found
+
+
+def cut_out(model: onnx.ModelProto, sources: list[str], target: str) -> onnx.ModelProto:
+    """The nodes between, as a model of their own."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    needed: set[str] = set()
+    todo = [target]
+    while todo:
+        value = todo.pop()
+        if value not in sources and value in producer and value not in needed:
+            needed.add(value)
+            todo.extend(producer[value].input)
+    kinds = {value.name: value for value in [*model.graph.value_info, *model.graph.input]}
+    part = onnx.helper.make_graph(
+        [node for node in model.graph.node if node.output[0] in needed],
+        "part",
+        [kinds[name] for name in sources],
+        [onnx.ValueInfoProto(name=target)],
+        list(model.graph.initializer),
+    )
+    return onnx.helper.make_model(part, opset_imports=list(model.opset_import), ir_version=9)

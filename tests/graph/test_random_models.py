@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx.utils
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_models import Sample, pooling_models, quantised_models, run_unoptimised
+from onnx_models import Sample, cut_out, nearest, pooling_models, quantised_models, run_unoptimised
 
 from emulator.graph.golden import Golden
 from emulator.graph.onnx_import import Network, load
@@ -46,7 +45,9 @@ def check_every_tensor(sample: Sample, file: Path) -> None:
     found = emulated(network, sample.image)
     names = sorted(found.keys() & produced(network.reference))
     want = run_unoptimised(network.reference, names, {"input": sample.image[np.newaxis]})
-    assert {node.output[0] for node in network.reference.graph.node if node.op_type.startswith("Q")} <= set(names)
+    assert {node.output[0] for node in network.reference.graph.node if node.op_type.startswith("Q")} <= set(
+        names
+    )
     for name in names:
         assert found[name].dtype == want[name].dtype
         np.testing.assert_array_equal(found[name], want[name], err_msg=name)
@@ -66,41 +67,6 @@ def check_every_island(sample: Sample, file: Path) -> None:
         want = run_unoptimised(part, [name], feeds)[name]
         difference = np.abs(want.astype(int) - found[name].astype(int))
         assert difference.max() <= 1, (name, difference.max())
-
-
-def nearest(model: onnx.ModelProto, name: str, known: set[str]) -> set[str]:
-    """The known tensors from which `name` is computed directly."""
-    producer = {output: node for node in model.graph.node for output in node.output}
-    found: set[str] = set()
-    todo = list(producer[name].input)
-    while todo:
-        value = todo.pop()
-        if value in known:
-            found.add(value)
-        elif value in producer:
-            todo.extend(producer[value].input)
-    return found
-
-
-def cut_out(model: onnx.ModelProto, sources: list[str], target: str) -> onnx.ModelProto:
-    """The nodes between, as a model of their own."""
-    producer = {output: node for node in model.graph.node for output in node.output}
-    needed: set[str] = set()
-    todo = [target]
-    while todo:
-        value = todo.pop()
-        if value not in sources and value in producer and value not in needed:
-            needed.add(value)
-            todo.extend(producer[value].input)
-    kinds = {value.name: value for value in [*model.graph.value_info, *model.graph.input]}
-    part = onnx.helper.make_graph(
-        [node for node in model.graph.node if node.output[0] in needed],
-        "part",
-        [kinds[name] for name in sources],
-        [onnx.ValueInfoProto(name=target)],
-        list(model.graph.initializer),
-    )
-    return onnx.helper.make_model(part, opset_imports=list(model.opset_import), ir_version=9)
 
 
 @given(sample=quantised_models())

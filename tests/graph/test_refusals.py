@@ -107,8 +107,7 @@ def test_a_weight_that_is_computed_is_refused(tmp_path: Path) -> None:
     product = b.node("MatMul", [b.real(x), b.real(x)])
     y = b.quantise(product, (1, 4, 4), 0.1)
     model = b.model(matmul_of(b, y))
-    named_last = [n for n in model.graph.node if n.op_type == "MatMul"][0]
-    named_last.name = "attention"
+    next(n for n in model.graph.node if n.op_type == "MatMul").name = "attention"
     refused(model, tmp_path, "attention", "constant")
 
 
@@ -196,7 +195,9 @@ def test_a_float_model_is_refused_with_the_way_to_quantise_it(tmp_path: Path) ->
     x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3])
     y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 2])
     weight = numpy_helper.from_array(np.ones((3, 2), np.float32), "w")
-    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")], "g", [x], [y], [weight])
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")], "g", [x], [y], [weight]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     refused(model, tmp_path, "quant")
 
@@ -314,7 +315,9 @@ def test_a_truncated_file_is_refused(
         load(path)
 
 
-@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4)
+)
 @settings(max_examples=300)
 def test_a_damaged_file_loads_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, digits: Any, edits: list[tuple[float, int]]
@@ -331,9 +334,7 @@ def test_a_damaged_file_loads_or_is_refused(
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("group", 0), ("group", 7), ("strides", [0, 0])])
-def test_an_impossible_attribute_is_refused(
-    attribute: str, value: Any, digits: Any, tmp_path: Path
-) -> None:
+def test_an_impossible_attribute_is_refused(attribute: str, value: Any, digits: Any, tmp_path: Path) -> None:
     model = onnx.load(digits.path)
     conv = next(node for node in model.graph.node if node.op_type == "Conv")
     kept = [a for a in conv.attribute if a.name != attribute]

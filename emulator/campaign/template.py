@@ -1,0 +1,27 @@
+"""The commented campaign.toml that `emulator init` prints."""
+
+TEMPLATE = """\
+# A fault-injection campaign. Run it:     emulator run campaign.toml
+# See what it will do, without trials:    emulator run campaign.toml --dry-run
+# Paths are relative to this file.
+
+model = "model.onnx"        # int8 ONNX, QDQ or QOperator
+inputs = "test.npz"         # array named like the model's input, or `inputs`; optional `labels`
+output = "runs/campaign"    # rerun with the same output to resume
+
+array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
+# registers = ["pe_a", "pe_b", "pe_d", "pe_c1", "pe_c2", "accumulator"]   # default: all
+# layers = ["conv1", 3]     # by name or index; default: all
+kind = "flip"               # transient single-bit flip
+
+sampler = "importance"      # or "uniform"
+# alpha = 0.2               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
+# candidates = 32           # importance: sites scored for each trial
+# lookahead = 2             # importance: layers propagated exactly before gradients take over
+
+trials = 10000              # stop after so many trials ...
+# until_ci = 0.001          # ... or when the 95 % interval of SDC-1 has this half-width; alone: no limit of trials
+# limit = 100               # use only the first images of `inputs`
+seed = 0
+workers = "auto"            # processes; results do not depend on it
+"""

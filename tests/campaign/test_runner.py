@@ -1,0 +1,321 @@
+"""Campaigns: the same files on any number of workers, after any interruption; nothing foreign is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emulator.campaign.inputs import load_samples
+from emulator.campaign.runner import Campaign, Progress
+from emulator.errors import BadConfig, BadData
+from emulator.faults.space import FaultSpace
+from emulator.sampling.importance import Importance
+from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
+from emulator.sampling.uniform import Uniform
+
+IMAGES = 12
+
+
+def campaign(digits: Any, stop: StopRule, **changes: Any) -> Campaign:
+    settings: dict[str, Any] = {"inputs": digits.data, "limit": IMAGES, "seed": 3, "sampler": Importance()}
+    registers = changes.pop("registers", ["pe_a", "pe_b", "accumulator"])
+    space = FaultSpace(digits.network, digits.array, registers=registers)
+    return Campaign(digits.network, digits.array, space, stop=stop, **{**settings, **changes})
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()
+    }
+
+
+def parts(directory: Path) -> dict[str, bytes]:
+    return {name: data for name, data in files(directory).items() if name.startswith("trials")}
+
+
+def test_results_do_not_depend_on_the_number_of_workers(digits: Any, tmp_path: Path) -> None:
+    one = campaign(digits, max_trials(1700)).collect(tmp_path / "one", workers=1)
+    two = campaign(digits, max_trials(1700)).collect(tmp_path / "two", workers=2)
+    assert len(one.trials) == len(two.trials) == 1700
+    assert len(parts(tmp_path / "one")) == 4
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def test_a_rerun_reuses_every_trial_and_changes_no_byte(digits: Any, tmp_path: Path) -> None:
+    campaign(digits, max_trials(1200)).collect(tmp_path, workers=1)
+    before = files(tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+    seen: list[Progress] = []
+    campaign(digits, max_trials(1200)).collect(tmp_path, workers=1, progress=seen.append)
+    assert files(tmp_path) == before
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+    assert (seen[-1].trials, seen[-1].reused, seen[-1].limit) == (1200, 1200, 1200)
+
+
+def test_missing_and_damaged_parts_are_redone(digits: Any, tmp_path: Path) -> None:
+    campaign(digits, max_trials(2000)).collect(tmp_path, workers=1)
+    before = parts(tmp_path)
+    first, second, *_ = sorted((tmp_path / "trials").iterdir())
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-100])
+    campaign(digits, max_trials(2000)).collect(tmp_path, workers=1)
+    after = parts(tmp_path)
+    assert {name: data for name, data in after.items() if not name.endswith(".corrupt")} == before
+
+
+def test_more_trials_extend_a_campaign(digits: Any, tmp_path: Path) -> None:
+    campaign(digits, max_trials(700)).collect(tmp_path / "grown", workers=1)
+    full_chunk = parts(tmp_path / "grown")["trials/part-000000.parquet"]
+    grown = campaign(digits, max_trials(1600)).collect(tmp_path / "grown", workers=1)
+    campaign(digits, max_trials(1600)).collect(tmp_path / "straight", workers=1)
+    assert len(grown.trials) == 1600
+    assert files(tmp_path / "grown") == files(tmp_path / "straight")
+    assert parts(tmp_path / "grown")["trials/part-000000.parquet"] == full_chunk
+
+
+def test_trials_are_numbered_and_name_their_fault(digits: Any, tmp_path: Path) -> None:
+    planned = campaign(digits, max_trials(600))
+    trials = planned.collect(tmp_path, workers=1).trials
+    assert trials["trial_id"].tolist() == list(range(600))
+    assert set(trials["input_id"]) <= set(range(IMAGES))
+    for row in trials.head(50).itertuples():
+        image, index = divmod(int(row.fault_id, 16), planned.space.size)
+        fault = planned.space.site(index)
+        assert image == row.input_id
+        assert (fault.layer, fault.upset.register) == (row.layer, row.register)
+        assert (fault.upset.row, fault.upset.col, fault.upset.cycle) == (row.row, row.col, row.cycle)
+        assert 1 << fault.upset.bits[0] == row.bits
+
+
+def test_a_width_stops_a_campaign_after_the_same_chunk_on_any_workers(digits: Any, tmp_path: Path) -> None:
+    stop = ci_half_width(0.006) | max_trials(20_000)
+    settings = {"sampler": Uniform(), "registers": ["accumulator"]}
+    one = campaign(digits, stop, **settings).collect(tmp_path / "one", workers=1)
+    two = campaign(digits, stop, **settings).collect(tmp_path / "two", workers=2)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert one.rate().half_width <= 0.006
+    assert 2000 < len(two.trials) < 20_000
+    fewer = one.trials["sdc1"].to_numpy()[:-500]
+    assert len(fewer) < 2000 or wilson_half_width(int(fewer.sum()), len(fewer)) > 0.006
+
+
+def wilson_half_width(k: int, n: int) -> float:
+    from scipy.stats import binomtest
+
+    interval = binomtest(k, n).proportion_ci(method="wilson")
+    return float(interval.high - interval.low) / 2
+
+
+# ---- interruption
+
+SCRIPT = """
+import sys
+from emulator.array.spec import ArraySpec
+from emulator.campaign.runner import Campaign
+from emulator.faults.space import FaultSpace
+from emulator.graph.onnx_import import load
+from emulator.sampling.stopping import max_trials
+
+if __name__ == "__main__":
+    model, data, directory, workers, trials = sys.argv[1:]
+    network, array = load(model), ArraySpec.preset("gemmini-16")
+    space = FaultSpace(network, array, registers=["pe_a", "pe_b", "accumulator"])
+    Campaign(network, array, space, inputs=data, limit=12, seed=3, stop=max_trials(int(trials))).collect(
+        directory, workers=int(workers)
+    )
+"""
+TRIALS = 12_000
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_campaign_resumes_to_the_same_files(digits: Any, tmp_path: Path, workers: int) -> None:
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    arguments = [digits.path, digits.data, killed, workers, TRIALS]
+    process = subprocess.Popen([sys.executable, script, *map(str, arguments)], start_new_session=True)
+    try:
+        wait_for(lambda: len(parts_written(killed)) >= 3, process)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    done = parts_written(killed)
+    assert 3 <= len(done) < TRIALS // 500
+    kept = {path: path.stat().st_mtime_ns for path in done}
+    seen: list[Progress] = []
+    campaign(digits, max_trials(TRIALS)).collect(killed, workers=1, progress=seen.append)
+    campaign(digits, max_trials(TRIALS)).collect(undisturbed, workers=1)
+    assert files(killed) == files(undisturbed)
+    assert seen[-1].reused >= 500 * len(done)
+    if workers == 1:
+        assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+
+
+def parts_written(directory: Path) -> list[Path]:
+    return sorted((directory / "trials").glob("part-*.parquet"))
+
+
+def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the campaign ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# ---- directories that are not this campaign's
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 4}, "seed"),
+        ({"limit": 5}, "samples"),
+        ({"sampler": Uniform()}, "sampler"),
+        ({"sampler": Importance(alpha=0.3)}, "alpha"),
+        ({"registers": ["pe_a"]}, "registers"),
+    ],
+)
+def test_another_campaigns_directory_is_refused_and_untouched(
+    digits: Any, tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    campaign(digits, max_trials(500)).collect(tmp_path, workers=1)
+    before = files(tmp_path)
+    with pytest.raises(BadConfig, match=named):
+        campaign(digits, max_trials(500), **change).collect(tmp_path, workers=1)
+    assert files(tmp_path) == before
+
+
+def test_a_foreign_directory_is_refused_and_untouched(digits: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("four years of work")
+    with pytest.raises(BadConfig, match="not a campaign directory"):
+        campaign(digits, max_trials(500)).collect(tmp_path, workers=1)
+    assert files(tmp_path) == {"thesis.tex": b"four years of work"}
+
+
+def test_the_manifest_identifies_model_and_data_by_content(digits: Any, tmp_path: Path) -> None:
+    """The same files reached by another path are the same campaign."""
+    campaign(digits, max_trials(500)).collect(tmp_path / "run", workers=1)
+    before = parts(tmp_path / "run")
+    copy = tmp_path / "elsewhere.npz"
+    copy.write_bytes(digits.data.read_bytes())
+    campaign(digits, max_trials(500), inputs=copy).collect(tmp_path / "run", workers=1)
+    assert parts(tmp_path / "run") == before
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert len(manifest["model"]["sha256"]) == len(manifest["inputs"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("workers", [0, -1, "many", 1.5])
+def test_an_impossible_number_of_workers_is_refused(digits: Any, tmp_path: Path, workers: Any) -> None:
+    with pytest.raises(BadConfig, match="workers"):
+        campaign(digits, max_trials(500)).collect(tmp_path, workers=workers)
+
+
+# ---- data
+
+
+def shape_of(digits: Any, *samples: int) -> tuple[int, ...]:
+    return (*samples, *digits.network.graph.tensors[digits.network.graph.input].shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda x: x[:, :, :7], ["shape", "1, 8, 8"]),
+        (lambda x: x.reshape(len(x), -1), ["shape"]),
+        (lambda x: x[0], ["shape"]),
+        (lambda x: x[:0], ["at least one"]),
+        (lambda x: np.float32(1), ["shape"]),
+        (lambda x: x.astype(np.float64), ["float64", "float32"]),
+        (lambda x: (x * 255).astype(np.uint8), ["uint8", "float32"]),
+        (
+            lambda x: np.where(np.arange(64).reshape(8, 8) == 9, np.nan, x).astype(np.float32),
+            ["NaN", "sample 0"],
+        ),
+        (lambda x: np.concatenate([x[:2], np.full_like(x[2:3], np.inf), x[3:]]), ["infinity", "sample 2"]),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(digits: Any, tmp_path: Path, make: Any, words: list[str]) -> None:
+    wrong = make(digits.inputs[:6])
+    np.savez(tmp_path / "wrong.npz", inputs=wrong)
+    sources = [tmp_path / "wrong.npz", *([wrong] if isinstance(wrong, np.ndarray) else [])]
+    for source in sources:
+        with pytest.raises(BadData) as caught:
+            load_samples(source, digits.network.graph)
+        message = str(caught.value)
+        assert all(word in message for word in (*words, "allowed")), message
+
+
+def test_a_missing_array_is_named(digits: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", images=digits.inputs[:2])
+    with pytest.raises(BadData, match=r"images.*allowed.*'inputs'"):
+        load_samples(tmp_path / "other.npz", digits.network.graph)
+
+
+def test_the_array_named_like_the_input_comes_first(digits: Any, tmp_path: Path) -> None:
+    name = digits.network.graph.input_name
+    wrong = np.zeros(shape_of(digits, 2), np.float32)
+    np.savez(tmp_path / "both.npz", **{name: digits.inputs[:3], "inputs": wrong})
+    assert np.array_equal(load_samples(tmp_path / "both.npz", digits.network.graph).inputs, digits.inputs[:3])
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros(5, np.int64), np.zeros(6, np.float32), np.zeros((6, 1), np.int64)]
+)
+def test_labels_that_do_not_fit_are_refused(digits: Any, tmp_path: Path, labels: Any) -> None:
+    np.savez(tmp_path / "labels.npz", inputs=digits.inputs[:6], labels=labels)
+    with pytest.raises(BadData, match="labels"):
+        load_samples(tmp_path / "labels.npz", digits.network.graph)
+
+
+@pytest.mark.parametrize(
+    "damage", ["absent", "empty", "text", "truncated", "flipped", "npy", "objects", "folder"]
+)
+def test_a_file_that_is_no_npz_is_refused(digits: Any, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, inputs=digits.inputs[:20])
+    data = bytearray(path.read_bytes())
+    match damage:
+        case "absent":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text("label,pixel\n7,0.5\n")
+        case "truncated":
+            path.write_bytes(data[: len(data) // 2])
+        case "flipped":
+            data[len(data) // 2] ^= 0xFF
+            path.write_bytes(data)
+        case "npy":
+            with path.open("wb") as file:
+                np.save(file, digits.inputs[:2])
+        case "objects":
+            np.savez(path, inputs=np.array([{"a": 1}], object))
+        case "folder":
+            path.unlink()
+            path.mkdir()
+    with pytest.raises(BadData, match=r"data\.npz"):
+        load_samples(path, digits.network.graph)
+
+
+def test_a_limit_takes_the_first_samples_and_their_labels(digits: Any) -> None:
+    samples = load_samples(digits.data, digits.network.graph, 7)
+    with np.load(digits.data) as data:
+        assert np.array_equal(samples.inputs, data["inputs"][:7])
+        assert np.array_equal(samples.labels, data["labels"][:7])
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_below_one_is_refused(digits: Any, limit: int) -> None:
+    with pytest.raises((BadData, BadConfig)):
+        load_samples(digits.data, digits.network.graph, limit)

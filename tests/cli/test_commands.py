@@ -1,0 +1,249 @@
+"""Every command: what it returns with --json, how fast it answers, and that its text is for people."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emulator.campaign.config import CampaignConfig
+from emulator.campaign.results import Results
+from emulator.graph import onnx_import
+from emulator.graph.qgraph import MacLayer
+
+Emulator = Callable[..., Any]
+
+COMMANDS = "demo init run inspect check inject rank status report replay".split()
+ESTIMATE = {"value", "low", "high", "confidence", "n", "ess", "method"}
+CAMPAIGN = set(
+    """sdc1_live sdc1 sdc5 masked trials live_share space_size by_layer by_register by_bit sampler""".split()
+)
+FAULT = "layer=conv1 register=pe_b row=3 col=2 cycle=40 bit=7"
+
+
+def test_help_is_instant() -> None:
+    program = Path(sys.executable).with_name("emulator")
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([program, "--help"], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
+
+    median = statistics.median(seconds() for _ in range(5))
+    print(f"emulator --help: {median:.3f} s")
+    assert median < 0.3
+
+
+def test_help_lists_every_command_and_each_has_an_example(emulator: Emulator) -> None:
+    overview = emulator("--help")
+    for command in COMMANDS:
+        assert f"\n  {command} " in overview.out
+        assert f"Example: emulator {command}" in emulator(command, "--help").out
+    assert "..." not in overview.out.split("Commands:")[1]  # no summary cut short
+
+
+def test_version(emulator: Emulator) -> None:
+    assert emulator("--version").out.startswith("emulator 0.")
+
+
+# ---- what --json returns
+
+
+def test_inspect(place: Path, emulator: Emulator) -> None:
+    found = emulator("inspect", place / "model.onnx", "--json").json
+    assert found.keys() >= {"macs", "cycles", "space_size", "live", "live_share", "layers", "registers"}
+    assert [layer["name"] for layer in found["layers"]] == ["conv1", "conv2", "fc"]
+    assert found["macs"] == 8192
+    assert sum(part["sites"] for part in found["breakdown"]) == found["space_size"]
+
+
+def test_check(place: Path, emulator: Emulator) -> None:
+    answer = emulator("check", place / "model.onnx", "--inputs", place / "test.npz", "--limit", 20, "--json")
+    assert answer.code == 0
+    assert answer.json.keys() >= {
+        "ok",
+        "tensors",
+        "mismatched_tensors",
+        "samples",
+        "top1_agreement",
+        "layers",
+    }
+    assert answer.json["ok"] is True
+    assert answer.json["mismatched_tensors"] == 0
+    assert answer.json["accuracy"] > 0.8
+
+
+def test_check_without_data_says_what_it_took_instead(place: Path, emulator: Emulator) -> None:
+    answer = emulator("check", place / "model.onnx", "--json")
+    assert answer.code == 0
+    assert answer.json["accuracy"] is None
+    assert answer.json["samples"] == 8
+    assert "8 random samples" in answer.err
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_check_fails_if_one_weight_is_wrong(
+    layer: int, place: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = onnx_import.load
+
+    def tampered(path: Path) -> onnx_import.Network:
+        network = load(path)
+        struck = network.graph.layers[layer]
+        weight = struck.weight.copy()
+        weight[0, 0, 0] ^= 1
+        ops = [replace(op, weight=weight) if op is struck else op for op in network.graph.ops]
+        assert isinstance(struck, MacLayer)
+        return replace(network, graph=replace(network.graph, ops=tuple(ops)))
+
+    monkeypatch.setattr(onnx_import, "load", tampered)
+    answer = emulator("check", place / "model.onnx", "--inputs", place / "test.npz", "--limit", 20, "--json")
+    assert answer.code == 1
+    assert answer.json["ok"] is False
+    assert answer.json["mismatched_tensors"] > 0
+    assert "error: " in answer.err
+
+
+def test_inject(place: Path, emulator: Emulator) -> None:
+    options = ("--inputs", place / "test.npz", "--fault", FAULT, "--json")
+    found = emulator("inject", place / "model.onnx", *options).json
+    assert found["site"] == {
+        "layer": 0,
+        "layer_name": "conv1",
+        "register": "pe_b",
+        "row": 3,
+        "col": 2,
+        "bits": [7],
+        "kind": "flip",
+        "cycle": 40,
+    }
+    assert found["new_value"] == found["old_value"] ^ 1 << 7
+    assert [set(error) for error in found["accumulator_error"]] == [{"m", "n", "delta"}]
+    assert len(found["logits"]["golden"]) == len(found["logits"]["faulty"]) == 10
+    by_cycles = emulator("inject", place / "model.onnx", *options, "--engine", "cycle").json
+    assert by_cycles["accumulator_error"] == found["accumulator_error"]
+    assert by_cycles["masked_at"] == found["masked_at"]
+
+
+def test_inject_says_that_a_register_is_dead(place: Path, emulator: Emulator) -> None:
+    fault = FAULT.replace("cycle=40", "cycle=0")
+    options = ("--inputs", place / "test.npz", "--fault", fault, "--json")
+    found = emulator("inject", place / "model.onnx", *options).json
+    assert (found["live"], found["masked_at"], found["accumulator_error"]) == (False, "dead", [])
+
+
+def test_rank(place: Path, emulator: Emulator) -> None:
+    options = ("--limit", 10, "--candidates", 500, "--top", 7, "--registers", "pe_b", "--json")
+    found = emulator("rank", place / "model.onnx", "--inputs", place / "test.npz", *options).json
+    scores = [fault["score"] for fault in found["faults"]]
+    assert found["scored"] == 500
+    assert len(scores) == 7
+    assert scores == sorted(scores, reverse=True)
+    assert {fault["register"] for fault in found["faults"]} == {"pe_b"}
+
+
+def test_run(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    options = ("--limit", 5, "--trials", 300, "--workers", 1, "-o", tmp_path / "b", "--json")
+    answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options)
+    found = answer.json
+    assert found.keys() >= CAMPAIGN | {"trials_per_second"}
+    assert all(found[rate].keys() == ESTIMATE for rate in ("sdc1_live", "sdc1", "sdc5"))
+    assert found["trials"] == 300
+    assert found["sdc1"]["value"] == pytest.approx(found["live_share"] * found["sdc1_live"]["value"])
+    assert found["by_layer"].keys() <= {"conv1", "conv2", "fc"}
+    assert "defaults taken: --array gemmini-16 --kind flip --sampler importance --seed 0" in answer.err
+
+
+def test_a_dry_run_plans_and_writes_nothing(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    options = ("--dry-run", "--limit", 5, "-o", tmp_path / "b", "--json")
+    found = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options).json
+    assert found.keys() >= {"space_size", "live", "images", "trials", "cycles"}
+    assert found["images"] == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status(place: Path, emulator: Emulator) -> None:
+    found = emulator("status", place / "runs/a", "--json").json
+    assert found.keys() >= CAMPAIGN
+    assert found["trials"] == 1000
+
+
+def test_report(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    found = emulator("report", place / "runs/a", "-o", tmp_path / "r.html", "--json").json
+    assert found == {"report": str(tmp_path / "r.html")}
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!")
+
+
+def test_demo(tmp_path: Path, emulator: Emulator) -> None:
+    options = ("--trials", 200, "--limit", 4, "--workers", 1, "-o", tmp_path, "--json")
+    found = emulator("demo", *options).json
+    assert found.keys() == {"uniform", "importance", "report"}
+    assert found["importance"].keys() >= CAMPAIGN
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_init_prints_a_config_that_runs_as_it_is(place: Path, emulator: Emulator) -> None:
+    template = emulator("init").out
+    assert tomllib.loads(template).keys() <= CampaignConfig.model_fields.keys()
+    (place / "campaign.toml").write_text(template, encoding="utf-8")
+    assert emulator("run", place / "campaign.toml", "--dry-run", "--json").json["trials"] == 10_000
+    shorter = emulator("run", place / "campaign.toml", "--dry-run", "--trials", 70, "--json")
+    assert shorter.json["trials"] == 70
+
+
+# ---- replay
+
+
+def test_replay_gives_the_stored_outcome_by_both_engines(place: Path, emulator: Emulator) -> None:
+    trials = Results.open(place / "runs/a").trials
+    assert trials["sdc1"].any()
+    chosen = trials.groupby(["register", "masked_at"], observed=True).head(1)
+    assert len(chosen) > 10
+    for _, trial in chosen.iterrows():
+        told = []
+        for engine in ("closed-form", "cycle"):
+            answer = emulator("replay", place / "runs/a", trial["fault_id"], "--engine", engine, "--json")
+            found = answer.json
+            assert found["engine"] == engine
+            assert found["site"]["register"] == trial["register"]
+            stored = trial[["input_id", "masked_at", "sdc1", "tie", "top1_golden", "top1_faulty"]].tolist()
+            top1 = [found["top1"]["golden"], found["top1"]["faulty"]]
+            assert [found[key] for key in ("input", "masked_at", "sdc1", "tie")] + top1 == stored
+            assert found["corrupted_outputs"] == trial["n_corrupt_out"]
+            assert len(found["accumulator_error"]) == trial["n_corrupt_acc"]
+            errors = {(e["m"], e["n"]): e["delta"] % (1 << 32) for e in found["accumulator_error"]}
+            told.append((errors, found["logits"]))
+        assert told[0] == told[1]
+
+
+def test_replay_refuses_data_that_has_changed(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    with np.load(place / "test.npz") as data:
+        np.savez(tmp_path / "other.npz", inputs=data["inputs"][::-1])
+    fault_id = Results.open(place / "runs/a").trials["fault_id"].iloc[0]
+    answer = emulator("replay", place / "runs/a", fault_id, "--inputs", tmp_path / "other.npz")
+    assert answer.code == 4
+    assert "inputs changed since the campaign ran" in answer.err
+
+
+# ---- for people
+
+
+@pytest.mark.parametrize("command", ["inspect", "check", "status"])
+def test_tables_fit_a_terminal_and_end_without_blanks(command: str, place: Path, emulator: Emulator) -> None:
+    target = {"status": place / "runs/a"}.get(command, place / "model.onnx")
+    answer = emulator(command, target)
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    tables = [line for line in lines if set(line) == {"-", " "}]
+    assert tables
+    assert max(len(line) for line in tables) <= 100

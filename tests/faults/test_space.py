@@ -1,0 +1,262 @@
+"""The fault space: one integer a site, counted by brute force where it is small enough."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx_models import Builder
+from scipy.stats import chisquare
+
+from emulator.array.cycle import replay_layer
+from emulator.array.registers import inventory
+from emulator.array.spec import ArraySpec
+from emulator.array.tiling import schedule
+from emulator.array.upset import Upset
+from emulator.errors import BadConfig
+from emulator.faults.fault import Fault, FaultBatch
+from emulator.faults.space import FaultSpace
+from emulator.faults.strike import operands, strike, strike_by_cycles
+from emulator.graph.golden import Golden
+from emulator.graph.onnx_import import Network, load
+
+NAMES = [entry.name for entry in inventory(ArraySpec())]
+TINY_ARRAY = ArraySpec(name="tiny", rows=3, cols=2, psum_bits=18, bank_bits=9, acc_rows=4)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """A convolution and a fully connected layer, a few hundred multiply-accumulates."""
+    b = Builder(np.random.default_rng(3))
+    x = b.input((1, 2, 4, 3))
+    x = b.mac(
+        "Conv",
+        x,
+        (3, 2, 2, 2),
+        (1, 3, 3, 2),
+        k=8,
+        channels=3,
+        per_channel=True,
+        with_bias=True,
+        attributes={},
+    )
+    x = b.moved(x, "Flatten", [], (1, 18), True)
+    x = b.mac(
+        "Gemm", x, (18, 4), (1, 4), k=18, channels=4, per_channel=False, with_bias=True, axis=1, attributes={}
+    )
+    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    onnx.save(b.model(x), path)
+    return load(path)
+
+
+@st.composite
+def spaces(draw: st.DrawFn, network: Network, array: ArraySpec) -> FaultSpace:
+    """Any restriction to registers and layers that leaves a live site."""
+    registers = draw(st.none() | st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
+    names = [layer.name for layer in network.graph.layers]
+    layers = draw(
+        st.none() | st.lists(st.sampled_from([*names, *range(len(names))]), min_size=1, unique=True)
+    )
+    try:
+        return FaultSpace(network, array, registers=registers, layers=layers)
+    except BadConfig as error:
+        assert "no live site" in str(error)
+        return FaultSpace(network, array)
+
+
+@given(data=st.data())
+@settings(max_examples=150)
+def test_a_site_and_its_index_are_one_thing(bundled: Any, data: st.DataObject) -> None:
+    space = data.draw(spaces(bundled.network, bundled.array))
+    index = data.draw(st.integers(0, space.size - 1))
+    fault = space.site(index)
+    assert space.index(fault) == index
+    register = next(r for r in inventory(space.array) if r.name == fault.upset.register)
+    assert 0 <= fault.upset.row < register.rows
+    assert 0 <= fault.upset.col < register.cols
+    assert 0 <= fault.upset.bits[0] < register.width(fault.upset.row)
+
+
+def test_first_and_last_index_are_sites_and_the_next_are_not(bundled: Any) -> None:
+    space = FaultSpace(bundled.network, bundled.array)
+    assert space.index(space.site(0)) == 0
+    assert space.index(space.site(space.size - 1)) == space.size - 1
+    for outside in (-1, space.size):
+        with pytest.raises(BadConfig, match="allowed: 0 to"):
+            space.site(outside)
+
+
+def test_every_index_of_a_small_space_is_another_site(tiny: Network) -> None:
+    """The whole space: cycles x bits of every register, counted from the array's geometry."""
+    space = FaultSpace(tiny, TINY_ARRAY)
+    seen = {space.site(index) for index in range(space.size)}
+    assert len(seen) == space.size
+    bits = {
+        "pe_a": 6 * 8,
+        "pe_b": 2 * 8 + 4 * 18,
+        "pe_d": 2 * 8 + 4 * 18,
+        "pe_c1": 6 * 9,
+        "pe_c2": 6 * 9,
+        "accumulator": 4 * 2 * 32,
+    }
+    assert bits.keys() == set(NAMES)
+    count = Counter((fault.layer, fault.upset.register) for fault in seen)
+    for layer, mac in enumerate(tiny.graph.layers):
+        cycles = schedule(TINY_ARRAY, mac.shape).window_cycles
+        assert {name: count[layer, name] for name in bits} == {name: b * cycles for name, b in bits.items()}
+
+
+def place_of(faults: FaultBatch, at: int, array: ArraySpec) -> Fault:
+    upset = Upset(
+        register=inventory(array)[int(faults.register[at])].name,
+        row=int(faults.row[at]),
+        col=int(faults.col[at]),
+        bits=(int(faults.bit[at]),),
+        cycle=int(faults.cycle[at]),
+    )
+    return Fault(layer=int(faults.layer[at]), upset=upset)
+
+
+@given(data=st.data(), seed=st.integers(0, 1 << 30))
+@settings(max_examples=40)
+def test_indices_of_a_batch_are_the_indices_of_its_faults(
+    bundled: Any, data: st.DataObject, seed: int
+) -> None:
+    space = data.draw(spaces(bundled.network, bundled.array))
+    faults = space.draw(np.random.default_rng(seed), 40)
+    assert space.indices(faults) == [
+        space.index(place_of(faults, i, space.array)) for i in range(len(faults))
+    ]
+
+
+@given(data=st.data())
+@settings(max_examples=60)
+def test_the_breakdown_adds_up(bundled: Any, data: st.DataObject) -> None:
+    space = data.draw(spaces(bundled.network, bundled.array))
+    rows = space.breakdown()
+    assert sum(int(row["sites"]) for row in rows) == space.size
+    assert sum(int(row["live"]) for row in rows) == space.live
+    assert len({(row["layer"], row["register"]) for row in rows}) == len(rows)
+    assert 0 < space.live_share == space.live / space.size <= 1
+
+
+def test_live_indices_are_exactly_the_sites_called_live(tiny: Network) -> None:
+    space = FaultSpace(tiny, TINY_ARRAY)
+    faults = space.live_faults(np.arange(space.live))
+    listed = space.indices(faults)
+    assert len(set(listed)) == space.live
+    assert set(listed) == {index for index in range(space.size) if space.is_live(space.site(index))}
+
+
+def test_dead_sites_never_change_an_accumulator(tiny: Network) -> None:
+    """The cycle engine on sites the space calls dead, all registers, both layers."""
+    rng = np.random.default_rng(11)
+    golden = Golden(tiny.graph)
+    image = golden.run(rng.normal(size=(2, 4, 3)).astype(np.float32))
+    for layer, name in product(range(2), NAMES):
+        space = FaultSpace(tiny, TINY_ARRAY, registers=[name], layers=[layer])
+        plan = schedule(TINY_ARRAY, tiny.graph.layers[layer].shape)
+        streamed = operands(golden, image, layer)
+        dead = [i for i in range(space.size) if not space.is_live(space.site(i))]
+        for index in rng.choice(dead, min(60, len(dead)), replace=False).tolist():
+            fault = space.site(index)
+            replay = replay_layer(plan, streamed, (fault.upset,))
+            np.testing.assert_array_equal(
+                replay.accumulator, golden.accumulator(image, layer), err_msg=str(fault)
+            )
+
+
+def test_dead_sites_of_a_bundled_model_never_change_an_accumulator(digits: Any) -> None:
+    rng = np.random.default_rng(5)
+    space = FaultSpace(digits.network, digits.array)
+    image = digits.inference(0)
+    checked = 0
+    while checked < 25:
+        fault = space.site(int(rng.integers(0, space.size)))
+        if not space.is_live(fault):
+            checked += 1
+            assert len(strike_by_cycles(digits.golden, image, digits.array, fault).m) == 0, fault
+
+
+def test_live_faults_strike_as_the_cycle_engine_says(tiny: Network) -> None:
+    """FaultBatch to errors and back to one fault at a time, in the order that was asked for."""
+    rng = np.random.default_rng(12)
+    golden = Golden(tiny.graph)
+    image = golden.run(rng.normal(size=(2, 4, 3)).astype(np.float32))
+    space = FaultSpace(tiny, TINY_ARRAY)
+    faults = space.draw(rng, 300)
+    strikes = strike(golden, image, TINY_ARRAY, faults)
+    for i in range(len(faults)):
+        alone = strike_by_cycles(golden, image, TINY_ARRAY, place_of(faults, i, TINY_ARRAY))
+        part = slice(strikes.ptr[i], strikes.ptr[i + 1])
+        assert errors(strikes.m[part], strikes.n[part], strikes.delta[part]) == errors(
+            alone.m, alone.n, alone.delta
+        ), place_of(faults, i, TINY_ARRAY)
+
+
+def errors(m: npt.NDArray[Any], n: npt.NDArray[Any], delta: npt.NDArray[Any]) -> set[tuple[int, int, int]]:
+    """Modulo 2^32, as the accumulators are."""
+    wrapped = (np.asarray(delta, np.int64) & 0xFFFFFFFF).tolist()
+    return set(zip(m.tolist(), n.tolist(), wrapped, strict=True))
+
+
+def test_draws_are_uniform_over_strata(fashion: Any) -> None:
+    space = FaultSpace(fashion.network, fashion.array, registers=["pe_a", "pe_b", "pe_d", "pe_c1", "pe_c2"])
+    drawn = space.draw(np.random.default_rng(1), 60_000)
+    found = Counter(zip(drawn.layer.tolist(), drawn.register.tolist(), strict=True))
+    want = {(s.layer, s.register.code): s.live for s in space.strata if s.live}
+    assert found.keys() <= want.keys()
+    expected = np.array(list(want.values())) / space.live * len(drawn)
+    frequent = expected > 5
+    counts = np.array([found[key] for key in want])
+    # The rare strata together are one cell.
+    cells = np.append(counts[frequent], counts[~frequent].sum())
+    shares = np.append(expected[frequent], expected[~frequent].sum())
+    assert chisquare(cells[shares > 0], shares[shares > 0]).pvalue > 1e-3
+
+
+def test_draws_are_uniform_over_the_sites_of_a_small_space(tiny: Network) -> None:
+    space = FaultSpace(tiny, TINY_ARRAY, registers=["pe_d"], layers=[0])
+    assert space.live < 2000
+    drawn = space.indices(space.draw(np.random.default_rng(2), 50 * space.live))
+    live = space.indices(space.live_faults(np.arange(space.live)))
+    count = Counter(drawn)
+    assert count.keys() == set(live)
+    assert chisquare([count[index] for index in live]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("restriction", "words"),
+    [
+        ({"registers": ["pe_x"]}, ["pe_x", "pe_a"]),
+        ({"layers": ["conv9"]}, ["conv9", "0=conv1"]),
+        ({"layers": [3]}, ["3", "2=fc"]),
+        ({"registers": ["pe_c2"], "layers": ["conv1"]}, ["no live site"]),
+    ],
+)
+def test_an_impossible_restriction_is_refused(
+    digits: Any, restriction: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(BadConfig) as caught:
+        FaultSpace(digits.network, digits.array, **restriction)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_faults_outside_the_space_have_no_index(digits: Any) -> None:
+    space = FaultSpace(digits.network, digits.array, registers=["pe_b"], layers=["fc"])
+    inside = space.site(0)
+    for change in ({"row": 16}, {"col": 16}, {"bits": (8,)}, {"cycle": 10**9}, {"register": "pe_a"}):
+        given_upset = {
+            name: getattr(inside.upset, name) for name in ("register", "row", "col", "bits", "cycle")
+        }
+        with pytest.raises(BadConfig, match="allowed"):
+            space.index(Fault(layer=2, upset=Upset(**{**given_upset, **change})))
+    with pytest.raises(BadConfig, match="allowed"):
+        space.index(Fault(layer=0, upset=inside.upset))
