@@ -22,7 +22,7 @@ Engine = Literal["closed-form", "cycle"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explanation:
-    """before, after: the struck value, None where there is no closed form. m, n, delta: the accumulators that got wrong.
+    """before, after: the struck value, None where there is no closed form. m, n, delta: the wrong accumulators.
     real_golden, real_faulty: the dequantised logits."""
 
     fault: Fault
