@@ -285,8 +285,8 @@ def unary(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
 
 
 def residual(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
-    """x + f(x): x has two readers, and f may be a convolution, a table or x itself."""
-    branch = draw(st.sampled_from(["conv", "unary", "self", "two"]))
+    """x + f(x) or f(x) + g(x): x has two readers, and f may be convolutions, a table or x itself."""
+    branch = draw(st.sampled_from(["conv", "unary", "self", "two", "fork"]))
     if branch == "self":
         return b.add(x, x)
     if branch == "unary" or len(x.shape) != 4:
@@ -299,6 +299,8 @@ def residual(draw: st.DrawFn, b: Builder, x: Tensor) -> Tensor:
             with_bias=True, attributes={"pads": (1, 1, 1, 1)},
         )  # fmt: skip
 
+    if branch == "fork":
+        return b.add(same(x), same(x))
     first = same(x)
     return b.add(x, first) if branch == "conv" else b.add(same(first), first)
 
@@ -433,6 +435,18 @@ def quantised_models(
         x = gemm(draw, b, x, logits)
     steps = tuple(done + [step.__name__ for step in chosen])
     return Sample(model=b.model(x), image=b.image(), steps=steps)
+
+
+@st.composite
+def convolution_models(draw: st.DrawFn) -> Sample:
+    """A 1x1 convolution, then one with any window, over an image large enough for it."""
+    b = Builder(
+        np.random.default_rng(draw(st.integers(0, 1 << 30))),
+        form=draw(st.sampled_from(["qdq", "qop"])),
+        kind=draw(st.sampled_from([np.int8, np.uint8])),
+    )
+    x = pointwise(b, b.input((1, 2, draw(st.integers(5, 11)), draw(st.integers(5, 11)))))
+    return Sample(model=b.model(conv(draw, b, x)), image=b.image(), steps=("pointwise", "conv"))
 
 
 @st.composite

@@ -11,7 +11,15 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_models import Sample, cut_out, nearest, pooling_models, quantised_models, run_unoptimised
+from onnx_models import (
+    Sample,
+    convolution_models,
+    cut_out,
+    nearest,
+    pooling_models,
+    quantised_models,
+    run_unoptimised,
+)
 
 from emulator.graph.golden import Golden
 from emulator.graph.onnx_import import Network, load
@@ -79,6 +87,12 @@ def test_every_tensor_of_a_random_network_equals_onnx_runtime(file: Path, sample
 @settings(max_examples=50)
 def test_no_operator_of_the_original_file_is_off_by_more_than_rounding(file: Path, sample: Sample) -> None:
     check_every_island(sample, file)
+
+
+@given(sample=convolution_models())
+@settings(max_examples=150)
+def test_every_window_of_a_convolution_equals_onnx_runtime(file: Path, sample: Sample) -> None:
+    check_every_tensor(sample, file)
 
 
 @given(sample=pooling_models())

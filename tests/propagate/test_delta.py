@@ -11,7 +11,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_models import Sample, quantised_models, run_unoptimised
+from onnx_models import Sample, convolution_models, pooling_models, quantised_models, run_unoptimised
 
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import Strikes, strike
@@ -208,6 +208,14 @@ def check_random_network(sample: Sample, file: Path, seed: int, faults: int) -> 
 @given(sample=quantised_models(most=6), seed=st.integers(0, 1 << 30))
 @settings(max_examples=150)
 def test_sparse_propagation_is_a_full_recomputation_on_random_networks(
+    file: Path, sample: Sample, seed: int
+) -> None:
+    check_random_network(sample, file, seed, faults=25)
+
+
+@given(sample=convolution_models() | pooling_models(), seed=st.integers(0, 1 << 30))
+@settings(max_examples=150)
+def test_sparse_propagation_finds_every_window_that_sees_a_change(
     file: Path, sample: Sample, seed: int
 ) -> None:
     check_random_network(sample, file, seed, faults=25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_models import Sample, quantised_models
+from onnx_models import Builder, Sample, Tensor, quantised_models
 
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import strike
@@ -88,6 +89,25 @@ def test_the_horizon_of_a_random_network_cuts_every_changed_path(
     path = tmp_path_factory.getbasetemp() / "horizon.onnx"
     onnx.save(sample.model, path)
     check_horizons(load(path).graph, lookahead)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 2, 3])
+def test_a_horizon_never_lies_between_two_parallel_layers(tmp_path: Path, lookahead: int) -> None:
+    """stem, then left(stem) + right(stem), then head: with one layer ahead the change is still in two tensors."""
+    b = Builder(np.random.default_rng(1))
+
+    def layer(x: Tensor) -> Tensor:
+        return b.mac(
+            "Gemm", x, (6, 6), (1, 6), k=6, channels=6, per_channel=False, with_bias=True, axis=1, attributes={}
+        )  # fmt: skip
+
+    stem = layer(b.input((1, 6)))
+    onnx.save(b.model(layer(b.add(layer(stem), layer(stem)))), tmp_path / "forked.onnx")
+    graph = load(tmp_path / "forked.onnx").graph
+    check_horizons(graph, lookahead)
+    found = graph.tensors[horizons(Golden(graph).program, lookahead)[0].tensor].name
+    sums = {tensor.name for tensor in graph.tensors} - {stem.name}
+    assert (found == stem.name) if lookahead < 2 else (found in sums)
 
 
 def test_the_answer_depends_on_nothing_but_the_horizon(bundled: Any) -> None:
