@@ -6,7 +6,10 @@ their readable definition.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import numba
@@ -18,6 +21,26 @@ Real: TypeAlias = "float | np.floating[Any]"
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _cache_folder() -> str | None:
+    """A cache folder of its own for each state of the source; None leaves the choice to numba.
+
+    numba notices a change in a kernel's own file, not in the file of a kernel it calls, and would go on
+    running the old one. Where the package can't be written to, nobody edits it either.
+    """
+    package = Path(__file__).parent
+    root = Path(os.environ.get("NUMBA_CACHE_DIR", package / "__pycache__"))
+    if not os.access(package, os.W_OK):
+        return None
+    digest = hashlib.sha256()
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return str(root / f"kernels-{digest.hexdigest()[:12]}")
+
+
+_config: Any = numba.config
+_config.CACHE_DIR = _cache_folder() or _config.CACHE_DIR
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -19,8 +19,17 @@ from emulator.array.tiling import schedule
 from emulator.campaign.executors import run_chunks, worker_count
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.results import Results
-from emulator.campaign.store import complete_chunks, drop_chunks_from, read_part, write_manifest, write_part
+from emulator.campaign.store import (
+    check_manifest,
+    complete_chunks,
+    drop_chunks_from,
+    read_part,
+    stored_trials,
+    write_manifest,
+    write_part,
+)
 from emulator.campaign.trial import run_chunk
+from emulator.errors import BadConfig
 from emulator.faults.space import FaultSpace
 from emulator.graph.onnx_import import Network
 from emulator.sampling.estimate import Estimate
@@ -113,6 +122,7 @@ class Campaign:
         campaign; an interrupted run keeps every finished chunk."""
         target = Path(directory)
         processes = worker_count(workers)
+        self._refuse_to_shrink(target)
         write_manifest(target, self.manifest())
         done = complete_chunks(target, self._planned)
         estimate_after = _InOrder(self.sampler.max_weight)
@@ -135,6 +145,15 @@ class Campaign:
         # Chunks finished ahead of the one that ended the campaign are not part of it.
         drop_chunks_from(target, last + 1)
         return Results.open(target)
+
+    def _refuse_to_shrink(self, target: Path) -> None:
+        """Trials are expensive: a rerun may ask for more of them, never silently throw some away."""
+        limit, stored = self.stop.limit(), stored_trials(target)
+        if limit is not None and stored > limit and check_manifest(target, self.manifest()):
+            raise BadConfig(
+                f"{target} holds {stored} trials, {limit} were asked for; nothing was deleted. "
+                f"Ask for {stored} or more, or choose another -o."
+            )
 
     def _planned(self, chunk: int) -> int:
         """Trials in a chunk; the last one may be short, one past the end has none."""

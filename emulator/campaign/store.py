@@ -193,6 +193,20 @@ def complete_chunks(directory: Path, expected_rows: Callable[[int], int]) -> lis
     ]
 
 
+def stored_trials(directory: Path) -> int:
+    """Trials in the parts that can be read; 0 where there is no campaign."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    total = 0
+    for chunk in _stored_chunks(directory):
+        try:
+            total += int(pq.read_metadata(part_path(directory, chunk)).num_rows)
+        except (pa.ArrowException, OSError):
+            continue  # a damaged part is set aside when its chunk is redone
+    return total
+
+
 def drop_chunks_from(directory: Path, chunk: int) -> None:
     """Removes the parts with this chunk number and above."""
     for stored in _stored_chunks(directory):

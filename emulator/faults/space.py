@@ -124,6 +124,8 @@ class FaultSpace:
         """The inverse of `site`; raises BadConfig for a site this space does not have."""
         where, stratum = self._stratum_of(fault)
         u = fault.upset
+        if u.kind != "flip" or len(u.bits) != 1:
+            raise BadConfig(f"{u.kind} of bits {u.bits}; allowed in this space: a flip of one bit.")
         _check_range("row", u.row, stratum.register.rows)
         _check_range("col", u.col, stratum.register.cols)
         _check_range("bit", u.bits[0], stratum.register.width(u.row))

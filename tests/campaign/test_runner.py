@@ -319,3 +319,11 @@ def test_a_limit_takes_the_first_samples_and_their_labels(digits: Any) -> None:
 def test_a_limit_below_one_is_refused(digits: Any, limit: int) -> None:
     with pytest.raises((BadData, BadConfig)):
         load_samples(digits.data, digits.network.graph, limit)
+
+
+def test_asking_for_fewer_trials_than_are_there_deletes_nothing(digits: Any, tmp_path: Path) -> None:
+    campaign(digits, max_trials(1200)).collect(tmp_path / "a", workers=1)
+    before = files(tmp_path / "a")
+    with pytest.raises(BadConfig, match="holds 1200 trials"):
+        campaign(digits, max_trials(700)).collect(tmp_path / "a", workers=1)
+    assert files(tmp_path / "a") == before

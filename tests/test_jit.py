@@ -1,0 +1,44 @@
+"""Compiled kernels are never those of another state of the source."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import emulator
+
+PROBE = """
+import numpy as np
+from emulator.gemm import Requantisation
+requantise = Requantisation(scale=np.ones(1, np.float32), zero_point=0)
+print(int(requantise(np.array([[5]], np.int32))[0, 0]))
+"""
+
+
+def test_a_change_in_a_called_kernel_reaches_its_cached_callers(tmp_path: Path) -> None:
+    shutil.copytree(
+        Path(emulator.__file__).parent, tmp_path / "emulator", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    gemm = tmp_path / "emulator" / "gemm.py"
+    assert _run(tmp_path) == "5"
+    # round_scaled moves to a file of its own: only that file changes, not the one whose kernels call it.
+    text = gemm.read_text()
+    start, end = text.index("@kernel\ndef round_scaled"), text.index("@kernel\ndef requantise")
+    head = "import numpy as np\nfrom emulator.jit import Int, Real, kernel\n\n\n"
+    rounding = tmp_path / "emulator" / "rounding.py"
+    rounding.write_text(head + text[start:end])
+    gemm.write_text(text[:start] + "from emulator.rounding import round_scaled\n\n\n" + text[end:])
+    assert _run(tmp_path) == "5"
+    rounding.write_text(rounding.read_text().replace("* scale)", "* scale) + 1"))
+    assert _run(tmp_path) == "6"
+
+
+def _run(folder: Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | {
+        "PYTHONPATH": str(folder)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], env=environment, cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
