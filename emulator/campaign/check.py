@@ -67,8 +67,14 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Every tensor equal, and the cycle engine equal to the golden run."""
-        return not self.mismatches and self.engine_mismatches == 0
+        """Every tensor equal to the QLinear form, the cycle engine equal to the golden run, and every operator of
+        the original file, which rounds in float, within 1 LSB."""
+        return not self.mismatches and self.engine_mismatches == 0 and not self.far_operators
+
+    @property
+    def far_operators(self) -> list[str]:
+        """Tensors of the original file that one operator alone puts more than 1 LSB away."""
+        return [name for name, difference in self.operators.items() if difference.max_lsb > 1]
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -29,7 +29,7 @@ from emulator.campaign.store import (
     write_part,
 )
 from emulator.campaign.trial import run_chunk
-from emulator.errors import BadConfig
+from emulator.errors import BadConfig, UnsupportedModel
 from emulator.faults.space import FaultSpace
 from emulator.graph.onnx_import import Network
 from emulator.sampling.estimate import Estimate
@@ -82,6 +82,15 @@ class Campaign:
         self.array = array
         self.space = space
         graph = network.graph
+        if space.graph is not graph or space.array != array:
+            raise BadConfig(
+                f"the fault space is that of {space.graph.name!r} on {space.array.name!r}, the campaign that of "
+                f"{graph.name!r} on {array.name!r}; allowed: the same objects. Build FaultSpace(network, array)."
+            )
+        if graph.classes < 2:
+            raise UnsupportedModel(
+                f"output {graph.output_name!r} has {graph.classes} value; allowed: two logits or more (a classifier)."
+            )
         self.samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, graph, limit)
         self.sampler: Sampler = Importance() if sampler is None else sampler
         self.stop = max_trials(10_000) if stop is None else stop

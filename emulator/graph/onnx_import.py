@@ -176,6 +176,16 @@ class _Importer:
                 f"{where}: tensor {name!r} is quantised to {zero_point.dtype}; allowed: int8, uint8. "
                 "Quantise activations to 8 bits."
             )
+        shape = self.shapes[name]
+        if not shape or shape[0] != 1:
+            raise UnsupportedModel(
+                f"{where}: tensor {name!r} has shape {shape} at batch 1; allowed: a leading dimension of 1. "
+                "Keep the batch dimension first."
+            )
+        if not (np.isfinite(scale) and scale > 0):
+            raise UnsupportedModel(
+                f"{where}: tensor {name!r} has scale {scale}; allowed: above 0. Quantise again."
+            )
         offset = 128 if zero_point.dtype == np.uint8 else 0
         tensor = QTensor(
             name=name,
@@ -215,7 +225,21 @@ class _Importer:
                 f"{node.op_type} (node {node.name!r}): input {name!r} is not a quantised tensor; allowed: "
                 "tensors between QuantizeLinear and DequantizeLinear. Quantise the whole path to it."
             )
+        self._agree(node, position, self.tensors[self.index[name]])
         return self.index[name]
+
+    def _agree(self, node: ir.Node, position: int, tensor: QTensor) -> None:
+        """Who reads a tensor must read it with the scale and zero point it was written with."""
+        if node.op_type != "DequantizeLinear" and not node.op_type.startswith(("QLinear", "QGemm")):
+            return
+        scale = self._scalar(node, position + 1)
+        zero_point = int(self._constant(node, position + 2).reshape(-1)[0]) - tensor.offset
+        if (scale, zero_point) != (tensor.scale, tensor.zero_point):
+            raise UnsupportedModel(
+                f"{where_is(node)} reads {tensor.name!r} with scale {scale:.6g} and zero point "
+                f"{zero_point + tensor.offset}, written with {tensor.scale:.6g} and "
+                f"{tensor.zero_point + tensor.offset}; allowed: the same. Quantise the model again."
+            )
 
     def _target(self, node: ir.Node, scale_at: int) -> int:
         scale, zero_point = self._scalar(node, scale_at), self._constant(node, scale_at + 1)
@@ -243,12 +267,25 @@ class _Importer:
         value = node.inputs[0]
         assert value is not None
         if value.is_graph_input():
-            self._target(node, 1)
+            self._import_input(node)
             return
         chain, start = self._float_chain(node)
         source = self._source(start)
         target = self._target(node, 1)
         self._island(chain, source, target, str(start.outputs[0].name))
+
+    def _import_input(self, node: ir.Node) -> None:
+        """QuantizeLinear of the graph input; a second one must say the same, and then is the same tensor."""
+        if not self.tensors:
+            self._target(node, 1)
+            return
+        first = self.tensors[0]
+        scale, zero_point = self._scalar(node, 1), int(self._constant(node, 2).reshape(-1)[0]) - first.offset
+        if (scale, zero_point) != (first.scale, first.zero_point):
+            raise UnsupportedModel(
+                f"{where_is(node)} quantises the input again, differently; allowed: one quantisation of the input."
+            )
+        self.index[str(node.outputs[0].name)] = 0
 
     def _float_chain(self, quantise: ir.Node) -> tuple[list[ir.Node], ir.Node]:
         """The float operators from a DequantizeLinear (excluded) to `quantise` (excluded), in order."""
@@ -375,6 +412,10 @@ class _Importer:
         if not (origin < 0).any():
             return 0
         names = pad_values(protos)
+        if sum(proto.op_type == "Pad" for proto in protos) > 1:
+            raise UnsupportedModel(
+                f"{protos[0].op_type} (node {protos[0].name!r}): two Pads in a row; allowed: one."
+            )
         if protos[0].input[0] == begin.name:  # integers, padded with an integer
             return (int(self.constants[names[0]].reshape(-1)[0]) if names else 0) - begin.offset
         real = float(self.constants[names[0]].reshape(-1)[0]) if names else 0.0
@@ -403,7 +444,7 @@ class _Importer:
             source=source,
             target=target,
             weight=signed_weight(weight, zero_point, where_is(node)),
-            weight_scale=scale.reshape(-1),
+            weight_scale=_positive(scale, where_is(node)),
             bias=self._constant(node, bias_at) if has_bias else None,
             attributes=attributes_of(node),
         )
@@ -479,6 +520,12 @@ class _Importer:
                 "quantised answer (DequantizeLinear last). Quantise the last operator too, or cut what follows."
             )
         return self._source(node)
+
+
+def _positive(scale: npt.NDArray[Any], where: str) -> npt.NDArray[np.float32]:
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise UnsupportedModel(f"{where}: a weight scale is zero, negative or not finite; allowed: above 0.")
+    return scale.reshape(-1)
 
 
 _HANDLERS: dict[str, Callable[[_Importer, ir.Node], None]] = {

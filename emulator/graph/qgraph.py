@@ -25,7 +25,6 @@ class QTensor:
     scale: float
     zero_point: int
     offset: int
-    constant: Int8 | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:

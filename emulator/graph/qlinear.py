@@ -129,6 +129,22 @@ def _triple(value: ir.Value | None) -> list[ir.Value | None]:
     return [node.inputs[0], *_quantisation(node)]
 
 
+def _weight_triple(node: ir.Node, axis: int) -> list[ir.Value | None]:
+    """The weight behind input 1, whose per-channel scales must run along `axis`, that of the output channels."""
+    triple = _triple(node.inputs[1])
+    dequantise = _dequantise_of(node.inputs[1]) if node.inputs[1] is not None else None
+    weight, scale = _array(triple[0]), _array(triple[1])
+    if dequantise is None or weight is None or scale is None or scale.size == 1:
+        return triple
+    found = int(_attribute(dequantise, "axis", 1)) % weight.ndim
+    if found != axis % weight.ndim or _attribute(dequantise, "block_size", 0):
+        raise UnsupportedModel(
+            f"{node.op_type} (node {node.name!r}): weight scales along axis {found}; allowed: one scale, or one an "
+            f"output channel (axis {axis % weight.ndim}), no blocks. Quantise weights per output channel."
+        )
+    return triple
+
+
 def _bias(node: ir.Node) -> ir.Value | None:
     """The int32 bias behind input 2; QLinear operators take it in units of x_scale * w_scale."""
     triples = [_dequantise_of(value) for value in node.inputs[:3] if value is not None]
@@ -150,7 +166,7 @@ def _array(value: ir.Value | None) -> npt.NDArray[np.float64] | None:
 
 
 def _build_conv(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    inputs = [*_triple(node.inputs[0]), *_triple(node.inputs[1])]
+    inputs = [*_triple(node.inputs[0]), *_weight_triple(node, axis=0)]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         inputs.append(_bias(node))
     return inputs, list(node.attributes.values())
@@ -162,11 +178,16 @@ def _build_gemm(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
             f"Gemm (node {node.name!r}) has beta={_attribute(node, 'beta', 1.0)}; allowed: 1. "
             "Fold beta into the bias before quantising."
         )
-    inputs = [*_triple(node.inputs[0]), *_triple(node.inputs[1])]
+    transposed = bool(_attribute(node, "transB", 0))
+    inputs = [*_triple(node.inputs[0]), *_weight_triple(node, axis=0 if transposed else 1)]
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
     inputs.append(_bias(node) if has_bias else None)
     kept = [node.attributes[key] for key in ("alpha", "transA", "transB") if key in node.attributes]
     return inputs, kept
+
+
+def _build_matmul(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
+    return [*_triple(node.inputs[0]), *_weight_triple(node, axis=-1)], []
 
 
 def _build_pair(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
@@ -199,7 +220,7 @@ _QLINEAR = {
 }
 _BUILDERS = {
     "Conv": _build_conv,
-    "MatMul": _build_pair,
+    "MatMul": _build_matmul,
     "Gemm": _build_gemm,
     "Add": _build_pair,
     "AveragePool": _build_pool,

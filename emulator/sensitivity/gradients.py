@@ -37,10 +37,11 @@ class GradientSource:
     def jacobians(self, image: npt.NDArray[np.float32]) -> dict[int, Floats]:
         """d logit / d value, both in LSB: tensor index to (elements, classes) float32, elements in storage
         order. image: float32, the network's input without the batch dimension."""
-        classes = self.graph.classes
-        batch = np.repeat(image[np.newaxis], classes, axis=0)
-        feeds = {self.graph.input_name: batch, "seed": np.eye(classes, dtype=np.float32)}
-        gradients = self._session.run(self._outputs, feeds)
+        # One class at a time: a batch would be no faster, and models of fixed batch 1 are common.
+        seeds = np.eye(self.graph.classes, dtype=np.float32)[:, np.newaxis]
+        feeds = {self.graph.input_name: image[np.newaxis]}
+        rows_of = [self._session.run(self._outputs, feeds | {"seed": seed}) for seed in seeds]
+        gradients = [np.concatenate(rows) for rows in zip(*rows_of, strict=True)]
         answer = self.graph.tensors[self.graph.output]
         result = {}
         for index, gradient in zip(self.tensors, gradients, strict=True):
