@@ -33,6 +33,10 @@ class ArraySpec:
     def __post_init__(self) -> None:
         for field, low, high in _RANGES:
             value = getattr(self, field)
+            if not isinstance(value, int) and field != "clock_hz":
+                raise BadConfig(
+                    f"ArraySpec: {field}={value!r}; allowed: a whole number. Change {field} in the array."
+                )
             if not low <= value <= high:
                 raise BadConfig(
                     f"ArraySpec: {field}={value!r}; allowed: {low} to {high}. Change {field} in the array."

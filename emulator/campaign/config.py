@@ -84,8 +84,10 @@ def read_config(path: Path, overrides: dict[str, Any]) -> CampaignConfig:
     """A TOML file with flags laid over it; paths in the file are relative to the file."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadConfig(f"config {str(path)!r} is not a file. Write one with `emulator init`.") from None
+    except OSError:
+        raise BadConfig(
+            f"config {str(path)!r} is not a file that can be read. Write one with `emulator init`."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadConfig(
             f"config {str(path)!r} is not TOML: {error}. Compare with `emulator init`."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +39,7 @@ def worker_count(workers: int | str) -> int:
     """'auto' is one process a usable core."""
     if workers == "auto":
         return len(os.sched_getaffinity(0))
-    if isinstance(workers, str) and workers.isdigit():
+    if isinstance(workers, str) and workers.isdecimal():
         workers = int(workers)
     if not isinstance(workers, int) or workers < 1:
         raise BadConfig(f"workers={workers!r}; allowed: 'auto' or a number from 1. Try --workers auto.")
@@ -83,6 +84,7 @@ _worker: Callable[[int], Any] | None = None
 
 def _open_worker(task: Task[Any], parent: int) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     _worker = task.open()
 

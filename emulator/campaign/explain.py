@@ -187,7 +187,7 @@ def parse_fault(text: str, layers: list[str]) -> Fault:
     name = pairs["layer"]
     if name in layers:
         layer = layers.index(name)
-    elif name.isdigit() and int(name) < len(layers):
+    elif name.isdecimal() and int(name) < len(layers):
         layer = int(name)
     else:
         listed = ", ".join(f"{i}={layer}" for i, layer in enumerate(layers))

@@ -23,6 +23,7 @@ from emulator.campaign.store import (
     check_manifest,
     complete_chunks,
     drop_chunks_from,
+    read_manifest,
     read_part,
     stored_trials,
     write_manifest,
@@ -87,6 +88,8 @@ class Campaign:
                 f"the fault space is that of {space.graph.name!r} on {space.array.name!r}, the campaign that of "
                 f"{graph.name!r} on {array.name!r}; allowed: the same objects. Build FaultSpace(network, array)."
             )
+        if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+            raise BadConfig(f"seed={seed!r}; allowed: a whole number from 0, below 2^63.")
         if graph.classes < 2:
             raise UnsupportedModel(
                 f"output {graph.output_name!r} has {graph.classes} value; allowed: two logits or more (a classifier)."
@@ -157,12 +160,28 @@ class Campaign:
 
     def _refuse_to_shrink(self, target: Path) -> None:
         """Trials are expensive: a rerun may ask for more of them, never silently throw some away."""
-        limit, stored = self.stop.limit(), stored_trials(target)
-        if limit is not None and stored > limit and check_manifest(target, self.manifest()):
+        if not check_manifest(target, self.manifest()):
+            return
+        if read_manifest(target)["stop"] == self.stop.settings():
+            return  # the same run again: what lies beyond its end is what a killed worker was ahead
+        stored, enough = stored_trials(target), self._trials_enough(target)
+        if enough is not None and enough < stored:
             raise BadConfig(
-                f"{target} holds {stored} trials, {limit} were asked for; nothing was deleted. "
-                f"Ask for {stored} or more, or choose another -o."
+                f"{target} holds {stored} trials, the stop rule {self.stop.settings()} needs {enough}; nothing was "
+                f"deleted. Ask for {stored} or more, or choose another -o."
             )
+
+    def _trials_enough(self, target: Path) -> int | None:
+        """After how many of the stored trials the stop rule is met; None: they are not enough."""
+        limit = self.stop.limit()
+        if limit is not None and stored_trials(target) > limit:
+            return limit
+        in_order = _InOrder(self.sampler.max_weight)
+        for chunk in complete_chunks(target, lambda _: CHUNK_TRIALS):
+            for _, estimate in in_order.add(chunk, _summary(target, chunk)):
+                if self.stop.met(in_order.trials, estimate):
+                    return in_order.trials
+        return None
 
     def _planned(self, chunk: int) -> int:
         """Trials in a chunk; the last one may be short, one past the end has none."""
@@ -173,8 +192,7 @@ class Campaign:
         self, target: Path, task: ChunkTask, done: list[int], workers: int
     ) -> Iterator[tuple[int, ChunkSummary]]:
         for chunk in done:
-            part = read_part(target, chunk)
-            yield chunk, ChunkSummary(sdc1=part["sdc1"], log_weight=part["log_weight"])
+            yield chunk, _summary(target, chunk)
         missing = (chunk for chunk in count() if chunk not in set(done))
         planned = _while_planned(missing, self._planned)
         yield from run_chunks(task, planned, workers)
@@ -241,6 +259,11 @@ class _InOrder:
         return hansen_hurwitz(
             np.concatenate(self.sdc1), np.concatenate(self.weight), max_weight=self.max_weight
         )
+
+
+def _summary(target: Path, chunk: int) -> ChunkSummary:
+    part = read_part(target, chunk)
+    return ChunkSummary(sdc1=part["sdc1"], log_weight=part["log_weight"])
 
 
 def _while_planned(chunks: Iterator[int], planned: Callable[[int], int]) -> Iterator[int]:

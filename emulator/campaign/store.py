@@ -7,11 +7,13 @@ nothing is written into a directory that is not this campaign's.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +160,8 @@ def write_part(directory: Path, chunk: int, columns: Mapping[str, npt.NDArray[An
     except pa.ArrowException as error:
         raise BadData(f"chunk {chunk}: {error}") from None
     file = io.BytesIO()
-    table = pa.Table.from_arrays(arrays, schema=_arrow_schema())
+    schema = _arrow_schema().with_metadata({_CAMPAIGN: _campaign_digest(directory)})
+    table = pa.Table.from_arrays(arrays, schema=schema)
     pq.write_table(table, file, compression="zstd", write_page_checksum=True)
     _write_atomically(part_path(directory, chunk), file.getvalue())
 
@@ -242,6 +245,8 @@ def _read(directory: Path, chunk: int) -> pa.Table:
     table = pq.ParquetFile(data, page_checksum_verification=True).read()
     if not table.schema.equals(_arrow_schema()):
         raise BadData("its columns are not those of this version")
+    if (table.schema.metadata or {}).get(_CAMPAIGN.encode()) != _campaign_digest(directory).encode():
+        raise BadData("its trials belong to another campaign")
     if not pc.all(pc.equal(table["chunk"], chunk)).as_py() and table.num_rows:
         raise BadData("its trials belong to another chunk")
     return table
@@ -258,6 +263,15 @@ def _sound(directory: Path, chunk: int) -> pa.Table:
             f"{part_path(directory, chunk)}: unreadable ({_first_line(error)}). "
             "Rerun the campaign: the part is set aside and redone."
         ) from None
+
+
+_CAMPAIGN = "campaign"
+
+
+def _campaign_digest(directory: Path) -> str:
+    """Names the campaign of a directory; a part carries it, so that a stray part is noticed."""
+    identity = json.dumps(_identity(read_manifest(directory)), sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _check_columns(columns: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -330,7 +344,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise BadConfig(
             f"{path}: can't be written ({error.strerror}). {_REMEDY.get(error.errno or 0, 'Choose another -o')}; "
             "a rerun resumes after the last complete chunk."

@@ -15,7 +15,7 @@ array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
 kind = "flip"               # transient single-bit flip
 
 sampler = "importance"      # or "uniform"
-# alpha = 0.2               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
+# alpha = 0.5               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
 # candidates = 32           # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
 

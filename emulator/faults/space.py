@@ -225,7 +225,7 @@ def _layer_indices(graph: QuantGraph, layers: Sequence[int | str]) -> list[int]:
         text = str(wanted)
         if text in names:
             found.add(names.index(text))
-        elif text.isdigit() and int(text) < len(names):
+        elif text.isdecimal() and int(text) < len(names):
             found.add(int(text))
         else:
             listed = ", ".join(f"{i}={name}" for i, name in enumerate(names))

@@ -66,10 +66,7 @@ def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node, output: ir.Value) -> N
     name = output.name
     value = new.outputs[0]
     graph.insert_before(old, new)
-    ir.convenience.replace_all_uses_with(output, value)
-    for index, graph_output in enumerate(graph.outputs):
-        if graph_output is output:
-            graph.outputs[index] = value
+    ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
     graph.remove(old, safe=True)
     value.name = name
     value.type, value.shape = output.type, output.shape

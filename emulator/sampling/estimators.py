@@ -34,7 +34,7 @@ def hansen_hurwitz(
         return _no_events(n, max_weight, confidence, "hansen-hurwitz")
     wy = w * events
     theta = min(1.0, float(wy.mean()))
-    variance = float((wy**2).mean() - wy.mean() ** 2) / n
+    variance = float((wy**2).mean() - wy.mean() ** 2) / n + _unseen(max_weight, n)
     # n / w is the effective size of rare events that all weigh w; equal weights must not prove more.
     ess = _effective_size(theta, variance, cap=n / float(w[events].min()))
     return _at_effective_size(theta, ess, n, confidence, "hansen-hurwitz")
@@ -59,7 +59,7 @@ def ratio(
     if events.all():
         return _complement(_no_events(n, bound, confidence, "ratio"))
     theta = float(w[events].sum() / w.sum())
-    variance = float((w**2 * (events - theta) ** 2).sum() / w.sum() ** 2)
+    variance = float((w**2 * (events - theta) ** 2).sum() / w.sum() ** 2) + _unseen(bound, n)
     ess = _effective_size(theta, variance, cap=n * bound)
     return _at_effective_size(theta, ess, n, confidence, "ratio")
 
@@ -89,6 +89,16 @@ def part(
     return Estimate(
         value=value, low=low, high=high, confidence=confidence, n=n, ess=whole.ess * share, method="part"
     )
+
+
+def _unseen(max_weight: float, n: int) -> float:
+    """Variance of half an event of the largest weight, which the trials may simply have missed.
+
+    The seen events alone know nothing of faults that the score is blind to: these come only from the defensive
+    draws, rarely, and weigh most. Without this term a score blind to 10 % of the sites brings the coverage of
+    the 95 % interval down to 54 %; with it, and alpha = 0.5, it stays at 93 % or more (tests/statistics).
+    """
+    return 0.5 * (max_weight / n) ** 2
 
 
 def _plain(events: npt.NDArray[np.bool_], confidence: float) -> Estimate:

@@ -29,7 +29,7 @@ class Importance:
     trial. lookahead: MAC layers propagated exactly before the Jacobian takes over. floor: score given to a site
     that is predicted harmless, so that its weight stays moderate."""
 
-    alpha: float = 0.2
+    alpha: float = 0.5
     candidates: int = 32
     lookahead: int = 2
     floor: float = 1e-3
@@ -38,7 +38,7 @@ class Importance:
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha <= 1:
-            raise BadConfig(f"Importance: alpha={self.alpha}; allowed: above 0, at most 1. Try 0.2.")
+            raise BadConfig(f"Importance: alpha={self.alpha}; allowed: above 0, at most 1. Try 0.5.")
         if self.candidates < 1 or self.lookahead < 0 or self.floor <= 0:
             raise BadConfig(
                 f"{self!r}; allowed: candidates from 1, lookahead from 0, floor above 0. Try Importance()."

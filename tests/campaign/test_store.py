@@ -81,9 +81,17 @@ def test_equal_data_gives_equal_bytes(campaign: Path) -> None:
     assert store.part_path(campaign, 1).read_bytes() == before
 
 
-def test_a_negative_until_cycle_is_null(tmp_path: Path) -> None:
-    store.write_part(tmp_path, 0, {**trials(0), "until_cycle": np.full(50, -1)})
-    assert store.read_parts(tmp_path)["until_cycle"].null_count == 50
+def test_a_negative_until_cycle_is_null(campaign: Path) -> None:
+    store.write_part(campaign, 0, {**trials(0), "until_cycle": np.full(50, -1)})
+    assert store.read_parts(campaign)["until_cycle"][:50].null_count == 50
+
+
+def test_a_part_of_another_campaign_is_set_aside(campaign: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    store.write_manifest(other, {**MANIFEST, "seed": 99})
+    store.write_part(other, 1, trials(1))
+    store.part_path(campaign, 1).write_bytes(store.part_path(other, 1).read_bytes())
+    assert store.complete_chunks(campaign, lambda _: 50) == [0, 2]
 
 
 def test_a_truncated_or_flipped_part_is_set_aside(campaign: Path) -> None:
