@@ -11,13 +11,23 @@ import numpy.typing as npt
 from emulator.array.registers import register
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
+from emulator.faults.space import layer_index
 from emulator.faults.strike import CYCLE, strike, strike_by_cycles
-from emulator.graph.golden import Inference
 from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge
 from emulator.sampling.workbench import Workbench
 
 Engine = Literal["closed-form", "cycle"]
+
+
+_ENGINES: dict[str, Engine] = {"closed-form": "closed-form", "cycle": "cycle"}
+
+
+def parse_engine(text: str) -> Engine:
+    """An engine by name; raises BadConfig."""
+    if text in _ENGINES:
+        return _ENGINES[text]
+    raise BadConfig(f"engine {text!r}; allowed: {', '.join(_ENGINES)}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,17 +122,20 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "closed
     bench.space.index(fault)  # refuses what the space does not have
     inference = bench.inference(image)
     live = bench.space.is_live(fault)
-    if engine == CYCLE:
+    closed = None
+    if engine != CYCLE or _has_closed_form(fault):
+        closed = strike(bench.golden, inference, bench.array, _batch_of(bench, fault))
+    if engine == CYCLE or closed is None:
         strikes = strike_by_cycles(bench.golden, inference, bench.array, fault)
     else:
-        strikes = strike(bench.golden, inference, bench.array, _batch_of(bench, fault))
+        strikes = closed
     layer = np.array([fault.layer])
     effects = bench.propagator.run(inference, layer, strikes.ptr, strikes.m, strikes.n, strikes.delta)
     graph = bench.network.graph
     answer, golden = graph.tensors[graph.output], bench.golden.logits(inference)
     outcome = judge(answer, golden, effects.logits)
     stage = Stage(int(effects.stage[0])) if live or len(strikes.m) else Stage.DEAD
-    before, after = _values(bench, inference, fault)
+    before, after = (None, None) if closed is None else (int(closed.before[0]), int(closed.after[0]))
     return Explanation(
         fault=fault,
         image=image,
@@ -143,14 +156,6 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "closed
         real_golden=answer.real(golden),
         real_faulty=answer.real(effects.logits[0]),
     )
-
-
-def _values(bench: Workbench, inference: Inference, fault: Fault) -> tuple[int | None, int | None]:
-    """The struck word around the flip; None for what has no closed form."""
-    if not _has_closed_form(fault):
-        return None, None
-    strikes = strike(bench.golden, inference, bench.array, _batch_of(bench, fault))
-    return int(strikes.before[0]), int(strikes.after[0])
 
 
 def _has_closed_form(fault: Fault) -> bool:
@@ -184,13 +189,5 @@ def parse_fault(text: str, layers: list[str]) -> Fault:
         row, col, cycle, bit = (int(pairs[key]) for key in ("row", "col", "cycle", "bit"))
     except ValueError:
         raise BadConfig(f"fault {text!r}: row, col, cycle and bit are whole numbers.") from None
-    name = pairs["layer"]
-    if name in layers:
-        layer = layers.index(name)
-    elif name.isdecimal() and int(name) < len(layers):
-        layer = int(name)
-    else:
-        listed = ", ".join(f"{i}={layer}" for i, layer in enumerate(layers))
-        raise BadConfig(f"layer {name!r} is not a MAC layer; allowed: {listed}.")
     upset = Upset(register=pairs["register"], row=row, col=col, bits=(bit,), cycle=cycle)
-    return Fault(layer=layer, upset=upset)
+    return Fault(layer=layer_index(layers, pairs["layer"]), upset=upset)

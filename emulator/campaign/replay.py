@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 from emulator.array.spec import ArraySpec
-from emulator.campaign.explain import Engine, Explanation, explain
+from emulator.campaign.explain import Explanation, explain, parse_engine
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.store import read_manifest
 from emulator.errors import BadConfig, BadData
@@ -39,14 +38,13 @@ def replay(
             raise BadData(
                 f"{name} changed since the campaign ran (sha256 {now[:12]}, was {stored[:12]}). Restore it."
             )
-    if engine not in ("closed-form", "cycle"):
-        raise BadConfig(f"engine {engine!r}; allowed: closed-form, cycle.")
+    chosen = parse_engine(engine)
     array = ArraySpec(**manifest["array"])
     layers = [layer["index"] for layer in manifest["layers"]]
     space = FaultSpace(network, array, registers=manifest["registers"], layers=layers)
     bench = Workbench(network, array, space, samples.inputs)
     image, index = _parse(fault_id, space.size, len(samples))
-    return explain(bench, image, space.site(index), cast(Engine, engine))
+    return explain(bench, image, space.site(index), chosen)
 
 
 def _parse(fault_id: str, size: int, images: int) -> tuple[int, int]:

@@ -191,9 +191,10 @@ class Campaign:
     def _summaries(
         self, target: Path, task: ChunkTask, done: list[int], workers: int
     ) -> Iterator[tuple[int, ChunkSummary]]:
+        finished = set(done)
         for chunk in done:
             yield chunk, _summary(target, chunk)
-        missing = (chunk for chunk in count() if chunk not in set(done))
+        missing = (chunk for chunk in count() if chunk not in finished)
         planned = _while_planned(missing, self._planned)
         yield from run_chunks(task, planned, workers)
 

@@ -168,7 +168,7 @@ def write_part(directory: Path, chunk: int, columns: Mapping[str, npt.NDArray[An
 
 def read_part(directory: Path, chunk: int) -> dict[str, npt.NDArray[Any]]:
     """The columns of one chunk, as `write_part` takes them; BadData if it can't be read."""
-    table = _sound(directory, chunk)
+    table = _sound(directory, chunk, _campaign_digest(directory))
     return {column.name: _numpy_array(column, table[column.name]) for column in COLUMNS}
 
 
@@ -179,7 +179,8 @@ def read_parts(directory: Path) -> pa.Table:
     chunks = _stored_chunks(directory)
     if not chunks:
         raise BadData(f"{directory}: no trials yet. Run the campaign: `emulator run ... -o {directory}`.")
-    return pa.concat_tables([_sound(directory, chunk) for chunk in chunks]).unify_dictionaries()
+    digest = _campaign_digest(directory)
+    return pa.concat_tables([_sound(directory, chunk, digest) for chunk in chunks]).unify_dictionaries()
 
 
 def complete_chunks(directory: Path, expected_rows: Callable[[int], int]) -> list[int]:
@@ -189,11 +190,9 @@ def complete_chunks(directory: Path, expected_rows: Callable[[int], int]) -> lis
     removed. A healthy part with another number of rows stays, to be overwritten when its chunk is redone.
     """
     _remove_leftovers(directory)
-    return [
-        chunk
-        for chunk in _stored_chunks(directory)
-        if _healthy_rows(directory, chunk) == expected_rows(chunk)
-    ]
+    chunks = _stored_chunks(directory)
+    digest = _campaign_digest(directory) if chunks else ""
+    return [chunk for chunk in chunks if _healthy_rows(directory, chunk, digest) == expected_rows(chunk)]
 
 
 def stored_trials(directory: Path) -> int:
@@ -223,19 +222,19 @@ def _stored_chunks(directory: Path) -> list[int]:
     return sorted(int(match[1]) for match in map(_PART.fullmatch, names) if match)
 
 
-def _healthy_rows(directory: Path, chunk: int) -> int:
+def _healthy_rows(directory: Path, chunk: int, digest: str) -> int:
     """The rows of a part; -1 if it had to be set aside."""
     import pyarrow as pa
 
     try:
-        return int(_read(directory, chunk).num_rows)
+        return int(_read(directory, chunk, digest).num_rows)
     except (pa.ArrowException, OSError, BadData):
         path = part_path(directory, chunk)
         path.replace(path.with_name(f"{path.name}.corrupt"))
         return -1
 
 
-def _read(directory: Path, chunk: int) -> pa.Table:
+def _read(directory: Path, chunk: int, digest: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -245,19 +244,19 @@ def _read(directory: Path, chunk: int) -> pa.Table:
     table = pq.ParquetFile(data, page_checksum_verification=True).read()
     if not table.schema.equals(_arrow_schema()):
         raise BadData("its columns are not those of this version")
-    if (table.schema.metadata or {}).get(_CAMPAIGN.encode()) != _campaign_digest(directory).encode():
+    if (table.schema.metadata or {}).get(_CAMPAIGN.encode()) != digest.encode():
         raise BadData("its trials belong to another campaign")
     if not pc.all(pc.equal(table["chunk"], chunk)).as_py() and table.num_rows:
         raise BadData("its trials belong to another chunk")
     return table
 
 
-def _sound(directory: Path, chunk: int) -> pa.Table:
+def _sound(directory: Path, chunk: int, digest: str) -> pa.Table:
     """A part that must read well; BadData if it doesn't."""
     import pyarrow as pa
 
     try:
-        return _read(directory, chunk)
+        return _read(directory, chunk, digest)
     except (pa.ArrowException, OSError, BadData) as error:
         raise BadData(
             f"{part_path(directory, chunk)}: unreadable ({_first_line(error)}). "

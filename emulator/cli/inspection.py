@@ -150,24 +150,19 @@ def inject(
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_b row=3 col=4 cycle=100 bit=7"
     """
     from emulator.campaign.config import load_array
-    from emulator.campaign.explain import explain, parse_fault
+    from emulator.campaign.explain import explain, parse_engine, parse_fault
     from emulator.campaign.inputs import load_samples
-    from emulator.errors import BadConfig
     from emulator.faults.space import FaultSpace
     from emulator.graph.onnx_import import load
     from emulator.sampling.workbench import Workbench
 
     network, spec = load(model), load_array(array)
+    chosen = parse_engine(engine)
     announce(array=array, index=index, engine=engine)
     samples = load_samples(inputs, network.graph)
     bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
     parsed = parse_fault(fault, [layer.name for layer in network.graph.layers])
-    if engine == "cycle":
-        explanation = explain(bench, index, parsed, "cycle")
-    elif engine == "closed-form":
-        explanation = explain(bench, index, parsed, "closed-form")
-    else:
-        raise BadConfig(f"engine {engine!r}; allowed: closed-form, cycle.")
+    explanation = explain(bench, index, parsed, chosen)
     if json:
         show_json(explanation.to_json())
     else:

@@ -218,19 +218,20 @@ def _strata(
     return tuple(strata)
 
 
+def layer_index(names: Sequence[str], wanted: int | str) -> int:
+    """A MAC layer by name or index; raises BadConfig with the list of both."""
+    text = str(wanted)
+    if text in names:
+        return names.index(text)
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    listed = ", ".join(f"{i}={name}" for i, name in enumerate(names))
+    raise BadConfig(f"layer {wanted!r} is not a MAC layer of the network; allowed: {listed}.")
+
+
 def _layer_indices(graph: QuantGraph, layers: Sequence[int | str]) -> list[int]:
     names = [layer.name for layer in graph.layers]
-    found = set()
-    for wanted in layers:
-        text = str(wanted)
-        if text in names:
-            found.add(names.index(text))
-        elif text.isdecimal() and int(text) < len(names):
-            found.add(int(text))
-        else:
-            listed = ", ".join(f"{i}={name}" for i, name in enumerate(names))
-            raise BadConfig(f"layer {wanted!r} is not a MAC layer of the network; allowed: {listed}.")
-    return sorted(found)
+    return sorted({layer_index(names, wanted) for wanted in layers})
 
 
 def _check_range(name: str, value: int, limit: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,17 @@ class Reference:
         produced = {name for node in model.graph.node for name in node.output}
         self.graph = network.graph
         self.names = [tensor.name for tensor in self.graph.tensors if tensor.name in produced]
-        self.session = open_session(with_outputs(model, self.names), optimised=optimised)
-        self.answer = open_session(model, optimised=optimised)
+        self._model, self._optimised = model, optimised
+
+    @cached_property
+    def session(self) -> Any:
+        """Every tensor."""
+        return open_session(with_outputs(self._model, self.names), optimised=self._optimised)
+
+    @cached_property
+    def answer(self) -> Any:
+        """The model's own output, with nothing else read: reading a tensor can undo an optimisation."""
+        return open_session(self._model, optimised=self._optimised)
 
     def tensors(self, inputs: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
         """(batch, ...) inputs to every quantised tensor, in ONNX order and type, one image at a time."""

@@ -329,7 +329,6 @@ def test_soft_clip_keeps_saturated_units_alive(quantised_cnn: onnx.ModelProto) -
     assert np.abs(found[1][dead]).max() > 0.01 * np.abs(found[0]).max()
 
 
-@pytest.mark.skipif(not (FASHION / "fashion_cnn_int8.onnx").exists(), reason="the model is not built yet")
 def test_every_quantised_tensor_of_the_fashion_model_has_a_gradient() -> None:
     model = onnx.load(FASHION / "fashion_cnn_int8.onnx")
     names = quantised_tensors(model)
