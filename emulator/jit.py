@@ -51,3 +51,9 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """A kernel pasted into its callers: for a few instructions, where passing a record would cost more."""
     return cast(Callable[P, R], numba.njit(inline="always", error_model="numpy")(function))
+
+
+def stage(function: Callable[P, R]) -> Callable[P, R]:
+    """A kernel that becomes part of its callers, by LLVM: numba counts the references of arrays around every call
+    that is left, and passes a record word by word."""
+    return cast(Callable[P, R], numba.njit(forceinline=True, nogil=True, error_model="numpy")(function))

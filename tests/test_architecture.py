@@ -21,6 +21,7 @@ HOMES = {
     "numba": {"jit"},
     "matplotlib": {"report"},
     "jinja2": {"report"},
+    "vcd": {"report"},
     "pyarrow": {"campaign"},
     "typer": {"cli"},
 }

@@ -3,6 +3,9 @@ because numba's int32 + int32 is int64."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from emulator.jit import Int, kernel
 
 
@@ -17,3 +20,9 @@ def wrap_signed(value: Int, bits: Int) -> Int:
 def flip_signed(value: Int, mask: Int, bits: Int) -> Int:
     """The signed word of `bits` bits with the bits of `mask` inverted: flip_signed(5, 1 << 7, 8) is -123."""
     return wrap_signed(value ^ mask, bits)
+
+
+def wrap_words(words: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:
+    """`wrap_signed` of a whole array."""
+    half = 1 << (bits - 1)
+    return ((words + half) & ((1 << bits) - 1)) - half

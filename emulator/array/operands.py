@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from emulator.array.spec import ArraySpec
 from emulator.array.tiling import Schedule
 from emulator.errors import BadData
 from emulator.gemm import GemmShape
 
+Words = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Operands:
-    """act (groups, m, k) int8, wgt (groups, k, n) int8, bias (groups, n) int32.
+    """act (groups, m, k), wgt (groups, k, n) int8 or int16, bias (groups, n) int32.
 
-    psum (groups, m, n) int8 enters at the top of the array with the first k-fold, where the hardware has a
-    register for it; None is zero, as layers have it. Raises BadData for a wrong dtype or shape.
+    preload (groups, m, n) int8 is what the array starts from where it has a register for it: the partial sums
+    that enter at the top with the first k-fold (WS), or the words preloaded into the first k-block's PEs (OS);
+    None is zero, as layers have it. Raises BadData for a wrong dtype or shape.
     """
 
-    act: npt.NDArray[np.int8]
-    wgt: npt.NDArray[np.int8]
+    act: Words
+    wgt: Words
     bias: npt.NDArray[np.int32]
-    psum: npt.NDArray[np.int8] | None = None
+    preload: npt.NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
         if self.act.ndim != 3 or self.wgt.ndim != 3:
@@ -33,29 +39,71 @@ class Operands:
             )
         groups, m, k = self.act.shape
         n = self.wgt.shape[2]
-        _check("act", self.act, np.int8, (groups, m, k))
-        _check("wgt", self.wgt, np.int8, (groups, k, n))
-        _check("bias", self.bias, np.int32, (groups, n))
-        if self.psum is not None:
-            _check("psum", self.psum, np.int8, (groups, m, n))
+        _check("act", self.act, (np.int8, np.int16), (groups, m, k))
+        _check("wgt", self.wgt, (np.int8, np.int16), (groups, k, n))
+        _check("bias", self.bias, (np.int32,), (groups, n))
+        if self.preload is not None:
+            _check("preload", self.preload, (np.int8,), (groups, m, n))
 
     @property
     def shape(self) -> GemmShape:
         groups, m, k = self.act.shape
         return GemmShape(m=m, k=k, n=self.wgt.shape[2], groups=groups)
 
+    @cached_property
+    def _exchanged(self) -> Streamed:
+        act = cast(Words, np.ascontiguousarray(self.wgt.transpose(0, 2, 1)))
+        wgt = cast(Words, np.ascontiguousarray(self.act.transpose(0, 2, 1)))
+        bias = np.repeat(self.bias[:, :, np.newaxis], self.shape.m, axis=2)
+        preload = None if self.preload is None else np.ascontiguousarray(self.preload.transpose(0, 2, 1))
+        return Streamed(act=act, wgt=wgt, bias=bias, preload=preload)
+
+    @cached_property
+    def _as_given(self) -> Streamed:
+        bias = np.broadcast_to(self.bias[:, np.newaxis, :], (*self.act.shape[:2], self.wgt.shape[2]))
+        return Streamed(act=self.act, wgt=self.wgt, bias=bias, preload=self.preload)
+
+    def streamed(self, spec: ArraySpec) -> Streamed:
+        """As the array sees them: exchanged where it is input-stationary."""
+        return self._exchanged if spec.dataflow == "is" else self._as_given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Streamed:
+    """Operands with m, k and n those of the array; bias (groups, m, n), a view where its rows are equal."""
+
+    act: Words
+    wgt: Words
+    bias: npt.NDArray[np.int32]
+    preload: npt.NDArray[np.int8] | None
+
 
 def check_operands(plan: Schedule, operands: Operands) -> None:
-    """Raise BadData where `operands` are not those `plan` was made for."""
+    """Raise BadData where `operands` are not those `plan` was made for, or wider than the array's."""
     if operands.shape != plan.shape:
         raise BadData(
             f"Operands: {operands.shape}; allowed: {plan.shape}. Make a schedule for these operands."
         )
+    for name, words, bits in (
+        ("act", operands.act, plan.spec.act_bits),
+        ("wgt", operands.wgt, plan.spec.wgt_bits),
+    ):
+        if words.dtype.itemsize * 8 <= bits:
+            continue
+        low, high = int(words.min()), int(words.max())
+        if low < -(1 << (bits - 1)) or high >= 1 << (bits - 1):
+            raise BadData(
+                f"Operands: {name} holds {low} to {high}; allowed: {bits} bits signed on {plan.spec.name!r}. "
+                f"Requantise, or use an array with wider {name}_bits."
+            )
 
 
-def _check(name: str, array: npt.NDArray[np.generic], dtype: type, shape: tuple[int, ...]) -> None:
-    if array.dtype != dtype or array.shape != shape or 0 in shape:
+def _check(
+    name: str, array: npt.NDArray[np.generic], dtypes: tuple[type, ...], shape: tuple[int, ...]
+) -> None:
+    if array.dtype not in dtypes or array.shape != shape or 0 in shape:
+        allowed = " or ".join(str(np.dtype(d)) for d in dtypes)
         raise BadData(
-            f"Operands: {name} is {array.dtype} {array.shape}; allowed: {np.dtype(dtype)} {shape}, "
+            f"Operands: {name} is {array.dtype} {array.shape}; allowed: {allowed} {shape}, "
             f"no axis empty. Convert or reshape {name}."
         )

@@ -1,17 +1,35 @@
-"""A bare program for the mesh: what enters the edges slot by slot, without tiling or accumulation."""
+"""A bare program: what enters the edges request by request, without tiling, accumulation or requantisation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.array.layout import encode_upsets, grid
-from emulator.array.mesh import BASE, BIAS, KEPT, STEP, Sink, Streams, advance
+from emulator.array.host import (
+    ACT_ADDRESS,
+    ACT_BUFFER,
+    ACT_ON,
+    BASE,
+    KEPT,
+    REQUEST_FIELDS,
+    RESULT,
+    SHIFT_FIELD,
+    STATIONARY_OUT,
+    TOGGLE,
+    WGT_ADDRESS,
+    WGT_BUFFER,
+    WGT_ON,
+    Host,
+    Observed,
+)
+from emulator.array.injection import encode_upsets
+from emulator.array.layout import grid
+from emulator.array.machine import advance, reset
 from emulator.array.spec import ArraySpec
+from emulator.array.tiling import WRITE_CYCLES
 from emulator.array.upset import Upset
 from emulator.errors import BadData
 
@@ -22,19 +40,20 @@ NEVER_WRITTEN = -999999
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Program:
-    """Requests of `rows` slots each, accepted back to back; slot s enters in cycle s.
+    """Requests of `rows` slots each, accepted back to back; slot s enters in cycle s. The array's dataflow says
+    what it is for.
 
-    act (slots, rows), psum (slots, cols), weight (slots, cols), propagate (slots,), shift (slots,): int32,
-    within the width of the edge registers. base (requests,) int64: the result row of a request's first row,
-    -1 where it has no result address. Output-stationary rows leave the array bottom first.
+    act (slots, rows), psum (slots, cols), weight (slots, cols): what enters at the left, at b and at d, int32,
+    within the width of the edge registers. toggle, shift, base (requests,) int64: whether the request switches
+    the banks, its right shift, and the result row of its first row, -1 where it has no result address.
+    Output-stationary rows leave the array bottom first.
     """
 
-    dataflow: Literal["ws", "os"]
     act: Words
     psum: Words
     weight: Words
-    propagate: Words
-    shift: Words
+    toggle: npt.NDArray[np.int64]
+    shift: npt.NDArray[np.int64]
     base: npt.NDArray[np.int64]
     result_rows: int
 
@@ -42,41 +61,66 @@ class Program:
 def run_program(spec: ArraySpec, program: Program, upsets: Sequence[Upset] = ()) -> Words:
     """The result rows (result_rows, cols) int32; rows never written hold NEVER_WRITTEN.
 
-    Raises BadData for streams that don't fit the array, BadConfig for upsets outside it.
+    Raises BadData for streams that don't fit the array and its buffers, BadConfig for upsets outside it.
     """
-    _check_shapes(spec, program)
-    g = grid(spec, program.result_rows)
+    host = compile_program(spec, program)
+    g = grid(spec)
     state = np.zeros(g.words, np.int32)
+    reset(state, g, host)
     state[g.memory :] = NEVER_WRITTEN
-    ascending = program.dataflow == "ws"
-    requests = np.zeros((len(program.base), 4), np.int64)
-    requests[:, BASE] = program.base
-    requests[:, STEP] = 1
-    if not ascending:
-        requests[program.base >= 0, BASE] += spec.rows - 1
-        requests[:, STEP] = -1
+    upset_table = encode_upsets(spec, g, upsets)
+    none = np.zeros((0, spec.cols), np.int32), np.zeros(1, np.int32)
+    seen = Observed(none[0], none[0], none[1], none[1])
+    patches = np.zeros(len(upsets), np.int32)
+    advance(state, g, upset_table, patches, host, seen, 0, program_cycles(spec, program))
+    return state[g.memory :].reshape(spec.acc_rows, spec.cols)[: program.result_rows]
+
+
+def program_cycles(spec: ArraySpec, program: Program) -> int:
+    """From the first row accepted to the last result row in the accumulator."""
+    return len(program.act) + spec.drain_cycles + WRITE_CYCLES
+
+
+def compile_program(spec: ArraySpec, program: Program) -> Host:
+    """The host tables; everything is in the buffers before the start."""
+    _check_shapes(spec, program)
+    os = spec.dataflow == "os"
+    slots = len(program.act)
+    requests = np.zeros((len(program.base), REQUEST_FIELDS), np.int64)
+    requests[:, TOGGLE], requests[:, SHIFT_FIELD] = program.toggle, program.shift
+    requests[:, STATIONARY_OUT] = os
+    requests[:, ACT_ON] = requests[:, WGT_ON] = 1
+    requests[:, ACT_ADDRESS] = requests[:, WGT_ADDRESS] = np.arange(len(requests)) * spec.rows
+    requests[:, RESULT] = program.base >= 0
+    requests[:, BASE] = np.maximum(program.base, 0)
     requests[:, KEPT] = spec.rows
-    requests[:, BIAS] = 0
-    operands = np.concatenate((program.act, program.psum, program.weight), axis=1)
-    dataflow = np.full_like(program.shift, not ascending)
-    fields = np.stack((program.propagate, dataflow, program.shift), axis=1)
-    streams = Streams(operands.ravel(), fields)
-    none = np.zeros((0, 5), np.int64), np.zeros((0, 0), np.int32)
-    sink = Sink(requests, np.zeros(spec.cols, np.int32), *none)
-    cycles = len(program.act) + spec.drain_cycles + 1
-    advance(state, g, encode_upsets(spec, g, upsets), streams, sink, 0, cycles)
-    return state[g.memory :].reshape(program.result_rows, spec.cols)
+    row = np.arange(slots)
+    loads = [np.stack((np.full(slots, -1), np.full(slots, b), row, row), 1) for b in (ACT_BUFFER, WGT_BUFFER)]
+    none = np.zeros((0, spec.cols), np.int32)
+    return Host(
+        requests=requests,
+        stream=program.weight if os else program.psum,
+        act=program.act.astype(np.int16),
+        wgt=(program.psum if os else program.weight).astype(np.int16),
+        loads=np.concatenate(loads),
+        bias=none,
+        bias_step=0,
+        scale=none,
+        shift=none,
+        blocks=np.zeros((0, 4), np.int64),
+        clip=(0, 0, 0),
+    )
 
 
 def _check_shapes(spec: ArraySpec, program: Program) -> None:
     slots = spec.rows * len(program.base)
-    allowed = {
-        "act": (slots, spec.rows),
-        "psum": (slots, spec.cols),
-        "weight": (slots, spec.cols),
-        "propagate": (slots,),
-        "shift": (slots,),
-    }
+    room = min(spec.act_buffer_rows, spec.wgt_buffer_rows)
+    if slots > room or program.result_rows > spec.acc_rows:
+        raise BadData(
+            f"Program: {slots} slots, {program.result_rows} result rows; allowed on {spec.name!r}: {room}, "
+            f"{spec.acc_rows}. Shorten the program, or use larger buffers and acc_rows."
+        )
+    allowed = {"act": (slots, spec.rows), "psum": (slots, spec.cols), "weight": (slots, spec.cols)}
     for name, shape in allowed.items():
         words = getattr(program, name)
         if words.shape != shape or words.dtype != np.int32:
@@ -84,3 +128,6 @@ def _check_shapes(spec: ArraySpec, program: Program) -> None:
                 f"Program: {name} is {words.dtype} {words.shape}; allowed: int32 {shape}, "
                 f"{len(program.base)} requests of {spec.rows} slots. Pad the requests or change base."
             )
+    for name in ("toggle", "shift"):
+        if getattr(program, name).shape != program.base.shape:
+            raise BadData(f"Program: {name} {getattr(program, name).shape}; allowed: {program.base.shape}.")

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emulator.array.spec import PRESETS, ArraySpec
+from emulator.array.presets import PRESETS
+from emulator.array.spec import ArraySpec
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig

@@ -18,7 +18,7 @@ def replay(
     directory: str | Path,
     fault_id: str,
     *,
-    engine: str = "closed-form",
+    engine: str = "auto",
     model: Path | None = None,
     inputs: Path | None = None,
 ) -> Explanation:

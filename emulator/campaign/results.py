@@ -163,7 +163,7 @@ class Results:
         order = ["tie", "sdc5", "margin_golden", "max_abs_delta_acc", "trial_id"]
         return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)
 
-    def replay(self, fault_id: str, *, engine: str = "closed-form") -> Explanation:
+    def replay(self, fault_id: str, *, engine: str = "auto") -> Explanation:
         """One trial again, explained; `fault_id` is the column of that name."""
         from emulator.campaign.replay import replay
 

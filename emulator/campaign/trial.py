@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.registers import inventory
-from emulator.array.tiling import Schedule, schedule
+from emulator.array.tiling import Schedule, k_block, schedule
 from emulator.faults.fault import FaultBatch
-from emulator.faults.strike import CLOSED_FORM, Strikes, strike
+from emulator.faults.strike import ENGINES, Strikes, strike
 from emulator.propagate.delta import Effects, Stage
 from emulator.propagate.outcome import judge, margin
 from emulator.sampling.rng import rng_for
@@ -43,8 +43,8 @@ def judge_faults(bench: Workbench, image: int, faults: FaultBatch) -> Columns:
     """Strike, propagate and judge faults on one image: the outcome and effect columns."""
     inference = bench.inference(image)
     strikes = strike(bench.golden, inference, bench.array, faults)
-    effects = bench.propagator.run(inference, faults.layer, strikes.ptr, strikes.m, strikes.n, strikes.delta)
-    return {**_outcome(bench, image, effects), **_effect(strikes, effects)}
+    effects = bench.propagator.run(inference, faults.layer, strikes.errors)
+    return {**_outcome(bench, image, effects, strikes.hang), **_effect(strikes, effects)}
 
 
 def _identity(bench: Workbench, sampled: SampledFaults) -> Columns:
@@ -68,36 +68,36 @@ def _identity(bench: Workbench, sampled: SampledFaults) -> Columns:
         "kind": np.full(count, "flip", object),
         "until_cycle": np.full(count, -1),
         "stratum": np.full(count, "all", object),
-        "engine": np.full(count, CLOSED_FORM, object),
         "class_size": np.ones(count, np.int64),
     }
 
 
 def _folds(bench: Workbench, faults: FaultBatch) -> Columns:
     """The fold each fault strikes and its place in the tiling; -1 for a dead site."""
-    columns = {name: np.empty(len(faults), np.int64) for name in ("tile", "row_fold", "col_fold", "k_fold")}
-    registers = inventory(bench.array)
-    group = faults.layer * len(registers) + faults.register
-    for key in np.unique(group).tolist():
-        chosen = np.flatnonzero(group == key)
-        layer, code = divmod(key, len(registers))
-        plan: Schedule = schedule(bench.array, bench.network.graph.layers[layer].shape)
-        fold, _ = registers[code].lifetime.offset(plan, faults[chosen].sites)
-        columns["tile"][chosen] = fold
-        columns["row_fold"][chosen] = plan.m_start[fold] // plan.spec.acc_rows
-        columns["col_fold"][chosen] = plan.n_start[fold] // plan.spec.cols
-        columns["k_fold"][chosen] = plan.k_start[fold] // plan.spec.rows
+    columns = {name: np.empty(len(faults), np.int64) for name in ("row_fold", "col_fold", "k_fold")}
+    array = bench.array
+    os = array.dataflow == "os"
+    rows, depth = (array.rows, k_block(array)) if os else (array.acc_rows // 2, array.rows)
+    for layer in np.unique(faults.layer).tolist():
+        chosen = np.flatnonzero(faults.layer == layer)
+        plan: Schedule = schedule(array, bench.network.graph.layers[layer].shape)
+        fold = faults.fold[chosen]
+        columns["row_fold"][chosen] = plan.m_start[fold] // rows
+        columns["col_fold"][chosen] = plan.n_start[fold] // array.cols
+        columns["k_fold"][chosen] = plan.k_start[fold] // depth
+    columns["tile"] = faults.fold
     return columns
 
 
-def _outcome(bench: Workbench, image: int, effects: Effects) -> Columns:
+def _outcome(bench: Workbench, image: int, effects: Effects, hang: npt.NDArray[np.bool_]) -> Columns:
+    """A hang is a DUE: there is no answer that could be wrong."""
     graph = bench.network.graph
     golden = bench.golden.logits(bench.inference(image))
     outcome = judge(graph.tensors[graph.output], golden, effects.logits)
     count = len(effects.stage)
     return {
-        "masked_at": _STAGES[effects.stage],
-        "due": np.zeros(count, bool),
+        "masked_at": np.where(hang, _STAGES[Stage.NONE], _STAGES[effects.stage]),
+        "due": hang,
         "tie": outcome.tie,
         "sdc1": outcome.sdc1,
         "sdc5": outcome.sdc5,
@@ -110,9 +110,14 @@ def _outcome(bench: Workbench, image: int, effects: Effects) -> Columns:
 
 
 def _effect(strikes: Strikes, effects: Effects) -> Columns:
-    sizes = np.diff(strikes.ptr)
+    sizes = np.where(strikes.at_output, 0, np.diff(strikes.ptr))
     largest = np.zeros(len(sizes), np.int64)
     struck = sizes > 0
     if struck.any():
         largest[struck] = np.maximum.reduceat(np.abs(strikes.delta), strikes.ptr[:-1][struck])
-    return {"n_corrupt_acc": sizes, "max_abs_delta_acc": largest, "n_corrupt_out": effects.corrupted}
+    return {
+        "engine": np.array(ENGINES, object)[strikes.engine],
+        "n_corrupt_acc": sizes,
+        "max_abs_delta_acc": largest,
+        "n_corrupt_out": effects.corrupted,
+    }

@@ -11,11 +11,50 @@ from emulator.cli import options
 from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
+    from emulator.array.fit import RawFit
     from emulator.array.spec import ArraySpec
     from emulator.campaign.check import Difference
+    from emulator.campaign.explain import Explanation
     from emulator.campaign.inputs import Samples
+    from emulator.faults.fault import Fault
     from emulator.graph.onnx_import import Network
-    from emulator.graph.qgraph import MacLayer
+    from emulator.sampling.workbench import Workbench
+
+# The options of `inspect` and `inject` that no other command has.
+MaybeModel = Annotated[
+    Path | None, typer.Argument(help="int8 ONNX model, QDQ or QOperator", show_default=False)
+]
+RegistersOnly = Annotated[bool, typer.Option("--registers", help="the register inventory instead")]
+ArraysOnly = Annotated[bool, typer.Option("--arrays", help="the array presets instead")]
+Fit = Annotated[
+    Path | None, typer.Option("--fit", help=".toml of raw FIT per Mbit: flip-flop, sram, register names")
+]
+Markdown = Annotated[bool, typer.Option("--markdown", help="with --registers: as a page")]
+FaultText = Annotated[
+    str,
+    typer.Option(
+        "--fault",
+        help='"layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7"; bit=3,7 for several; also '
+        "kind=stuck-at-0 or stuck-at-1, until_cycle=120",
+    ),
+]
+Vcd = Annotated[Path | None, typer.Option("--vcd", help="write every register as a waveform (VCD)")]
+VcdBefore = Annotated[
+    int, typer.Option("--vcd-before", min=0, help="cycles before the fault in the waveform")
+]
+VcdAfter = Annotated[
+    int | None,
+    typer.Option(
+        "--vcd-after",
+        min=0,
+        help="cycles after the fault in the waveform",
+        show_default="64 and those a row takes to leave the array",
+    ),
+]
+FigureFile = Annotated[
+    Path | None,
+    typer.Option("--figure", help="draw where the errors lie in the layer's output: .png, .svg or .pdf"),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,45 +64,49 @@ def register(app: typer.Typer) -> None:
 
 
 @command
-def inspect(model: options.Model, array: options.Array = "gemmini-16", json: options.Json = False) -> None:
+def inspect(
+    model: MaybeModel = None,
+    array: options.Array = "gemmini-16",
+    registers: RegistersOnly = False,
+    arrays: ArraysOnly = False,
+    fit: Fit = None,
+    markdown: Markdown = False,
+    json: options.Json = False,
+) -> None:
     """Layers, cycles, registers and the fault space; no data needed.
 
     Example: emulator inspect model_int8.onnx --array gemmini-8
-    """
-    from emulator.array.registers import inventory
-    from emulator.campaign.config import load_array
-    from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
 
-    network, spec = load(model), load_array(array)
-    space = FaultSpace(network, spec)
-    layers = [_layer_facts(i, layer, spec) for i, layer in enumerate(network.graph.layers)]
-    registers = [{"name": r.name, "bits": r.total_bits, "meaning": r.meaning} for r in inventory(spec)]
-    cycles = sum(layer["cycles"] for layer in layers)
-    if json:
-        show_json(
-            {"model": network.graph.name, "array": spec.name, "macs": network.graph.macs, "cycles": cycles}
-            | {"seconds": cycles / spec.clock_hz, "space_size": space.size, "live": space.live}
-            | {"live_share": space.live_share, "layers": layers, "registers": registers}
-            | {"breakdown": space.breakdown()}
-        )
+    Example: emulator inspect --registers --array tpu-v1
+    """
+    from emulator.array.datasheet import presets, registers_page
+    from emulator.campaign.config import load_array
+    from emulator.cli import datasheet
+
+    if arrays and json:
+        show_json({"arrays": presets()})
         return
-    show(f"{network.graph.name} on {spec.name}: {network.graph.macs:,} MACs, {cycles:,} cycles")
-    header = ["layer", "op", "m", "k", "n", "groups", "MACs", "folds", "cycles", "utilisation"]
-    rows = [_layer_row(facts) for facts in layers]
-    show(table(header, rows))
-    show("")
-    show(
-        table(
-            ["register", "bits", "meaning"],
-            [[str(r["name"]), f"{r['bits']:,}", str(r["meaning"])] for r in registers],
-        )
-    )
-    show("")
-    show(
-        f"fault space: {space.size:,} sites an inference (register bits x cycles), {space.live:,} live "
-        f"({100 * space.live_share:.2f} %); the rest is masked without simulation"
-    )
+    if arrays:
+        datasheet.show_presets(presets())
+        return
+    if model is None and not registers:
+        raise typer.BadParameter("missing; or give --registers or --arrays", param_hint="MODEL")
+    if markdown and (model is not None or not registers or json):
+        raise typer.BadParameter("goes with --registers and without MODEL or --json", param_hint="--markdown")
+    spec = load_array(array)
+    if markdown:
+        print(registers_page(spec), end="")
+        return
+    raw = _raw_fit(fit, spec)
+    facts = datasheet.array_facts(spec, raw)
+    if model is not None:
+        facts |= _network_facts(model, spec, raw)
+    if json:
+        show_json(facts)
+    elif registers:
+        datasheet.show_registers(facts)
+    else:
+        datasheet.show_network(facts)
 
 
 @command
@@ -137,17 +180,22 @@ def check(
 def inject(
     model: options.Model,
     inputs: options.Inputs,
-    fault: Annotated[str, typer.Option(help='"layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7"')],
+    fault: FaultText,
     index: Annotated[int, typer.Option(min=0, help="which sample of the inputs")] = 0,
     array: options.Array = "gemmini-16",
-    engine: Annotated[
-        str, typer.Option(help="closed-form, or cycle: replay the layer clock by clock")
-    ] = "closed-form",
+    engine: options.Engine = "auto",
+    vcd: Vcd = None,
+    vcd_before: VcdBefore = 16,
+    vcd_after: VcdAfter = None,
+    figure: FigureFile = None,
     json: options.Json = False,
 ) -> None:
     """Strike one fault and explain what became of it.
 
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_b row=3 col=4 cycle=100 bit=7"
+
+    Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_valid row=0 col=0 cycle=9 bit=0
+    kind=stuck-at-0 until_cycle=20" --vcd fault.vcd --figure fault.png
     """
     from emulator.campaign.config import load_array
     from emulator.campaign.explain import explain, parse_engine, parse_fault
@@ -156,6 +204,7 @@ def inject(
     from emulator.graph.onnx_import import load
     from emulator.sampling.workbench import Workbench
 
+    _check_files(vcd, figure)
     network, spec = load(model), load_array(array)
     chosen = parse_engine(engine)
     announce(array=array, index=index, engine=engine)
@@ -163,8 +212,9 @@ def inject(
     bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
     parsed = parse_fault(fault, [layer.name for layer in network.graph.layers])
     explanation = explain(bench, index, parsed, chosen)
+    files = _waveform(vcd, bench, index, parsed, vcd_before, vcd_after) | _figure(figure, explanation, bench)
     if json:
-        show_json(explanation.to_json())
+        show_json(explanation.to_json() | files)
     else:
         show(str(explanation))
 
@@ -226,20 +276,76 @@ def rank(
     show(table(header, cells))
 
 
-def _layer_facts(index: int, layer: MacLayer, spec: ArraySpec) -> dict[str, Any]:
-    from dataclasses import asdict
+def _network_facts(model: Path, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:
+    """With campaigns_refused: why no campaign can run on this array, None if one can."""
+    from emulator.cli.datasheet import network_facts
+    from emulator.errors import BadConfig
+    from emulator.faults.space import FaultSpace
+    from emulator.graph.onnx_import import load
 
+    network, refused = load(model), None
+    facts = network_facts(network, spec, raw)
+    try:
+        FaultSpace(network, spec)
+    except BadConfig as error:
+        refused = str(error)
+        say(f"note: campaigns refuse this array: {refused}")
+    return facts | {"campaigns_refused": refused}
+
+
+def _raw_fit(path: Path | None, spec: ArraySpec) -> RawFit:
+    import tomllib
+
+    from emulator.array.fit import RawFit
+    from emulator.array.registers import inventory
+    from emulator.errors import BadConfig
+
+    if path is None:
+        return RawFit()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"FIT file {str(path)!r} can't be read: {error}. Give a TOML file.") from error
+    return RawFit.from_table(values, [entry.name for entry in inventory(spec)])
+
+
+def _check_files(vcd: Path | None, figure: Path | None) -> None:
+    """Raise before any work is done for nothing."""
+    from emulator.errors import BadConfig
+
+    for path in (vcd, figure):
+        if path is not None and not path.parent.is_dir():
+            raise BadConfig(
+                f"{str(path)!r}: {str(path.parent)!r} is not a folder. Create it, or choose another."
+            )
+    if figure is not None:
+        from emulator.report.figures import check_figure_path
+
+        check_figure_path(figure)
+
+
+def _waveform(
+    path: Path | None, bench: Workbench, image: int, fault: Fault, before: int, after: int | None
+) -> dict[str, Any]:
+    from emulator.report.waveform import write_fault_waveform
+
+    if path is None:
+        return {}
+    cycles = write_fault_waveform(path, bench, image, fault, before=before, after=after)
+    say(f"waveform: {path}, cycles {cycles.start} to {cycles.stop - 1}, by the cycle engine")
+    return {"vcd": {"path": str(path), "first_cycle": cycles.start, "last_cycle": cycles.stop - 1}}
+
+
+def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> dict[str, Any]:
     from emulator.array.tiling import schedule
+    from emulator.report.figures import error_map, save_figure
 
-    plan = schedule(spec, layer.shape)
-    facts = {"index": index, "name": layer.name, "op": layer.op, **asdict(layer.shape)}
-    cost = {"macs": layer.shape.macs, "folds": plan.folds, "cycles": plan.cycles}
-    return {**facts, **cost, "utilisation": plan.utilisation}
-
-
-def _layer_row(facts: dict[str, Any]) -> list[str]:
-    numbers = [f"{facts[key]:,}" for key in ("m", "k", "n", "groups", "macs", "folds", "cycles")]
-    return [f"{facts['index']} {facts['name']}", facts["op"], *numbers, f"{100 * facts['utilisation']:.1f} %"]
+    if path is None:
+        return {}
+    shape = bench.network.graph.layers[explanation.fault.layer].shape
+    save_figure(error_map(explanation, schedule(bench.array, shape)), path)
+    say(f"figure: {path}")
+    return {"figure": str(path)}
 
 
 def _range_row(facts: dict[str, Any]) -> list[str]:

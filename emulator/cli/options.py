@@ -24,6 +24,12 @@ Layers = Annotated[
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="use the first N images", show_default="all")
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="auto: the closed form where there is one; closed-form; cycle: clock by clock"
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of every random choice")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 Directory = Annotated[Path, typer.Argument(help="directory of a campaign", show_default=False)]

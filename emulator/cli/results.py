@@ -79,7 +79,7 @@ def replay(
     fault_id: Annotated[
         str, typer.Argument(help="a fault_id of the campaign, hexadecimal", show_default=False)
     ],
-    engine: Annotated[str, typer.Option(help="closed-form or cycle")] = "closed-form",
+    engine: options.Engine = "auto",
     model: Annotated[
         Path | None, typer.Option(help="where the model is now", show_default="as recorded")
     ] = None,

@@ -15,7 +15,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from emulator.array.exposure import Sites
+from emulator.array.exposure.lifetime import Sites
 from emulator.array.registers import Register, inventory, register
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import Schedule, schedule
@@ -56,6 +56,7 @@ class FaultSpace:
         registers: Sequence[str] | None = None,
         layers: Sequence[int | str] | None = None,
     ) -> None:
+        _check_exact(array)
         self.array = array
         self.graph = network.graph
         self.strata = _strata(network.graph, array, registers, layers)
@@ -120,16 +121,22 @@ class FaultSpace:
         upset = Upset(register=stratum.register.name, row=row, col=col, bits=(bit,), cycle=cycle)
         return Fault(layer=stratum.layer, upset=upset)
 
+    def check(self, fault: Fault) -> None:
+        """Raise BadConfig where the fault, of any kind, is not in a place and cycle of this space."""
+        stratum, u = self._stratum_of(fault)[1], fault.upset
+        wrong = stratum.register.check_place(u.row, u.col, u.bits)
+        if wrong is None and u.cycle >= stratum.plan.window_cycles:
+            wrong = f"cycle {u.cycle}; allowed: 0 to {stratum.plan.window_cycles - 1} in this layer"
+        if wrong is not None:
+            raise BadConfig(f"{fault}: {wrong}.")
+
     def index(self, fault: Fault) -> int:
         """The inverse of `site`; raises BadConfig for a site this space does not have."""
+        self.check(fault)
         where, stratum = self._stratum_of(fault)
         u = fault.upset
         if u.kind != "flip" or len(u.bits) != 1:
             raise BadConfig(f"{u.kind} of bits {u.bits}; allowed in this space: a flip of one bit.")
-        _check_range("row", u.row, stratum.register.rows)
-        _check_range("col", u.col, stratum.register.cols)
-        _check_range("bit", u.bits[0], stratum.register.width(u.row))
-        _check_range("cycle", u.cycle, stratum.plan.window_cycles)
         word = int(stratum.register.index(*(np.array(x) for x in (u.row, u.col, u.bits[0]))))
         return self._site_starts[where] + u.cycle * stratum.register.total_bits + word
 
@@ -147,11 +154,16 @@ class FaultSpace:
         return result
 
     def is_live(self, fault: Fault) -> bool:
-        """Can this flip reach a written result?"""
+        """Can this fault reach a written result? Asked of every bit, in the cycle in which a flip happens, in any
+        for what lasts."""
         _, stratum = self._stratum_of(fault)
         u = fault.upset
-        at = Sites(*(np.array([x]) for x in (u.row, u.col, u.bits[0], u.cycle)))
-        return bool(stratum.register.lifetime.offset(stratum.plan, at)[1][0] >= 0)
+        if u.kind != "flip":
+            return bool(stratum.live > 0)
+        bits = np.array(u.bits)
+        row, col, cycle = (np.full_like(bits, x) for x in (u.row, u.col, u.cycle))
+        at = Sites(row, col, bits, cycle)
+        return bool((stratum.register.lifetime.offset(stratum.plan, at)[1] >= 0).any())
 
     def _stratum_of(self, fault: Fault) -> tuple[int, Stratum]:
         for where, stratum in enumerate(self.strata):
@@ -178,6 +190,7 @@ class FaultSpace:
             at = stratum.register.lifetime.site(stratum.plan, fold, offset - before)
             columns["layer"][chosen] = stratum.layer
             columns["register"][chosen] = stratum.register.code
+            columns["fold"][chosen] = fold
             for name, column in zip(Sites._fields, at, strict=True):
                 columns[name][chosen] = column
         return FaultBatch(**columns)
@@ -185,6 +198,17 @@ class FaultSpace:
     def draw(self, rng: np.random.Generator, count: int) -> FaultBatch:
         """`count` live faults, uniform and independent."""
         return self.live_faults(rng.integers(0, self.live, count))
+
+
+def _check_exact(array: ArraySpec) -> None:
+    """A network computes on the array what ONNX Runtime computes only if no sum is cut."""
+    if array.psum_bits >= array.exact_psum_bits and array.acc_bits == 32 and array.requantiser == "float32":
+        return
+    raise BadConfig(
+        f"array {array.name!r}: psum_bits={array.psum_bits}, acc_bits={array.acc_bits}, requantiser="
+        f"{array.requantiser!r}; allowed for a network: psum_bits from {array.exact_psum_bits}, acc_bits=32, "
+        "requantiser='float32', or its answers are not those of ONNX Runtime. Change the array."
+    )
 
 
 def _strata(
@@ -232,8 +256,3 @@ def layer_index(names: Sequence[str], wanted: int | str) -> int:
 def _layer_indices(graph: QuantGraph, layers: Sequence[int | str]) -> list[int]:
     names = [layer.name for layer in graph.layers]
     return sorted({layer_index(names, wanted) for wanted in layers})
-
-
-def _check_range(name: str, value: int, limit: int) -> None:
-    if not 0 <= value < limit:
-        raise BadConfig(f"{name}={value}; allowed: 0 to {limit - 1} for this register and layer.")

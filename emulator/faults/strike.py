@@ -1,31 +1,55 @@
-"""Fault to sparse accumulator error: the closed form where there is one, else the cycle engine."""
+"""Fault to sparse error: the closed form where there is one, else the cycle engine, by itself; each says so."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.array.closed_form import AccumulatorErrors, accumulator_errors
-from emulator.array.cycle import replay_layer
+from emulator.array.checkpoint import LayerOnCycles, Response
+from emulator.array.closed_form import AccumulatorErrors, accumulator_errors, covered
 from emulator.array.operands import Operands
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import schedule
-from emulator.faults.fault import Fault, FaultBatch
+from emulator.array.upset import Upset
+from emulator.faults.fault import FaultBatch
 from emulator.graph.golden import Golden, Inference
 
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
-CLOSED_FORM = "closed-form"
-CYCLE = "cycle"
+ENGINES = ("closed-form", "cycle")
+CLOSED_FORM, CYCLE = ENGINES
+UNSOLVED = -1
+
+# Layers kept ready for the cycle engine: its golden run takes about as long as three faults.
+LAYERS_KEPT = 8
+
+
+class LayerErrors(NamedTuple):
+    """What kernels need of Strikes."""
+
+    ptr: Ints
+    m: Ints
+    n: Ints
+    delta: Ints
+    at_output: Flags
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Strikes:
-    """Accumulator errors of many faults on one image: fault f adds delta[ptr[f]:ptr[f + 1]] to [m, n] of the
-    layer it strikes. before, after: the register's value around the flip (0 where the site is dead)."""
+    """Errors of many faults on one image: fault f adds delta[ptr[f]:ptr[f + 1]] to [m, n] of the layer it
+    strikes, to its accumulators or, where at_output, to its requantised words.
+
+    before, after: the register's value around the flip (0 where the site is dead or the cycle engine was used).
+    hang: the layer never completes (DUE), and there are no errors. engine: index into ENGINES; UNSOLVED: not
+    computed, and there are no errors.
+    """
 
     ptr: Ints = field(repr=False)
     m: Ints = field(repr=False)
@@ -33,6 +57,14 @@ class Strikes:
     delta: Ints = field(repr=False)
     before: Ints = field(repr=False)
     after: Ints = field(repr=False)
+    at_output: Flags = field(repr=False)
+    hang: Flags = field(repr=False)
+    engine: Ints = field(repr=False)
+
+    @property
+    def errors(self) -> LayerErrors:
+        """Without what only people read."""
+        return LayerErrors(self.ptr, self.m, self.n, self.delta, self.at_output)
 
 
 def operands(golden: Golden, image: Inference, layer: int) -> Operands:
@@ -41,10 +73,13 @@ def operands(golden: Golden, image: Inference, layer: int) -> Operands:
     return Operands(act=golden.streamed(image, layer), wgt=mac.weight, bias=mac.bias)
 
 
-def strike(golden: Golden, image: Inference, array: ArraySpec, faults: FaultBatch) -> Strikes:
-    """Every fault's errors by the closed form, in the order of `faults`."""
+def strike(
+    golden: Golden, image: Inference, array: ArraySpec, faults: FaultBatch, *, by_cycles: bool = True
+) -> Strikes:
+    """Every fault's errors, in the order of `faults`; without by_cycles those that have no closed form are left
+    UNSOLVED."""
     registers = inventory(array)
-    parts: list[AccumulatorErrors] = []
+    parts: list[Strikes] = []
     order: list[npt.NDArray[np.intp]] = []
     for layer in np.unique(faults.layer).tolist():
         plan = schedule(array, golden.graph.layers[layer].shape)
@@ -52,34 +87,88 @@ def strike(golden: Golden, image: Inference, array: ArraySpec, faults: FaultBatc
         in_layer = np.flatnonzero(faults.layer == layer)
         for code in np.unique(faults.register[in_layer]).tolist():
             chosen = in_layer[faults.register[in_layer] == code]
-            parts.append(accumulator_errors(plan, streamed, registers[code], faults[chosen].sites))
-            order.append(chosen)
+            batch = faults[chosen]
+            solved = covered(plan, registers[code], batch.sites, batch.fold)
+            rest, chosen = chosen[~solved], chosen[solved]
+            if len(chosen):
+                batch = faults[chosen]
+                errors = accumulator_errors(plan, streamed, registers[code], batch.sites, batch.fold)
+                parts.append(_of_closed_form(errors))
+                order.append(chosen)
+            if len(rest) and by_cycles:
+                upsets = [(upset,) for upset in faults[rest].upsets(array)]
+                parts.append(strike_by_cycles(golden, image, array, layer, upsets))
+            elif len(rest):
+                parts.append(_unsolved(len(rest)))
+            if len(rest):
+                order.append(rest)
     return _in_order(parts, np.concatenate(order), len(faults))
 
 
-def _in_order(parts: list[AccumulatorErrors], order: npt.NDArray[np.intp], count: int) -> Strikes:
+def strike_by_cycles(
+    golden: Golden, image: Inference, array: ArraySpec, layer: int, upsets: Sequence[Sequence[Upset]]
+) -> Strikes:
+    """Faults of one layer, each one or more upsets of any register and kind, by the cycle engine."""
+    engine = _layer_on_cycles(golden, image, array, layer)
+    parts = [_of_response(engine.strike(together)) for together in upsets]
+    return _in_order(parts, np.arange(len(parts)), len(parts))
+
+
+@lru_cache(maxsize=LAYERS_KEPT)
+def _layer_on_cycles(golden: Golden, image: Inference, array: ArraySpec, layer: int) -> LayerOnCycles:
+    mac = golden.graph.layers[layer]
+    return LayerOnCycles(schedule(array, mac.shape), operands(golden, image, layer), mac.requantisation)
+
+
+def _of_closed_form(errors: AccumulatorErrors) -> Strikes:
+    m, n, delta = (column.astype(np.int64) for column in (errors.m, errors.n, errors.delta))
+    labels = _labels(len(errors.before), ENGINES.index(CLOSED_FORM))
+    return Strikes(ptr=errors.ptr, m=m, n=n, delta=delta, before=errors.before, after=errors.after, **labels)
+
+
+def _unsolved(count: int) -> Strikes:
+    none, zeros = np.zeros(0, np.int64), np.zeros(count, np.int64)
+    ptr = np.zeros(count + 1, np.int64)
+    return Strikes(ptr=ptr, m=none, n=none, delta=none, before=zeros, after=zeros, **_labels(count, UNSOLVED))
+
+
+def _labels(count: int, engine: int) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "at_output": np.zeros(count, np.bool_),
+        "hang": np.zeros(count, np.bool_),
+        "engine": np.full(count, engine, np.int64),
+    }
+
+
+def _of_response(response: Response) -> Strikes:
+    """Accumulator errors where they explain what was written, else the errors of what was written."""
+    if response.hang:
+        m = n = delta = np.zeros(0, np.int64)
+    elif response.explained:
+        m, n, delta = response.m, response.n, response.delta
+    else:
+        m, n, delta = response.output_m, response.output_n, response.output_delta
+    labels = _labels(1, ENGINES.index(CYCLE))
+    labels["at_output"][0] = not response.explained
+    labels["hang"][0] = response.hang
+    zero = np.zeros(1, np.int64)
+    return Strikes(ptr=np.array([0, len(m)]), m=m, n=n, delta=delta, before=zero, after=zero, **labels)
+
+
+def _in_order(parts: Sequence[Strikes], order: npt.NDArray[np.intp], count: int) -> Strikes:
     """Batches laid end to end, then sorted back into the order in which the faults were asked for."""
-    sizes = np.empty(count, np.int64)
-    sizes[order] = np.concatenate([np.diff(part.ptr) for part in parts])
-    ptr = np.concatenate([[0], np.cumsum(sizes)])
     taken = np.concatenate([np.diff(part.ptr) for part in parts])
+    sizes = np.empty(count, np.int64)
+    sizes[order] = taken
+    ptr = np.concatenate([[0], np.cumsum(sizes)])
     within = np.arange(ptr[-1]) - np.repeat(np.cumsum(taken) - taken, taken)
     place = np.repeat(ptr[order], taken) + within
-    m, n, delta = (np.empty(ptr[-1], np.int64) for _ in range(3))
-    before, after = np.empty(count, np.int64), np.empty(count, np.int64)
-    for out, name in ((m, "m"), (n, "n"), (delta, "delta")):
-        out[place] = np.concatenate([getattr(part, name) for part in parts])
-    before[order] = np.concatenate([part.before for part in parts])
-    after[order] = np.concatenate([part.after for part in parts])
-    return Strikes(ptr=ptr, m=m, n=n, delta=delta, before=before, after=after)
-
-
-def strike_by_cycles(golden: Golden, image: Inference, array: ArraySpec, fault: Fault) -> Strikes:
-    """One fault's errors by replaying its whole layer cycle by cycle: any register, any kind, no shortcut."""
-    plan = schedule(array, golden.graph.layers[fault.layer].shape)
-    replay = replay_layer(plan, operands(golden, image, fault.layer), (fault.upset,))
-    expected = golden.accumulator(image, fault.layer)
-    m, n = np.nonzero(replay.accumulator != expected)
-    change = replay.accumulator[m, n].astype(np.int64) - expected[m, n]
-    nothing = np.zeros(1, np.int64)
-    return Strikes(ptr=np.array([0, len(m)]), m=m, n=n, delta=change, before=nothing, after=nothing)
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for name in ("m", "n", "delta"):
+        columns[name] = np.empty(ptr[-1], np.int64)
+        columns[name][place] = np.concatenate([getattr(part, name) for part in parts])
+    for name in ("before", "after", "at_output", "hang", "engine"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        columns[name] = np.empty_like(joined)
+        columns[name][order] = joined
+    return Strikes(ptr=ptr, **columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -51,14 +52,15 @@ def run_dense(
     values: Values,
     acc: npt.NDArray[np.int32],
     first: Int,
+    last: Int,
     struck: Int,
     m: Ints,
     n: Ints,
     delta: Ints,
 ) -> None:
-    """Operators `first` and later, in place. Operator `struck` (-1: none) is a MAC layer whose accumulators
+    """Operators [first, last), in place. Operator `struck` (-1: none) is a MAC layer whose accumulators
     [m, n] get `delta` added, modulo 2^32, before they are requantised."""
-    for op in range(first, p.ops.shape[0]):
+    for op in range(first, last):
         row = p.ops[op]
         if row[Col.KIND] == Kind.MAC:
             accumulate(p, row, values, acc)
@@ -102,6 +104,9 @@ class Inference:
     accumulators: npt.NDArray[np.int32] = field(repr=False)
 
 
+MacRunner = Callable[[Inference, int], tuple[npt.NDArray[np.int32], Int8]]
+
+
 @dataclass(frozen=True)
 class Golden:
     """The fault-free network, ready to run."""
@@ -124,12 +129,33 @@ class Golden:
         op = int(self.program.layer_op[layer])
         return self._run(golden.values[start:end], op, m, n, delta)
 
+    def run_on(self, image: npt.NDArray[np.float32], array: MacRunner) -> Inference:
+        """The inference with its MAC layers computed by `array` from whatever reaches them.
+
+        array(inference so far, layer) returns accumulators and int8 outputs, both (m, groups * n).
+        """
+        p = self.program
+        values, acc = np.zeros(p.value_size, np.int8), np.zeros(p.acc_size, np.int32)
+        stored = self.graph.quantise_input(image[np.newaxis])[0]
+        start = p.tensor_start[self.graph.input]
+        values[start : start + len(stored)] = stored
+        inference = Inference(values=values, accumulators=acc)
+        done = 0
+        for layer, op in enumerate(p.layer_op.tolist()):
+            run_dense(p, values, acc, done, op, -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
+            accumulator, output = array(inference, layer)
+            self.accumulator(inference, layer)[:] = accumulator
+            self.tensor(inference, self.graph.layers[layer].target)[:] = output.reshape(-1)
+            done = op + 1
+        run_dense(p, values, acc, done, len(p.ops), -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
+        return inference
+
     def _run(self, stored: Int8, struck: Int, m: Ints, n: Ints, delta: Ints) -> Inference:
         p = self.program
         values, acc = np.zeros(p.value_size, np.int8), np.zeros(p.acc_size, np.int32)
         start = p.tensor_start[self.graph.input]
         values[start : start + len(stored)] = stored
-        run_dense(p, values, acc, 0, struck, m, n, delta)
+        run_dense(p, values, acc, 0, len(p.ops), struck, m, n, delta)
         return Inference(values=values, accumulators=acc)
 
     def tensor(self, inference: Inference, index: int) -> Int8:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from emulator.faults.strike import LayerErrors
 from emulator.gemm import requantise, round_scaled
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.kernels import average_at, global_average_at, max_at, pair_at, table_at
@@ -75,6 +76,18 @@ def _fresh(s: Scratch, at: Int) -> bool:
 
 @kernel
 def strike_layer(
+    p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int, errors: LayerErrors, f: Int
+) -> int:
+    """The errors of fault `f`; Stage.REQUANT or CLAMP if nothing is left behind the requantiser, else NONE."""
+    first, last = errors.ptr[f], errors.ptr[f + 1]
+    m, n, delta = errors.m[first:last], errors.n[first:last], errors.delta[first:last]
+    if errors.at_output[f]:
+        return strike_output(p, s, golden, op, m, n, delta)
+    return strike_accumulator(p, s, golden, acc, op, m, n, delta)
+
+
+@kernel
+def strike_accumulator(
     p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int, m: Ints, n: Ints, delta: Ints
 ) -> int:
     """Accumulator errors through the requantiser; Stage.REQUANT or CLAMP if nothing is left, else NONE."""
@@ -94,6 +107,17 @@ def strike_layer(
     if s.counts[row[Col.TARGET]] > 0:
         return Stage.NONE
     return Stage.CLAMP if clamped else Stage.REQUANT
+
+
+@kernel
+def strike_output(p: Program, s: Scratch, golden: Values, op: Int, m: Ints, n: Ints, delta: Ints) -> int:
+    """Errors of the requantised words of a MAC layer; Stage.REQUANT if there are none, else NONE."""
+    row = p.ops[op]
+    start = p.tensor_start[row[Col.TARGET]]
+    for e in range(len(m)):
+        element = m[e] * row[Col.GROUPS] * row[Col.N] + n[e]
+        _settle(s, golden, row[Col.TARGET], start, element, golden[start + element] + delta[e])
+    return Stage.NONE if s.counts[row[Col.TARGET]] > 0 else Stage.REQUANT
 
 
 @kernel
@@ -308,19 +332,15 @@ def _propagate_many(
     golden: Values,
     acc: npt.NDArray[np.int32],
     op: Ints,
-    ptr: Ints,
-    m: Ints,
-    n: Ints,
-    delta: Ints,
+    errors: LayerErrors,
     logits: Values,
     stage: Values,
     corrupted: Ints,
 ) -> None:
     out = p.tensor_start[p.output]
     for f in range(len(op)):
-        first, last = ptr[f], ptr[f + 1]
-        if first < last:
-            stage[f] = strike_layer(p, s, golden, acc, op[f], m[first:last], n[first:last], delta[first:last])
+        if errors.ptr[f] < errors.ptr[f + 1]:
+            stage[f] = strike_layer(p, s, golden, acc, op[f], errors, f)
             corrupted[f] = s.counts[p.ops[op[f], Col.TARGET]]
             if stage[f] == Stage.NONE:
                 flow(p, s, golden, acc, op[f], p.ops.shape[0] - 1)
@@ -368,9 +388,9 @@ class Propagator:
             last_use=last_use,
         )
 
-    def run(self, image: Inference, layer: Ints, ptr: Ints, m: Ints, n: Ints, delta: Ints) -> Effects:
-        """Faults of one image: fault f adds delta[ptr[f]:ptr[f + 1]] to accumulators [m, n] of MAC layer
-        layer[f]. A fault without errors is masked in the array (Stage.ARRAY)."""
+    def run(self, image: Inference, layer: Ints, errors: LayerErrors) -> Effects:
+        """Faults of one image, fault f in MAC layer layer[f]. A fault without errors is masked in the array
+        (Stage.ARRAY)."""
         p = self.golden.program
         self.scratch.current[:] = image.values
         effects = Effects(
@@ -384,10 +404,7 @@ class Propagator:
             image.values,
             image.accumulators,
             p.layer_op[layer],
-            ptr,
-            m,
-            n,
-            delta,
+            errors,
             effects.logits,
             effects.stage,
             effects.corrupted,

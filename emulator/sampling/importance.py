@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadConfig
-from emulator.faults.strike import strike
+from emulator.faults.fault import FaultBatch
+from emulator.faults.strike import UNSOLVED, strike
 from emulator.sampling.sampler import SampledFaults
 from emulator.sampling.workbench import Workbench
 
@@ -27,12 +28,14 @@ Ints = npt.NDArray[np.int64]
 class Importance:
     """alpha: share of plain uniform draws, bounds every weight by 1 / alpha. candidates: sites scored for each
     trial. lookahead: MAC layers propagated exactly before the Jacobian takes over. floor: score given to a site
-    that is predicted harmless, so that its weight stays moderate."""
+    that is predicted harmless, so that its weight stays moderate. unsolved: score of a site that only the cycle
+    engine could judge (about 1 % of the live ones)."""
 
     alpha: float = 0.5
     candidates: int = 32
     lookahead: int = 2
     floor: float = 1e-3
+    unsolved: float = 0.02
 
     name = "importance"
 
@@ -49,7 +52,7 @@ class Importance:
         return 1.0 / self.alpha
 
     def settings(self) -> dict[str, Any]:
-        names = ("alpha", "candidates", "lookahead", "floor")
+        names = ("alpha", "candidates", "lookahead", "floor", "unsolved")
         return {"name": self.name, **{name: getattr(self, name) for name in names}}
 
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int) -> SampledFaults:
@@ -62,8 +65,7 @@ class Importance:
             trials = np.flatnonzero(image == i)
             rows = trials[:, np.newaxis] * self.candidates + np.arange(self.candidates)
             flat = rows.reshape(-1)
-            strikes = strike(bench.golden, bench.inference(i), bench.array, faults[flat])
-            score = bench.scorer(i, self.lookahead).score(faults.layer[flat], strikes).reshape(rows.shape)
+            score = self.score(bench, i, faults[flat]).reshape(rows.shape)
             share = self._site_shares(score, 1.0 / (bench.images * proposal[i]))
             chosen = (np.cumsum(share, axis=1) < pick[trials, np.newaxis]).sum(axis=1)
             chosen = np.minimum(chosen, self.candidates - 1)
@@ -71,6 +73,12 @@ class Importance:
             taken = share[np.arange(len(trials)), chosen]
             log_weight[trials] = -np.log(bench.images * proposal[i] * self.candidates * taken)
         return SampledFaults(image=image, faults=faults[kept], log_weight=log_weight)
+
+    def score(self, bench: Workbench, image: int, faults: FaultBatch) -> Floats:
+        """(faults,) predicted harm, in [0, 1]; `unsolved` where only the cycle engine could tell."""
+        strikes = strike(bench.golden, bench.inference(image), bench.array, faults, by_cycles=False)
+        score = bench.scorer(image, self.lookahead).score(faults.layer, strikes)
+        return np.where(strikes.engine == UNSOLVED, self.unsolved, score)
 
     def image_proposal(self, bench: Workbench) -> Floats:
         """(images,) probabilities: low-margin images first, every image at least alpha times uniform.

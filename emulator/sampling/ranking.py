@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.faults.fault import FaultBatch
-from emulator.faults.strike import strike
 from emulator.sampling.importance import Importance
 from emulator.sampling.workbench import Workbench
 
@@ -38,7 +37,6 @@ def rank(
     score = np.empty(candidates)
     for i in np.unique(image).tolist():
         chosen = np.flatnonzero(image == i)
-        strikes = strike(bench.golden, bench.inference(i), bench.array, faults[chosen])
-        score[chosen] = bench.scorer(i, proposal.lookahead).score(faults.layer[chosen], strikes)
+        score[chosen] = proposal.score(bench, i, faults[chosen])
     best = np.argsort(-score, kind="stable")[:top]
     return Ranking(scored=candidates, image=image[best], faults=faults[best], score=score[best])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from emulator.faults.strike import LayerErrors
 from emulator.graph.golden import Golden, Inference
 from emulator.propagate.delta import Propagator
 
@@ -34,6 +35,8 @@ def finite_differences(
     centre = np.rint((wanted - rq.zero_point) / rq.scale[n].astype(np.float64)).astype(np.int64)
     delta = np.where(wanted == value, 0, centre - acc)
     layers = np.full(len(elements), layer, np.int64)
-    effects = Propagator(golden).run(image, layers, np.arange(len(elements) + 1), m, n, delta)
+    at_output = np.zeros(len(elements), np.bool_)
+    errors = LayerErrors(np.arange(len(elements) + 1, dtype=np.int64), m, n, delta, at_output)
+    effects = Propagator(golden).run(image, layers, errors)
     reference = golden.logits(image).astype(np.int16)
     return effects.logits.astype(np.int16) - reference

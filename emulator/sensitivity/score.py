@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strike import Strikes
+from emulator.faults.strike import LayerErrors, Strikes
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Col, Kind, Program
 from emulator.jit import Int, kernel
@@ -84,18 +84,14 @@ def _score_layer(
     frontier: Int,
     jacobian: Floats,
     chosen: Ints,
-    ptr: Ints,
-    m: Ints,
-    n: Ints,
-    delta: Ints,
+    errors: LayerErrors,
     change: Floats,
     alive: npt.NDArray[np.bool_],
 ) -> None:
     """Predicted change of every logit for the faults `chosen`, all of one layer; alive: not yet masked."""
     start = p.tensor_start[frontier]
     for f in chosen:
-        first, last = ptr[f], ptr[f + 1]
-        stage = strike_layer(p, s, golden, acc, op, m[first:last], n[first:last], delta[first:last])
+        stage = strike_layer(p, s, golden, acc, op, errors, f)
         if stage == Stage.NONE:
             flow(p, s, golden, acc, op, end)
         for i in range(s.counts[frontier]):
@@ -147,10 +143,7 @@ class Scorer:
                 horizon.tensor,
                 self.jacobians[horizon.tensor],
                 np.flatnonzero(layer == index),
-                strikes.ptr,
-                strikes.m,
-                strikes.n,
-                strikes.delta,
+                strikes.errors,
                 change,
                 alive,
             )

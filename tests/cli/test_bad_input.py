@@ -125,7 +125,7 @@ def test_a_bad_configuration(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--registers", "pe_x"], ["'pe_x'", "pe_a, pe_b, pe_d, pe_c1, pe_c2, accumulator"]),
+        (["--registers", "pe_x"], ["'pe_x'", "pe_a, pe_b, pe_d, pe_c1, pe_c2, pe_propagate"]),
         (["--layers", "conv9"], ["'conv9'", "0=conv1, 1=conv2, 2=fc"]),
         (["--array", "gemini-16"], ["'gemini-16'", "did you mean 'gemmini-16'"]),
         (["--sampler", "magic"], ["'magic'", "'importance' or 'uniform'"]),
@@ -145,12 +145,23 @@ def test_a_bad_option_of_run(options: list[str], words: list[str], spoilt: Path,
     ("name", "words"),
     [
         ("array.toml", ["'rwos'", "did you mean 'rows'"]),
-        ("narrow.toml", ["psum_bits=16", "psum_bits=20"]),
         ("absent.toml", ["absent.toml"]),
     ],
 )
 def test_a_bad_array(name: str, words: list[str], spoilt: Path, emulator: Emulator) -> None:
     refused(emulator, USAGE, words, "inspect", spoilt / "model.onnx", "--array", spoilt / name)
+
+
+def test_an_array_on_which_networks_are_not_exact(spoilt: Path, emulator: Emulator) -> None:
+    command = (
+        "rank",
+        spoilt / "model.onnx",
+        "--inputs",
+        spoilt / "test.npz",
+        "--array",
+        spoilt / "narrow.toml",
+    )
+    refused(emulator, USAGE, ["psum_bits=16", "psum_bits from 20"], *command)
 
 
 @pytest.mark.parametrize(

@@ -521,3 +521,45 @@ def cut_out(model: onnx.ModelProto, sources: list[str], target: str) -> onnx.Mod
         list(model.graph.initializer),
     )
     return onnx.helper.make_model(part, opset_imports=list(model.opset_import), ir_version=9)
+
+
+# ---- networks of a known shape
+
+
+def resnet20(seed: int = 0) -> tuple[onnx.ModelProto, npt.NDArray[np.float32]]:
+    """The ResNet-20 for CIFAR-10 (He et al., CVPR'16, sec. 4.2) with random int8 weights, QDQ, and one input."""
+    b = Builder(np.random.default_rng(seed))
+    x = b.input((1, 3, 32, 32))
+    x = _same_conv(b, x, 16, 3, 1, "Relu")
+    for stage, channels in enumerate((16, 32, 64)):
+        for block in range(3):
+            stride = 2 if stage > 0 and block == 0 else 1
+            y = _same_conv(b, x, channels, 3, stride, "Relu")
+            y = _same_conv(b, y, channels, 3, 1, "")
+            same = x if stride == 1 else _same_conv(b, x, channels, 1, stride, "")
+            x = b.add(y, same)
+    x = b.pool("GlobalAveragePool", x, (1, 64, 1, 1), 1.0)
+    x = b.moved(x, "Flatten", [], (1, 64), True)
+    answer = b.mac(
+        "Gemm",
+        x,
+        (64, 10),
+        (1, 10),
+        k=64,
+        channels=10,
+        per_channel=False,
+        with_bias=True,
+        axis=1,
+        attributes={},
+    )
+    return b.model(answer), b.image()
+
+
+def _same_conv(b: Builder, x: Tensor, channels: int, size: int, stride: int, activation: str) -> Tensor:
+    _, cin, height, width = x.shape
+    pad, k = size // 2, cin * size * size
+    return b.mac(
+        "Conv", x, (channels, cin, size, size), (1, channels, height // stride, width // stride),
+        k=k, channels=channels, per_channel=True, with_bias=True, activation=activation,
+        attributes={"pads": (pad,) * 4, "strides": (stride, stride)},
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx_models import Sample, convolution_models, pooling_models, quantised_models, run_unoptimised
 
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import Strikes, strike
+from emulator.faults.strike import LayerErrors, Strikes, strike
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.onnx_import import Network, load
 from emulator.propagate.delta import Effects, Propagator, Stage
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def run(propagator: Propagator, image: Inference, layer: Ints, strikes: Any) -> Effects:
-    return propagator.run(image, layer, strikes.ptr, strikes.m, strikes.n, strikes.delta)
+    return propagator.run(image, layer, strikes.errors)
 
 
 def errors_of(strikes: Any, fault: int) -> tuple[Ints, Ints, Ints]:
@@ -77,7 +77,7 @@ def test_sparse_propagation_is_a_full_recomputation_of_two_thousand_faults(bundl
     for index in rng.choice(len(bundled.inputs), images, replace=False).tolist():
         image = bundled.inference(index)
         faults = evenly_over_layers(bundled, space, rng, 2000 // images)
-        strikes = strike(bundled.golden, image, bundled.array, faults)
+        strikes = strike(bundled.golden, image, bundled.array, faults, by_cycles=False)
         effects = run(propagator, image, faults.layer, strikes)
         for stage, times in check_against_rerun(
             bundled.golden, image, faults.layer, strikes, effects
@@ -125,7 +125,8 @@ def test_a_run_leaves_no_trace(bundled: Any) -> None:
 def test_no_fault_gives_the_golden_answer(bundled: Any) -> None:
     image = bundled.inference(7)
     nothing = np.zeros(0, np.int64)
-    effects = Propagator(bundled.golden).run(image, np.array([0, 2]), np.zeros(3, np.int64), *[nothing] * 3)
+    errors = LayerErrors(np.zeros(3, np.int64), nothing, nothing, nothing, np.zeros(2, np.bool_))
+    effects = Propagator(bundled.golden).run(image, np.array([0, 2]), errors)
     assert (effects.stage == Stage.ARRAY).all()
     assert (effects.logits == bundled.golden.logits(image)).all()
 
@@ -137,7 +138,7 @@ def test_a_corrupted_layer_has_the_logits_onnx_runtime_computes_from_it(bundled:
     rng = np.random.default_rng(8)
     image = bundled.inference(12)
     faults = evenly_over_layers(bundled, space, rng, 400)
-    strikes = strike(golden, image, bundled.array, faults)
+    strikes = strike(golden, image, bundled.array, faults, by_cycles=False)
     effects = run(Propagator(golden), image, faults.layer, strikes)
     survivors = np.flatnonzero(effects.corrupted > 0)
     checked = 0
@@ -191,8 +192,17 @@ def random_strikes(golden: Golden, rng: np.random.Generator, faults: int) -> tup
         delta += (rng.choice([-1, 1], len(element)) << rng.integers(0, 31, len(element))).tolist()
         ptr.append(len(m))
     nothing = np.zeros(faults, np.int64)
+    never = np.zeros(faults, np.bool_)
     return layer, Strikes(
-        ptr=np.array(ptr), m=np.array(m), n=np.array(n), delta=np.array(delta), before=nothing, after=nothing
+        ptr=np.array(ptr),
+        m=np.array(m),
+        n=np.array(n),
+        delta=np.array(delta),
+        before=nothing,
+        after=nothing,
+        at_output=never,
+        hang=never,
+        engine=nothing,
     )
 
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx_models import run_unoptimised
 
+from emulator.faults.strike import LayerErrors
 from emulator.graph.onnx_import import Network
 from emulator.propagate.delta import Propagator
 from emulator.sensitivity.finite_difference import finite_differences
@@ -157,5 +158,6 @@ def test_probing_leaves_the_golden_run_untouched(digits: Any) -> None:
     assert np.array_equal(image.values, before[0])
     assert np.array_equal(image.accumulators, before[1])
     nothing = np.zeros(0, np.int64)
-    effects = Propagator(digits.golden).run(image, nothing, np.zeros(1, np.int64), *[nothing] * 3)
+    errors = LayerErrors(np.zeros(1, np.int64), *[nothing] * 3, np.zeros(0, np.bool_))
+    effects = Propagator(digits.golden).run(image, nothing, errors)
     assert effects.logits.shape == (0, 10)

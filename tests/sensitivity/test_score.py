@@ -137,7 +137,7 @@ def finish(golden: Golden, values: dict[int, Any], first: int) -> Any:
     pool, acc = np.zeros(p.value_size, np.int8), np.zeros(p.acc_size, np.int32)
     for tensor, value in values.items():
         pool[p.tensor_start[tensor] : p.tensor_start[tensor + 1]] = value
-    run_dense(p, pool, acc, first, -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
+    run_dense(p, pool, acc, first, len(p.ops), -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
     return pool[p.tensor_start[golden.graph.output] : p.tensor_start[golden.graph.output + 1]]
 
 
@@ -149,7 +149,7 @@ def test_with_full_lookahead_the_predicted_change_is_the_change(bundled: Any) ->
     for image in (0, 4):
         faults = bench.space.draw(np.random.default_rng(image), 400)
         inference = bench.inference(image)
-        strikes = strike(bench.golden, inference, bench.array, faults)
+        strikes = strike(bench.golden, inference, bench.array, faults, by_cycles=False)
         change, alive = bench.scorer(image, ALL_LAYERS).predicted_change(faults.layer, strikes)
         moved = 0
         for i, layer in enumerate(faults.layer.tolist()):
@@ -172,12 +172,10 @@ def test_a_fault_that_scores_zero_is_masked(bundled: Any, lookahead: int) -> Non
     for image in range(images):
         faults = bench.space.draw(np.random.default_rng((lookahead, image)), each)
         inference = bench.inference(image)
-        strikes = strike(bench.golden, inference, bench.array, faults)
+        strikes = strike(bench.golden, inference, bench.array, faults, by_cycles=False)
         score = bench.scorer(image, lookahead).score(faults.layer, strikes)
         assert ((score >= 0) & (score <= 1)).all()
-        effects = Propagator(bench.golden).run(
-            inference, faults.layer, strikes.ptr, strikes.m, strikes.n, strikes.delta
-        )
+        effects = Propagator(bench.golden).run(inference, faults.layer, strikes.errors)
         golden = bench.golden.logits(inference)
         harmless = (effects.logits == golden).all(axis=1)
         assert harmless[score == 0].all()
@@ -195,10 +193,8 @@ def test_scores_rank_what_flips_the_answer_first(digits: Any) -> None:
     for image in range(bench.images):
         faults = space.draw(np.random.default_rng(image), 1500)
         inference = bench.inference(image)
-        strikes = strike(bench.golden, inference, bench.array, faults)
-        effects = bench.propagator.run(
-            inference, faults.layer, strikes.ptr, strikes.m, strikes.n, strikes.delta
-        )
+        strikes = strike(bench.golden, inference, bench.array, faults, by_cycles=False)
+        effects = bench.propagator.run(inference, faults.layer, strikes.errors)
         answer = digits.network.graph.tensors[digits.network.graph.output]
         critical = judge(answer, bench.golden.logits(inference), effects.logits).sdc1
         score = bench.scorer(image, 0).score(faults.layer, strikes)

@@ -1,0 +1,304 @@
+"""A layer under any upsets of data registers, every tile of it: the columns they reach PE by PE and slot by slot, the
+others as a plain product. No mesh is simulated, and the operands may be wrong already.
+
+A word passes one register after the other, a cycle each. So an upset of a register that a slot reaches `delay` cycles
+after it entered strikes the slots `delay` below its cycles, and those of one word act in the order of their delays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from emulator.array.bits import wrap_signed
+from emulator.array.closed_form.pe import Widths, Words5, clocked_out, clocked_weight, narrowed, widths
+from emulator.array.closed_form.records import Int32s, Ints
+from emulator.array.closed_form.streams import (
+    GROUP,
+    M_START,
+    N_SIZE,
+    N_START,
+    Streams,
+    act_tile,
+    computes,
+    part_of,
+    shift_at,
+    stationary_tile,
+    steps_of,
+    streamed_tile,
+    streams,
+    take_column,
+)
+from emulator.array.operands import Operands, Streamed, check_operands
+from emulator.array.registers import check_upset, register
+from emulator.array.spec import ArraySpec
+from emulator.array.tiling import Schedule
+from emulator.array.upset import FLIP, Upset
+from emulator.errors import BadConfig
+from emulator.jit import Int, kernel
+
+# What a PE reads: words that pass, and its banks. Below the array there are only words that pass.
+ACT, PSUM, CHAIN, BANK1, BANK2 = range(5)
+FIELD_OF = {
+    "pe_a": ACT,
+    "buf_a": ACT,
+    "skew_a": ACT,
+    "pe_b": PSUM,
+    "buf_b": PSUM,
+    "skew_b": PSUM,
+    "out_b": PSUM,
+    "pe_d": CHAIN,
+    "buf_d": CHAIN,
+    "skew_d": CHAIN,
+    "out_c": CHAIN,
+    "pe_c1": BANK1,
+    "pe_c2": BANK2,
+}
+BUS = ("deskew_data", "write_data")
+
+# Past every slot.
+END = 1 << 62
+
+
+class Masks(NamedTuple):
+    """The upsets of one column, each of them (upsets,) int64: of which word, in which slots first to last, and what
+    they make of it: (word & kept) ^ flipped, where a sign bit stands for all bits above. Entries ptr[r] to ptr[r + 1]
+    are those of row r; row `rows` is below the array."""
+
+    ptr: Ints
+    field: Ints
+    first: Ints
+    last: Ints
+    kept: Ints
+    flipped: Ints
+
+
+def has_forced_form(plan: Schedule, upsets: Sequence[Upset]) -> bool:
+    """Are all of these upsets, of any kind and window, of registers that hold data in or around the mesh?"""
+    return all(upset.register in FIELD_OF or upset.register in BUS for upset in upsets)
+
+
+def forced_accumulator(plan: Schedule, operands: Operands, upsets: Sequence[Upset]) -> Int32s:
+    """The accumulators (m, groups * n) int32, wrapped or saturated as the array does, as `replay_layer` gives them;
+    cycle 0 accepts the first row of the layer's first preload.
+
+    Raises BadData for operands of another shape than the plan's, BadConfig for an upset outside the array or of a
+    register that has no forced form.
+    """
+    check_operands(plan, operands)
+    for upset in upsets:
+        check_upset(plan.spec, upset)
+    if not has_forced_form(plan, upsets):
+        raise BadConfig(
+            f"{', '.join(sorted({upset.register for upset in upsets}))}: not all have a forced form; allowed: "
+            f"{', '.join((*FIELD_OF, *BUS))}. Use replay_layer."
+        )
+    x = operands.streamed(plan.spec)
+    struck = _by_column(plan.spec, upsets)
+    plain = is_linear(plan)
+    stepped = [col for col in range(min(plan.spec.cols, plan.streamed.n)) if col in struck or not plain]
+    acc = product(plan, x, stepped)
+    entering, k = streams(plan, x), widths(plan.spec)
+    for col in stepped:
+        masks = _masks(plan.spec.rows, struck.get(col, []))
+        forced_column(entering, k, col, masks, acc)
+    if plan.spec.dataflow == "is":
+        acc = acc.transpose(0, 2, 1)
+    return np.ascontiguousarray(acc.transpose(1, 0, 2)).reshape(plan.shape.m, -1)
+
+
+def is_linear(plan: Schedule) -> bool:
+    """Is the fault-free layer the plain product, wrapped at the end?"""
+    spec = plan.spec
+    # k products stay below k * 2^(act + wgt - 2), and the word they are added to is smaller than that.
+    exact = int(plan.k_size.max()) << (spec.act_bits + spec.wgt_bits) <= 1 << spec.psum_bits
+    return exact and spec.overflow == "wrap" and plan.shift == 0
+
+
+def product(plan: Schedule, x: Streamed, without: Sequence[int]) -> Int32s:
+    """bias + act @ wgt (+ preload), (groups, m, n) int32; the bias alone in the array's columns `without`."""
+    keep = np.flatnonzero(~np.isin(np.arange(plan.streamed.n) % plan.spec.cols, without))
+    acc = np.array(x.bias, order="C")
+    if len(keep) == 0:
+        return acc
+    # float64 holds these sums exactly, and has a fast product.
+    act, wgt = (np.ascontiguousarray(words, np.float64) for words in (x.act, x.wgt[:, :, keep]))
+    total = (act @ wgt).astype(np.int64)
+    total += x.bias[:, :, keep]
+    if x.preload is not None:
+        total += x.preload[:, :, keep]
+    half = 1 << (plan.spec.acc_bits - 1)
+    acc[:, :, keep] = ((total + half) & (2 * half - 1)) - half
+    return acc
+
+
+# ---- the upsets of a column
+
+
+def _by_column(spec: ArraySpec, upsets: Sequence[Upset]) -> dict[int, list[tuple[int, ...]]]:
+    """The upsets that words of each column meet: row, delay and the columns of Masks."""
+    struck: dict[int, list[tuple[int, ...]]] = {}
+    for upset in upsets:
+        if FIELD_OF.get(upset.register) == ACT:
+            # A wrong activation goes on to the right.
+            cols = range(upset.col if upset.register == "pe_a" else 0, spec.cols)
+        else:
+            by_line = upset.register.startswith(("buf", "skew", "deskew"))
+            cols = range(upset.row, upset.row + 1) if by_line else range(upset.col, upset.col + 1)
+        for col in cols:
+            struck.setdefault(col, []).append(_mask(spec, upset))
+    return struck
+
+
+def _masks(rows: int, entries: list[tuple[int, ...]]) -> Masks:
+    table = np.array(sorted(entries, key=lambda entry: entry[:2]), np.int64).reshape(-1, 7)
+    ptr = np.searchsorted(table[:, 0], np.arange(rows + 2))
+    return Masks(ptr, *np.ascontiguousarray(table[:, 2:].T))
+
+
+def _mask(spec: ArraySpec, upset: Upset) -> tuple[int, ...]:
+    row, field, delay = _place(spec, upset)
+    last = upset.cycle if upset.kind == FLIP else upset.until_cycle
+    # A word is sign-extended, and so is what is done to its sign bit.
+    mask = int(
+        wrap_signed(sum(1 << bit for bit in upset.bits), register(spec, upset.register).width(upset.row))
+    )
+    kept, flipped = {"flip": (-1, mask), "stuck-at-0": (~mask, 0), "stuck-at-1": (~mask, mask)}[upset.kind]
+    return row, delay, field, upset.cycle - delay, END if last is None else last - delay, kept, flipped
+
+
+def _place(spec: ArraySpec, upset: Upset) -> tuple[int, int, int]:
+    """(row of the column, field, delay); of what is below the array only the bus is read."""
+    name, rows, lag = upset.register, spec.rows, spec.drain_cycles
+    if name in BUS:
+        bus = CHAIN if spec.dataflow == "os" else PSUM
+        return rows, bus, lag - upset.col if name == "deskew_data" else lag + 1
+    if name.startswith("out"):
+        return rows, FIELD_OF[name], rows + 2 + upset.col
+    if name.startswith("pe"):
+        return upset.row, FIELD_OF[name], 2 + upset.row + upset.col
+    stages = upset.row - upset.col if name.startswith("skew") else 0
+    return upset.row if FIELD_OF[name] == ACT else 0, FIELD_OF[name], 1 + stages
+
+
+# ---- the column
+
+
+@kernel
+def forced_column(x: Streams, k: Widths, col: int, masks: Masks, acc: Int32s) -> None:
+    """Column `col` of every tile onto acc (groups, m, n), which holds the bias."""
+    # Whatever the banks hold before the first slot is shifted out before the first result.
+    banks = np.zeros((2, x.rows), np.int64)
+    slot = 0
+    for fold in range(-1, x.table.shape[1] + (1 if x.output_stationary else 0)):
+        passing = np.zeros((3, steps_of(x, fold)), np.int64)
+        take_column(streamed_tile(x, fold), col, passing[1])
+        # The next fold's stationary words enter in the last request, bottom row first.
+        take_column(stationary_tile(x, fold + 1), col, passing[2, ::-1])
+        stream_fold(x, k, fold, slot, banks, masks, passing)
+        if x.output_stationary:
+            add_results(x, k, fold - 1, passing[2, : x.rows][::-1], col, acc)
+        else:
+            add_results(x, k, fold, passing[1], col, acc)
+        slot += passing.shape[1]
+
+
+@kernel
+def stream_fold(
+    x: Streams, k: Widths, fold: int, slot: int, banks: Ints, masks: Masks, passing: Ints
+) -> None:
+    """The slots of a fold, the first of them `slot`, through the column: passing (3, steps), the words at a, b and d;
+    the last two become what leaves it."""
+    acts, propagate, steps = act_tile(x, fold), fold & 1, passing.shape[1]
+    moving, resting = banks[1 - propagate], banks[propagate]
+    effect, first_shift = np.empty((5, 2), np.int64), shift_at(x, fold, 0)
+    for row in range(x.rows + 1):
+        take_column(acts, row, passing[0])
+        done = 0
+        while done < steps:
+            until = min(effect_of(masks, row, slot + done, propagate, effect) - slot, steps)
+            part = passing[:, done:until]
+            if row == x.rows:
+                strike_bus(part, effect)
+            elif x.output_stationary:
+                # Only the first word of a bank that was in use is shifted.
+                shift = first_shift if done == 0 else 0
+                moving[row], resting[row] = stream_out(part, moving[row], resting[row], effect, shift, k)
+            else:
+                moving[row], resting[row] = stream_weight(part, moving[row], resting[row], effect, k)
+            done = until
+
+
+@kernel
+def effect_of(masks: Masks, row: int, slot: int, propagate: int, effect: Ints) -> int:
+    """effect (5, 2): kept and flipped bits of a, b, d and of the moving and the resting bank in `slot`, all upsets of a
+    row together; the first slot in which it is another."""
+    effect[:, 0] = -1
+    effect[:, 1] = 0
+    until: Int = END
+    for i in range(masks.ptr[row], masks.ptr[row + 1]):
+        if slot < masks.first[i]:
+            until = min(until, masks.first[i])
+        elif slot <= masks.last[i]:
+            until = min(until, masks.last[i] + 1)
+            field = masks.field[i]
+            word = field if field < BANK1 else BANK1 + (1 if field - BANK1 == propagate else 0)
+            effect[word, 0] &= masks.kept[i]
+            effect[word, 1] = (effect[word, 1] & masks.kept[i]) ^ masks.flipped[i]
+    return int(until)
+
+
+@kernel
+def struck(words: Words5, effect: Ints) -> Words5:
+    act, psum, chain, moving, resting = words
+    return (
+        (act & effect[0, 0]) ^ effect[0, 1],
+        (psum & effect[1, 0]) ^ effect[1, 1],
+        (chain & effect[2, 0]) ^ effect[2, 1],
+        (moving & effect[3, 0]) ^ effect[3, 1],
+        (resting & effect[4, 0]) ^ effect[4, 1],
+    )
+
+
+@kernel
+def stream_weight(passing: Ints, moving: Int, resting: Int, effect: Ints, k: Widths) -> tuple[Int, Int]:
+    """Slots of a fold through one PE; its banks afterwards."""
+    act, psum, chain = passing
+    for i in range(len(act)):
+        words = struck((act[i], psum[i], chain[i], moving, resting), effect)
+        psum[i], chain[i], moving, resting = clocked_weight(words, k)
+    return moving, resting
+
+
+@kernel
+def stream_out(
+    passing: Ints, moving: Int, resting: Int, effect: Ints, shift: int, k: Widths
+) -> tuple[Int, Int]:
+    """The same, output-stationary; shift: of the first word that leaves."""
+    act, psum, chain = passing
+    for i in range(len(act)):
+        words = struck((act[i], psum[i], chain[i], moving, resting), effect)
+        psum[i], chain[i], moving, resting = clocked_out(words, shift if i == 0 else 0, k)
+    return moving, resting
+
+
+@kernel
+def strike_bus(passing: Ints, effect: Ints) -> None:
+    """What leaves the column, below it."""
+    for word in (PSUM, CHAIN):
+        for i in range(passing.shape[1]):
+            passing[word, i] = (passing[word, i] & effect[word, 0]) ^ effect[word, 1]
+
+
+@kernel
+def add_results(x: Streams, k: Widths, fold: int, leaving: Ints, col: int, acc: Int32s) -> None:
+    """The words of rows 0, 1, ... of a fold."""
+    if not computes(x, fold) or col >= x.table[N_SIZE, fold]:
+        return
+    group, n = x.table[GROUP, fold], x.table[N_START, fold] + col
+    start, end = part_of(x, fold, M_START)
+    for m in range(start, end):
+        total = np.int64(acc[group, m, n]) + leaving[m - start]
+        acc[group, m, n] = narrowed(total, k.acc, k.saturate)

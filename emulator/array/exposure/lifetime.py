@@ -1,0 +1,155 @@
+"""What a lifetime is: the live sites of a register class, each one integer.
+
+Each Lifetime counts the live sites of every fold and maps offset <-> site inside a fold, so that a live site
+is one integer and dead sites (idle cycles, padding, unused bits) are counted without being simulated. Liveness
+is structural: it never looks at operand values. The facts are those of the Gemmini RTL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.array.tiling import Schedule
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Sites(NamedTuple):
+    """Equal-length int64 arrays; cycle is the first cycle of the layer in which the flip is visible."""
+
+    row: Ints
+    col: Ints
+    bit: Ints
+    cycle: Ints
+
+
+class Lifetime(Protocol):
+    """The live sites of one register class."""
+
+    def count(self, s: Schedule) -> Ints:
+        """Live sites of each fold, (folds,) int64."""
+        ...
+
+    def site(self, s: Schedule, fold: Ints, offset: Ints) -> Sites:
+        """The live sites with these offsets, each in [0, count(fold))."""
+        ...
+
+    def offset(self, s: Schedule, at: Sites) -> tuple[Ints, Ints]:
+        """(fold, offset) of each site; -1, -1 where the site is dead."""
+        ...
+
+
+def fold_of_slot(s: Schedule, slot: Ints) -> Ints:
+    """The fold that computes in `slot`, -1 before the first and after the last one."""
+    fold = np.searchsorted(s.first_slot, slot, side="right") - 1
+    return np.where(slot < s.first_slot[-1] + s.slots[-1], fold, -1)
+
+
+def live_at(live: Flags, fold: Ints, offset: Ints) -> tuple[Ints, Ints]:
+    """(fold, offset), -1 where not live."""
+    return np.where(live, fold, -1), np.where(live, offset, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Nothing reads the register, or what it says can't change a result of these programs."""
+
+    def count(self, s: Schedule) -> Ints:
+        return np.zeros(s.folds, np.int64)
+
+    def site(self, s: Schedule, fold: Ints, offset: Ints) -> Sites:
+        raise IndexError("a dead register has no live site")
+
+    def offset(self, s: Schedule, at: Sites) -> tuple[Ints, Ints]:
+        nothing = np.full(len(at.row), -1, np.int64)
+        return nothing, nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Always:
+    """Control: any cycle of the layer may matter, in the first `columns` columns (None: in all). The sites of
+    a cycle are counted at the fold whose first slot came last, those before the first at fold 0.
+
+    lines: columns of each row; bits of every register.
+    """
+
+    lines: tuple[int, ...]
+    bits: int
+    first_row: int = 0
+    columns: int | None = None
+
+    def _words(self) -> Ints:
+        return _used_lines(self.lines, self.columns)
+
+    def _cycles(self, s: Schedule) -> tuple[Ints, Ints]:
+        """(first cycle, cycles) of each fold."""
+        first = s.first_slot.copy()
+        first[0] = 0
+        return first, np.diff(first, append=s.window_cycles)
+
+    def count(self, s: Schedule) -> Ints:
+        return self._cycles(s)[1] * int(self._words().sum()) * self.bits
+
+    def site(self, s: Schedule, fold: Ints, offset: Ints) -> Sites:
+        words = self._words()
+        rest, bit = np.divmod(offset, self.bits)
+        cycle, word = np.divmod(rest, int(words.sum()))
+        row = np.searchsorted(np.cumsum(words), word, side="right")
+        col = word - (np.cumsum(words) - words)[row]
+        return Sites(row + self.first_row, col, bit, self._cycles(s)[0][fold] + cycle)
+
+    def offset(self, s: Schedule, at: Sites) -> tuple[Ints, Ints]:
+        words = self._words()
+        first, _ = self._cycles(s)
+        fold = np.searchsorted(first, at.cycle, side="right") - 1
+        row = at.row - self.first_row
+        live = (at.cycle < s.window_cycles) & (at.col < words[row])
+        word = (at.cycle - first[fold]) * int(words.sum()) + (np.cumsum(words) - words)[row] + at.col
+        return live_at(live, fold, word * self.bits + at.bit)
+
+
+@lru_cache(maxsize=256)
+def _used_lines(lines: tuple[int, ...], columns: int | None) -> Ints:
+    words = np.array(lines, np.int64)
+    return words if columns is None else np.minimum(words, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Parts that have no site in common, one after the other."""
+
+    parts: tuple[Lifetime, ...]
+
+    def count(self, s: Schedule) -> Ints:
+        total = np.zeros(s.folds, np.int64)
+        for part in self.parts:
+            total += part.count(s)
+        return total
+
+    def site(self, s: Schedule, fold: Ints, offset: Ints) -> Sites:
+        columns = np.empty((4, len(fold)), np.int64)
+        rest, open_ = offset.copy(), np.ones(len(fold), np.bool_)
+        for part in self.parts:
+            size = part.count(s)[fold]
+            here = open_ & (rest < size)
+            columns[:, here] = part.site(s, fold[here], rest[here]) if here.any() else 0
+            open_ &= ~here
+            rest -= np.where(open_, size, 0)
+        return Sites(*columns)
+
+    def offset(self, s: Schedule, at: Sites) -> tuple[Ints, Ints]:
+        fold, offset = Dead().offset(s, at)
+        before = np.zeros(s.folds, np.int64)
+        for part in self.parts:
+            found, inside = part.offset(s, at)
+            here = found >= 0
+            fold = np.where(here, found, fold)
+            offset = np.where(here, before[found] + inside, offset)
+            before = before + part.count(s)
+        return fold, offset
