@@ -72,7 +72,17 @@ def test_nothing_is_shown_that_no_test_runs() -> None:
     assert all(os.access(ROOT / line[0], os.X_OK) for line in lines)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/array.md", "docs/statistics.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/array.md",
+        "docs/statistics.md",
+        "docs/machine.md",
+        "docs/registers.md",
+    ],
+)
 def test_links_and_named_files_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     linked = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -84,17 +84,20 @@ def check_operands(plan: Schedule, operands: Operands) -> None:
         raise BadData(
             f"Operands: {operands.shape}; allowed: {plan.shape}. Make a schedule for these operands."
         )
-    for name, words, bits in (
+    given: tuple[tuple[str, npt.NDArray[Any] | None, int], ...] = (
         ("act", operands.act, plan.spec.act_bits),
         ("wgt", operands.wgt, plan.spec.wgt_bits),
-    ):
-        if words.dtype.itemsize * 8 <= bits:
+        ("preload", operands.preload, plan.spec.edge_bits),
+        ("bias", operands.bias, plan.spec.acc_bits),
+    )
+    for name, words, bits in given:
+        if words is None or words.dtype.itemsize * 8 <= bits:
             continue
         low, high = int(words.min()), int(words.max())
         if low < -(1 << (bits - 1)) or high >= 1 << (bits - 1):
             raise BadData(
                 f"Operands: {name} holds {low} to {high}; allowed: {bits} bits signed on {plan.spec.name!r}. "
-                f"Requantise, or use an array with wider {name}_bits."
+                f"Requantise {name}, or use a wider array."
             )
 
 

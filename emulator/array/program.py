@@ -128,6 +128,12 @@ def _check_shapes(spec: ArraySpec, program: Program) -> None:
                 f"Program: {name} is {words.dtype} {words.shape}; allowed: int32 {shape}, "
                 f"{len(program.base)} requests of {spec.rows} slots. Pad the requests or change base."
             )
+        bits = spec.act_bits if name == "act" else spec.edge_bits
+        if ((words >> (bits - 1)) != (words >> 31)).any():
+            raise BadData(
+                f"Program: {name} holds {words.min()} to {words.max()}; allowed: {bits} bits signed, the width of "
+                f"the edge registers. Use smaller words or a wider array."
+            )
     for name in ("toggle", "shift"):
         if getattr(program, name).shape != program.base.shape:
             raise BadData(f"Program: {name} {getattr(program, name).shape}; allowed: {program.base.shape}.")
