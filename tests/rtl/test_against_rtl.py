@@ -86,8 +86,8 @@ def test_a_small_array_agrees_with_the_rtl() -> None:
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
 @pytest.mark.parametrize(("rows", "cols"), SIZES)
 def test_every_register_class_agrees_with_the_rtl(rows: int, cols: int, dataflow: str) -> None:
-    """12 cells x 4 programs x 5 upsets x about 85 register classes: more than 20,000 faults in all."""
-    done, shows = compare(array(rows, cols, dataflow), rows * 10 + cols, 4, 5)
+    """12 cells x 4 programs x 6 upsets x 79 register classes and more: over 20,000 faults in all."""
+    done, shows = compare(array(rows, cols, dataflow), rows * 10 + cols, 4, 6)
     print(f"{rows}x{cols} {dataflow}: {done} faults, {shows} show, 0 differences")
     assert done >= 1_667 and shows > done / 5
 
