@@ -233,3 +233,6 @@ def test_closed_form_keeps_the_bit_before_and_after_the_flip() -> None:
         at = Sites(*(np.array([x]) for x in (1, 1, 0, 12)))
         errors = accumulator_errors(plan, operands, register(spec, name), at)
         assert (errors.before[0], errors.after[0]) == expected, name
+    below = Sites(*(np.array([x]) for x in (4, 0, 0, 14)))
+    errors = accumulator_errors(plan, operands, register(spec, "out_dataflow"), below)
+    assert (errors.before[0], errors.after[0]) == (1, 0)

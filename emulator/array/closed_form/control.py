@@ -199,6 +199,8 @@ def control_errors(x: Streams, k: Widths, sizes: tuple[int, int], t: Struck, sum
             if 0 <= t.slot[i] - col < slots:
                 at = (t.slot[i] - col, np.int64(1), col, found)
                 found = strike_column(x, k, column, at, NO_FLIP, 0, noted)
+                e.before[i] = 1 if x.output_stationary else 0
+                e.after[i] = 1 - e.before[i]
         used = settle(noted, k, e, used, found)
         e.ptr[i + 1] = used
     return used
