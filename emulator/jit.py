@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -22,30 +24,58 @@ Real: TypeAlias = "float | np.floating[Any]"
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_config: Any = numba.config
+_PACKAGE = Path(__file__).parent
+_IMPORT = re.compile(r"^ *from (emulator[.\w]*) import (\([^)]*\)|.*)", re.MULTILINE)
 
-def _cache_folder() -> str | None:
-    """A cache folder of its own for each state of the source; None leaves the choice to numba.
+
+@lru_cache
+def _source(module: str) -> Path | None:
+    """The file of a module of the package, None if it is not a module."""
+    path = _PACKAGE.parent.joinpath(*module.split("."))
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+@lru_cache
+def _imported(module: str) -> tuple[str, ...]:
+    """The modules of the package that a module imports, wherever the import stands."""
+    file = _source(module)
+    found = [] if file is None else _IMPORT.findall(file.read_text())
+    names = [(base, *(f"{base}.{name}" for name in re.findall(r"\w+", rest))) for base, rest in found]
+    return tuple(name for group in names for name in group if _source(name) is not None)
+
+
+@lru_cache
+def _cache_folder(module: str) -> str | None:
+    """A cache folder of its own for each state of a module and of all it imports; None leaves the choice to numba.
 
     numba notices a change in a kernel's own file, not in the file of a kernel it calls, and would go on
     running the old one. Where the package can't be written to, nobody edits it either.
     """
-    package = Path(__file__).parent
-    root = Path(os.environ.get("NUMBA_CACHE_DIR", package / "__pycache__"))
-    if not os.access(package, os.W_OK):
+    root = Path(os.environ.get("NUMBA_CACHE_DIR", _PACKAGE / "__pycache__"))
+    if not os.access(_PACKAGE, os.W_OK):
         return None
+    seen, found = {module, __name__}, [module]
+    while found:
+        new = set(_imported(found.pop())) - seen
+        seen |= new
+        found += new
     digest = hashlib.sha256()
-    for source in sorted(package.rglob("*.py")):
-        digest.update(source.read_bytes())
+    for name in sorted(seen):
+        file = _source(name)
+        digest.update(b"" if file is None else name.encode() + file.read_bytes())
     return str(root / f"kernels-{digest.hexdigest()[:12]}")
-
-
-_config: Any = numba.config
-_config.CACHE_DIR = _cache_folder() or _config.CACHE_DIR
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` with numba on its first call; never with fast-math, which would change bits."""
-    return cast(Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    given = _config.CACHE_DIR
+    _config.CACHE_DIR = _cache_folder(function.__module__) or given
+    try:
+        return cast(Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    finally:
+        _config.CACHE_DIR = given
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
