@@ -160,6 +160,19 @@ def struck_layers(draw: st.DrawFn, dataflow: Dataflow) -> Layer:
     return draw(layers_of(spec, shape, **options))
 
 
+@st.composite
+def wrapping_layers(draw: st.DrawFn, dataflow: Dataflow) -> Layer:
+    """16-bit operands at their ends: sums overflow partial sums and accumulators of 32 bits alike."""
+    spec = replace(draw(specs(dataflow)), act_bits=16, wgt_bits=16, psum_bits=32, bank_bits=32)
+    layer = draw(layers_of(spec, replace(draw(shapes()), k=draw(st.integers(8, 30)))))
+    act, wgt = (
+        np.where(x < 0, -32768, 32767).astype(np.int16) for x in (layer.operands.act, layer.operands.wgt)
+    )
+    # Equal signs along k in the first row and column.
+    act[:, 0], wgt[:, :, 0] = -32768, -32768
+    return replace(layer, operands=replace(layer.operands, act=act, wgt=wgt))
+
+
 def with_small_buffers(spec: ArraySpec, shape: GemmShape, spare: int) -> ArraySpec:
     """Room for the largest tile twice, and `spare` rows."""
     slots = int(schedule(spec, shape).slots.max())

@@ -19,6 +19,7 @@ from array_layers import (
     live_sites,
     struck_layers,
     upsets_at,
+    wrapping_layers,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,6 +107,27 @@ def test_closed_form_is_the_cycle_engine_in_five_thousand_cases(dataflow: Datafl
         "requant_acc",
         "act_buffer",
         "wgt_buffer",
+    }
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_closed_form_is_the_cycle_engine_where_all_sums_wrap_at_32_bits(dataflow: Dataflow) -> None:
+    done = Counter[str]()
+
+    @settings(max_examples=12)
+    @given(wrapping_layers(dataflow))
+    def check(layer: Layer) -> None:
+        done.update(compare_engines(layer, 8))
+        assert np.array_equal(forced_accumulator(layer.plan, layer.operands, ()), layer.run().accumulator)
+
+    check()
+    assert done.total() >= 1000 and done.keys() >= {
+        "pe_a",
+        "pe_b",
+        "pe_c1",
+        "pe_valid",
+        "accumulator",
+        "write_data",
     }
 
 

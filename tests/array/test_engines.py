@@ -22,6 +22,7 @@ from array_layers import (
     matmul,
     pe_by_pe,
     upsets_at,
+    wrapping_layers,
 )
 from hypothesis import given, settings
 
@@ -94,6 +95,18 @@ def test_narrow_sums_overflow_in_the_order_of_the_pes(dataflow: Dataflow, overfl
 
     check()
     assert inexact >= 20
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_sums_of_16_bit_operands_wrap_at_32_bits(dataflow: Dataflow) -> None:
+    @settings(max_examples=30)
+    @given(wrapping_layers(dataflow))
+    def check(layer: Layer) -> None:
+        replay, x = layer.run(), layer.operands
+        assert np.array_equal(replay.accumulator, matmul(x))
+        assert abs(x.act[0, 0].astype(np.int64) @ x.wgt[0, :, 0]) >= 1 << 32
+
+    check()
 
 
 # ---- control: lost completions, lost rows
