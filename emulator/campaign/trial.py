@@ -11,8 +11,9 @@ from emulator.array.registers import inventory
 from emulator.array.tiling import Schedule, k_block, schedule
 from emulator.faults.fault import FaultBatch
 from emulator.faults.strike import ENGINES, Strikes, strike
-from emulator.propagate.delta import Effects, Stage
+from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge, margin
+from emulator.propagate.propagator import Effects
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
 from emulator.sampling.workbench import Workbench
@@ -93,7 +94,7 @@ def _outcome(bench: Workbench, image: int, effects: Effects, hang: npt.NDArray[n
     """A hang is a DUE: there is no answer that could be wrong."""
     graph = bench.network.graph
     golden = bench.golden.logits(bench.inference(image))
-    outcome = judge(graph.tensors[graph.output], golden, effects.logits)
+    outcome = judge(graph.answer, golden, effects.logits)
     count = len(effects.stage)
     return {
         "masked_at": np.where(hang, _STAGES[Stage.NONE], _STAGES[effects.stage]),

@@ -369,17 +369,10 @@ def _summary(differences: dict[str, Difference]) -> str:
 
 def _samples(network: Network, inputs: Path | None, limit: int | None, seed: int) -> Samples:
     """The user's samples, or eight announced random ones over the input's quantised range."""
-    import numpy as np
 
-    from emulator.campaign.inputs import load_samples
+    from emulator.campaign.inputs import load_samples, random_samples
 
-    graph = network.graph
     if inputs is not None:
-        return load_samples(inputs, graph, limit)
-    tensor = graph.tensors[graph.input]
-    codes = np.random.default_rng(seed).integers(-128, 128, (8, tensor.size)).astype(np.int8)
-    say(f"no --inputs: 8 random samples over the input's range, --seed {seed}")
-    real = (tensor.to_onnx(codes).astype(np.float32) - tensor.offset - tensor.zero_point) * np.float32(
-        tensor.scale
-    )
-    return load_samples(real.astype(np.float32), graph)
+        return load_samples(inputs, network.graph, limit)
+    say(f"no --inputs: 8 random samples, --seed {seed}")
+    return random_samples(network.graph, 8, seed)

@@ -69,8 +69,11 @@ class Strikes:
 
 def operands(golden: Golden, image: Inference, layer: int) -> Operands:
     """What the array multiplies in MAC layer `layer` of this image."""
-    mac = golden.graph.layers[layer]
-    return Operands(act=golden.streamed(image, layer), wgt=mac.weight, bias=mac.bias)
+    return Operands(
+        act=golden.streamed(image, layer),
+        wgt=golden.stationary(image, layer),
+        bias=golden.bias(image, layer),
+    )
 
 
 def strike(
