@@ -12,6 +12,7 @@ import onnx_ir as ir
 from emulator.gemm import GemmShape, Requantisation
 from emulator.graph.builder import GraphBuilder, HostOnly
 from emulator.graph.qgraph import Int8, Int32, MacLayer
+from emulator.graph.sixteen_bits import CONV16, MATMUL16
 from emulator.graph.taps import row_taps, taps_of
 from emulator.graph.wide import OFFSETS
 
@@ -39,6 +40,8 @@ PLACES = {
     "QGemm": Places(act=0, act_scale=1, act_zero=2, wgt=3, wgt_scale=4, wgt_zero=5, bias=6, out=7),
     "ConvInteger": Places(act=0, wgt=1, act_zero=2, wgt_zero=3),
     "MatMulInteger": Places(act=0, wgt=1, act_zero=2, wgt_zero=3),
+    CONV16: Places(act=0, wgt=1, act_zero=2, wgt_zero=3),
+    MATMUL16: Places(act=0, wgt=1, act_zero=2, wgt_zero=3),
 }
 
 

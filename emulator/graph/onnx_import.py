@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.builder import GraphBuilder, HostOnly
@@ -20,13 +21,13 @@ from emulator.graph.elements import (
     import_quantised_unary,
     import_quantize,
 )
-from emulator.graph.macs import import_mac
+from emulator.graph.macs import PLACES, import_mac
 from emulator.graph.movement import MOVEMENT, import_concat, import_movement
 from emulator.graph.partition import ordered
 from emulator.graph.pools import import_average_pool, import_global_average_pool, import_max_pool
 from emulator.graph.probe import Probe
 from emulator.graph.qgraph import HostOp, MacLayer, Op, QTensor, QuantGraph
-from emulator.graph.qlinear import to_qlinear
+from emulator.graph.qlinear import REASON, to_qlinear
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -60,6 +61,7 @@ def load(path: str | Path, *, shapes: Shapes | None = None) -> Network:
         onnx.checker.check_model(original)
         model = ir.serde.from_proto(original)
         _fix_shapes(model.graph, shapes or {})
+        model = ShapeInferencePass()(model).model
         reference = ir.serde.to_proto(to_qlinear(model))
     except UnsupportedModel:
         raise
@@ -96,7 +98,7 @@ def _fix_shapes(graph: ir.Graph, shapes: Shapes) -> None:
             value.shape = ir.Shape(tuple(shapes[str(value.name)]))
         elif value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
             value.shape = ir.Shape((1, *value.shape.dims[1:]))
-    # What was written down for the free dimensions is no longer true.
+    # What was written down for free dimensions is no longer true.
     for node in graph:
         for output in node.outputs:
             if not output.is_graph_output():
@@ -187,7 +189,7 @@ def _numbers(op: Op) -> dict[str, int]:
 def _float_macs(graph: ir.Graph) -> list[str]:
     """Products the file computes in float."""
     return [
-        f"{node.op_type} {node.name!r}: its operands are float"
+        f"{node.op_type} {node.name!r}: {node.metadata_props.get(REASON, 'its operands are float')}"
         for node in graph
         if node.op_type
         in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "MatMulNBits")
@@ -203,7 +205,7 @@ def _no_mac_layer(name: str, graph: ir.Graph, left: Sequence[str]) -> str:
     )
 
 
-_MACS = frozenset(("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"))
+_MACS = frozenset(PLACES)
 _HANDLERS: dict[str, Callable[[GraphBuilder, ir.Node], None]] = {
     "QuantizeLinear": import_quantize,
     **dict.fromkeys(_MACS, import_mac),
