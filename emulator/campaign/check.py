@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from emulator.array.cycle import replay_layer
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import schedule
 from emulator.campaign.inputs import Samples
+from emulator.faults.plan import plan_of
 from emulator.faults.strike import operands
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.onnx_import import Network
@@ -183,7 +183,7 @@ def _gather(golden: Golden, runs: list[Inference], layers: list[_Layer]) -> None
 def _replay(golden: Golden, run: Inference, array: ArraySpec, layers: list[_Layer]) -> None:
     """The array, cycle by cycle, through accumulator and requantiser, against the golden run."""
     for index, (layer, mac) in enumerate(zip(layers, golden.graph.layers, strict=True)):
-        plan = schedule(array, mac.shape)
+        plan = plan_of(array, mac)
         replay = replay_layer(plan, operands(golden, run, index))
         layer.engine_mismatches += int((replay.accumulator != golden.accumulator(run, index)).sum())
         if mac.requantisation is not None and isinstance(mac.target, int):

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from emulator.array.exposure.lifetime import Sites
 from emulator.array.registers import register
-from emulator.array.tiling import schedule
 from emulator.array.upset import FLIP, Kind, Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
+from emulator.faults.plan import plan_of
 from emulator.faults.space import layer_index
 from emulator.faults.strike import CLOSED_FORM, CYCLE, ENGINES, UNSOLVED, Strikes, strike, strike_by_cycles
 from emulator.graph.qgraph import QTensor
@@ -193,7 +193,7 @@ def _closed_form(bench: Workbench, image: int, fault: Fault) -> Strikes | None:
     if u.kind != "flip" or len(u.bits) != 1:
         return None
     struck = register(bench.array, u.register)
-    plan = schedule(bench.array, bench.network.graph.layers[fault.layer].shape)
+    plan = plan_of(bench.array, bench.network.graph.layers[fault.layer])
     at = Sites(*(np.array([x]) for x in (u.row, u.col, u.bits[0], u.cycle)))
     fold, _ = struck.lifetime.offset(plan, at)
     values = {"layer": fault.layer, "register": struck.code, "row": u.row, "col": u.col}

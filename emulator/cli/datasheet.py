@@ -27,10 +27,10 @@ def network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> Facts:
     """Everything about a network on an array that needs no data."""
     from emulator.array.bit_cycles import exposures
     from emulator.array.cycles import costs
-    from emulator.array.tiling import schedule
+    from emulator.faults.plan import plan_of
 
     layers = network.graph.layers
-    plans = [schedule(spec, layer.shape) for layer in layers]
+    plans = [plan_of(spec, layer) for layer in layers]
     exposed = exposures(spec, plans, raw)
     size, live = sum(e.bit_cycles for e in exposed), sum(e.live for e in exposed)
     cycles = sum(plan.cycles for plan in plans)

@@ -337,13 +337,13 @@ def _waveform(
 
 
 def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> dict[str, Any]:
-    from emulator.array.tiling import schedule
+    from emulator.faults.plan import plan_of
     from emulator.report.figures import error_map, save_figure
 
     if path is None:
         return {}
-    shape = bench.network.graph.layers[explanation.fault.layer].shape
-    save_figure(error_map(explanation, schedule(bench.array, shape)), path)
+    layer = bench.network.graph.layers[explanation.fault.layer]
+    save_figure(error_map(explanation, plan_of(bench.array, layer)), path)
     say(f"figure: {path}")
     return {"figure": str(path)}
 

@@ -70,6 +70,7 @@ def import_mac(b: GraphBuilder, node: ir.Node) -> None:
             batch=lowered.batch,
             shape=lowered.shape,
             weight=lowered.weight,
+            act_bits=8 if isinstance(lowered.source, int) else 16,
             zero_point=_zero_point(b, node, at.act_zero),
             weight_zero_point=_weight_zero_point(b, node, at.wgt_zero, groups, n),
             bias=_bias(b, node, at, groups, n),

@@ -98,7 +98,7 @@ class MacLayer:
     tap, -1 where there is padding, which streams the zero point; k = tap * channels a group + channel (indirect
     convolution: Dukhan, arXiv 1907.02129). taps None: source and right are stacks of matrices.
 
-    weight (groups, k, n) int8, None where `right` is computed. The layer computes
+    weight (groups, k, n) int8, None where `right` is computed; act_bits: of streamed values, 8 or 16. It computes
     bias + sum of (streamed value - zero_point) * (weight - weight_zero_point), modulo 2^32.
     bias (groups, n). zero_point, weight_zero_point (groups, n): as stored, or the name of the host value that holds
     them, not yet offset. batch: of the stacks, `groups` in all. requantisation: None where the accumulators are the
@@ -116,6 +116,7 @@ class MacLayer:
     batch: tuple[int, ...]
     shape: GemmShape
     weight: Int8 | None = field(repr=False)
+    act_bits: int
     zero_point: int | str
     weight_zero_point: Int32 | str = field(repr=False)
     bias: Int32 = field(repr=False)

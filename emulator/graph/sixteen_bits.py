@@ -14,7 +14,9 @@ from onnx import helper
 DOMAIN = "emulator"
 CONV16, MATMUL16 = "ConvInteger16", "MatMulInteger16"
 
-_CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+_TYPES = onnx.AttributeProto
+_CONV_ATTRIBUTES = dict.fromkeys(("dilations", "kernel_shape", "pads", "strides"), _TYPES.INTS)
+_CONV_ATTRIBUTES |= {"auto_pad": _TYPES.STRING, "group": _TYPES.INT}
 _OPSET = 17
 
 
@@ -29,7 +31,7 @@ def add_functions(model: ir.Model) -> None:
 
 def _function(name: str) -> onnx.FunctionProto:
     """(x 16-bit, w 8-bit, x_zero, w_zero) -> int32."""
-    op, attributes = ("ConvInteger", _CONV_ATTRIBUTES) if name == CONV16 else ("MatMulInteger", ())
+    op, attributes = ("ConvInteger", _CONV_ATTRIBUTES) if name == CONV16 else ("MatMulInteger", {})
     int32, int8 = int(onnx.TensorProto.INT32), int(onnx.TensorProto.INT8)
 
     def number(output: str, value: int) -> onnx.NodeProto:
@@ -54,10 +56,8 @@ def _function(name: str) -> onnx.FunctionProto:
     for part in ("low", "middle", "high"):
         nodes.append(helper.make_node("Cast", [part], [f"{part}8"], to=int8))
         product = helper.make_node(op, [f"{part}8", "w", "none", "w_zero"], [f"{part}_sum"])
-        for attribute in attributes:
-            kind = onnx.defs.get_schema(op).attributes[attribute].type
-            reference = onnx.AttributeProto(name=attribute, ref_attr_name=attribute, type=int(kind))
-            product.attribute.append(reference)
+        for attribute, kind in attributes.items():
+            product.attribute.append(onnx.AttributeProto(name=attribute, ref_attr_name=attribute, type=kind))
         nodes.append(product)
     nodes += [
         helper.make_node("Mul", ["high_sum", "c16384"], ["high_part"]),
@@ -72,5 +72,5 @@ def _function(name: str) -> onnx.FunctionProto:
         ["y"],
         nodes,
         [helper.make_opsetid("", _OPSET)],
-        attributes,
+        list(attributes),
     )
