@@ -16,7 +16,7 @@ from emulator.campaign.inputs import Samples
 from emulator.faults.plan import plan_of
 from emulator.faults.strike import operands
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.graph.reference import OperatorReference, Reference
 from emulator.graph.wide import as_stored
 

@@ -32,7 +32,7 @@ from emulator.campaign.trial import run_chunk
 from emulator.errors import BadConfig, UnsupportedModel
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.importance import Importance

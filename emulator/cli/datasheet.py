@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emulator.array.fit import RawFit
     from emulator.array.spec import ArraySpec
     from emulator.array.tiling import Schedule
-    from emulator.graph.onnx_import import Network
+    from emulator.graph.load import Network
 
 Facts = dict[str, Any]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from emulator.campaign.explain import Explanation
     from emulator.campaign.inputs import Samples
     from emulator.faults.fault import Fault
-    from emulator.graph.onnx_import import Network
+    from emulator.graph.load import Network
     from emulator.sampling.workbench import Workbench
 
 # The options of `inspect` and `inject` that no other command has.
@@ -128,7 +128,7 @@ def check(
     from emulator.campaign.check import check as run_check
     from emulator.campaign.config import load_array
     from emulator.errors import CheckFailed
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
 
     network, spec = load(model), load_array(array)
     announce(array=array, limit=limit, cycle_images=cycle_images)
@@ -201,7 +201,7 @@ def inject(
     from emulator.campaign.explain import explain, parse_engine, parse_fault
     from emulator.campaign.inputs import load_samples
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
     from emulator.sampling.workbench import Workbench
 
     _check_files(vcd, figure)
@@ -242,7 +242,7 @@ def rank(
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
     from emulator.sampling.ranking import rank as run_rank
     from emulator.sampling.workbench import Workbench
 
@@ -281,7 +281,7 @@ def _network_facts(model: Path, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:
     from emulator.cli.datasheet import network_facts
     from emulator.errors import BadConfig
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
 
     network, refused = load(model), None
     facts = network_facts(network, spec, raw)

@@ -23,7 +23,7 @@ from emulator.array.upset import Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
 from emulator.faults.plan import plan_of
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.graph.qgraph import QuantGraph
 
 Ints = npt.NDArray[np.int64]

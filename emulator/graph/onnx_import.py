@@ -1,16 +1,13 @@
-"""An ONNX file to the frozen integer network: what is integer becomes our operators, the rest host segments."""
+"""A model in QLinear form to the frozen integer network: what is integer becomes our operators, the rest host segments."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.builder import GraphBuilder, HostOnly
@@ -27,88 +24,11 @@ from emulator.graph.partition import ordered
 from emulator.graph.pools import import_average_pool, import_global_average_pool, import_max_pool
 from emulator.graph.probe import Probe
 from emulator.graph.qgraph import HostOp, MacLayer, Op, QTensor, QuantGraph
-from emulator.graph.qlinear import REASON, to_qlinear
-
-Shapes = Mapping[str, Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Network:
-    """A loaded model: the integer graph, the QLinear form it equals, the file as it was, and its hash."""
-
-    graph: QuantGraph
-    reference: onnx.ModelProto
-    original: onnx.ModelProto
-    path: str
-    sha256: str
-
-    def __repr__(self) -> str:
-        graph = self.graph
-        return f"Network({graph.name!r}, {len(graph.layers)} MAC layers, {graph.macs:,} MACs, {self.path!r})"
-
-
-def load(path: str | Path, *, shapes: Shapes | None = None) -> Network:
-    """Read a quantised ONNX model. shapes: of inputs, where the file leaves dimensions free.
-
-    Raises UnsupportedModel naming the node, why, and what to do.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UnsupportedModel(f"model {str(path)!r} is not a file; allowed: an ONNX file. Check the path.")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    try:
-        original = onnx.load(file)
-        onnx.checker.check_model(original)
-        model = ir.serde.from_proto(original)
-        _fix_shapes(model.graph, shapes or {})
-        model = ShapeInferencePass()(model).model
-        reference = ir.serde.to_proto(to_qlinear(model))
-    except UnsupportedModel:
-        raise
-    except Exception as error:  # protobuf, checker and onnx_ir each have their own for a damaged file
-        reason = " ".join(str(error).split())[:300]
-        raise UnsupportedModel(
-            f"model {str(path)!r} can't be read as ONNX: {reason or type(error).__name__}. Export it again."
-        ) from error
-    try:
-        graph = integer_graph(reference, file.stem)
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        OverflowError,
-    ) as error:  # damaged constants, attributes
-        raise UnsupportedModel(
-            f"model {str(path)!r} contradicts itself ({type(error).__name__}: {error}). Export it again."
-        ) from error
-    return Network(
-        graph=graph, reference=reference, original=original, path=str(file.resolve()), sha256=digest
-    )
-
-
-def _fix_shapes(graph: ir.Graph, shapes: Shapes) -> None:
-    """Batch 1 where the first dimension is free, and the shapes asked for."""
-    for name in shapes:
-        if name not in {value.name for value in graph.inputs}:
-            found = ", ".join(str(value.name) for value in graph.inputs)
-            raise UnsupportedModel(f"shape of {name!r}; allowed: inputs of the model: {found}.")
-    for value in graph.inputs:
-        if str(value.name) in shapes:
-            value.shape = ir.Shape(tuple(shapes[str(value.name)]))
-        elif value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
-            value.shape = ir.Shape((1, *value.shape.dims[1:]))
-    # What was written down for free dimensions is no longer true.
-    for node in graph:
-        for output in node.outputs:
-            if not output.is_graph_output():
-                output.shape = None
-    for output in graph.outputs:
-        output.shape = None
+from emulator.graph.qlinear import REASON
 
 
 def integer_graph(reference: onnx.ModelProto, name: str) -> QuantGraph:
-    """The network of a model in QLinear form."""
+    """The network of a model in QLinear form with fixed shapes. Raises UnsupportedModel."""
     model = ir.serde.from_proto(reference)
     graph = model.graph
     probe = Probe(reference, graph)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.graph.qgraph import MacLayer, Sample
 from emulator.graph.session import open_session, with_outputs
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from emulator.array.spec import ArraySpec
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 from emulator.propagate.outcome import margin
 from emulator.propagate.propagator import Propagator

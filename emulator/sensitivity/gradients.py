@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 from emulator.graph.session import open_session, with_outputs
 from emulator.propagate.outcome import lsb_of

@@ -24,7 +24,7 @@ from emulator.faults.fault import Fault, FaultBatch
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import ENGINES, operands, strike, strike_by_cycles
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import Network, load
+from emulator.graph.load import Network, load
 from emulator.propagate.propagator import Propagator
 
 NAMES = [entry.name for entry in inventory(ArraySpec())]

@@ -16,7 +16,7 @@ from onnx_models import Sample, convolution_models, pooling_models, quantised_mo
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import LayerErrors, Strikes, strike
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network, load
+from emulator.graph.load import Network, load
 from emulator.propagate.delta import Stage
 from emulator.propagate.propagator import Effects, Propagator
 

@@ -15,7 +15,7 @@ from onnx_models import Builder, Sample, Tensor, quantised_models
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import strike
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.graph.qgraph import MacLayer, PairTableOp, QuantGraph
 from emulator.propagate.outcome import judge
 from emulator.propagate.propagator import Propagator
