@@ -28,6 +28,7 @@ def network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> Facts:
     from emulator.array.bit_cycles import exposures
     from emulator.array.cycles import costs
     from emulator.faults.plan import plan_of
+    from emulator.graph.qgraph import HostOp
 
     layers = network.graph.layers
     plans = [plan_of(spec, layer) for layer in layers]
@@ -38,6 +39,11 @@ def network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> Facts:
         "model": network.graph.name,
         "array": spec.name,
         "clock_hz": spec.clock_hz,
+        "answer": {"output": network.graph.output_name, "values": network.graph.classes},
+        "host_segments": [
+            {"name": op.name, "nodes": list(op.nodes)} for op in network.graph.ops if isinstance(op, HostOp)
+        ],
+        "not_on_the_array": list(network.graph.float_macs),
         "macs": network.graph.macs,
         "cycles": cycles,
         "seconds": cycles / spec.clock_hz,
@@ -110,6 +116,7 @@ def show_network(facts: Facts) -> None:
     """Layers, costs, exposure and the size of the fault space."""
     show(f"{facts['model']} on {facts['array']}: {facts['macs']:,} MACs, {facts['cycles']:,} cycles")
     show(table(["layer", "op", "m", "k", "n", "groups", "MACs", "folds"], _shape_rows(facts)))
+    _show_sides(facts)
     show("")
     header = ["layer", "cycles", "utilisation", "ms", "fault window", "SCALE-Sim cycles", "utilisation", "ms"]
     show(table(header, _cost_rows(facts)))
@@ -128,6 +135,18 @@ def show_network(facts: Facts) -> None:
         f"fault space: {facts['space_size']:,} sites an inference (register bits x cycles), {facts['live']:,} live "
         f"({100 * facts['live_share']:.2f} %); the rest is masked without simulation"
     )
+
+
+def _show_sides(facts: Facts) -> None:
+    """What the answer is, and what is not on the array."""
+    answer = facts["answer"]
+    show(f"\nanswer: output {answer['output']!r}, {answer['values']} values")
+    segments = facts["host_segments"]
+    if segments:
+        kinds = sorted({kind for segment in segments for kind in segment["nodes"]})
+        show(f"run by ONNX Runtime on the host, in {len(segments)} segments: {', '.join(kinds)}")
+    for line in facts["not_on_the_array"]:
+        show(f"not on the array: {line}")
 
 
 def _shape_rows(facts: Facts) -> list[list[str]]:

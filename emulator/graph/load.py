@@ -35,16 +35,16 @@ class Network:
         return f"Network({graph.name!r}, {len(graph.layers)} MAC layers, {graph.macs:,} MACs, {self.path!r})"
 
 
-def load(path: str | Path, *, shapes: Shapes | None = None) -> Network:
+def load(path: str | Path, *, shapes: Shapes | None = None, output: str | None = None) -> Network:
     """Read a quantised ONNX model; a fixed batch becomes 1 where the model allows it. shapes: of inputs, where the file
-    leaves dimensions free.
+    leaves dimensions free; output: the one that is the answer, by default the first of several real numbers.
 
     Raises UnsupportedModel naming the node, why, and what to do.
     """
     file = Path(path)
     original, digest = _read(file)
     try:
-        graph, reference, original = _network(original, file.stem, shapes or {})
+        graph, reference, original = _network(original, file.stem, shapes or {}, output)
     except UnsupportedModel:
         raise
     except Exception as error:  # checker, shape inference and onnx_ir each have their own for a damaged file
@@ -83,7 +83,7 @@ def _read(file: Path) -> tuple[onnx.ModelProto, str]:
 
 
 def _network(
-    original: onnx.ModelProto, name: str, shapes: Shapes
+    original: onnx.ModelProto, name: str, shapes: Shapes, output: str | None
 ) -> tuple[QuantGraph, onnx.ModelProto, onnx.ModelProto]:
     """(integer graph, QLinear form, the model it was made from)."""
     onnx.checker.check_model(original)
@@ -94,15 +94,15 @@ def _network(
         single = ir.serde.from_proto(original)
         _fix_shapes(single.graph, {str(v.name): (1, *_rest(v)) for v in single.graph.inputs})
         try:
-            return *_integer(single, name), ir.serde.to_proto(single)
+            return *_integer(single, name, output), ir.serde.to_proto(single)
         except UnsupportedModel:
             pass  # a batch that is part of the network: taken as it is
-    return *_integer(model, name), original
+    return *_integer(model, name, output), original
 
 
-def _integer(model: ir.Model, name: str) -> tuple[QuantGraph, onnx.ModelProto]:
+def _integer(model: ir.Model, name: str, output: str | None) -> tuple[QuantGraph, onnx.ModelProto]:
     reference = ir.serde.to_proto(to_qlinear(ShapeInferencePass()(model).model))
-    return integer_graph(reference, name), reference
+    return integer_graph(reference, name, output), reference
 
 
 def _fixed_batch(graph: ir.Graph) -> int:

@@ -1,4 +1,4 @@
-"""A model in QLinear form to the frozen integer network: what is integer becomes our operators, the rest host segments."""
+"""A model in QLinear form to the frozen integer network: our operators for what is integer, host segments else."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from emulator.graph.qgraph import HostOp, MacLayer, Op, QTensor, QuantGraph
 from emulator.graph.qlinear import REASON
 
 
-def integer_graph(reference: onnx.ModelProto, name: str) -> QuantGraph:
-    """The network of a model in QLinear form with fixed shapes. Raises UnsupportedModel."""
+def integer_graph(reference: onnx.ModelProto, name: str, output: str | None = None) -> QuantGraph:
+    """The network of a model in QLinear form with fixed shapes. output: the one whose values are the answer, by default
+    the first of several real or 8-bit numbers. Raises UnsupportedModel."""
     model = ir.serde.from_proto(reference)
     graph = model.graph
     probe = Probe(reference, graph)
@@ -45,6 +46,7 @@ def integer_graph(reference: onnx.ModelProto, name: str) -> QuantGraph:
     answers = [_behind(value, probe) for value in graph.outputs]
     if not answers:
         raise UnsupportedModel(f"model {name!r} has no output; allowed: one or more. Export it again.")
+    answer = _answer([str(value.name) for value in graph.outputs], answers, probe, output)
     ops = ordered(model, probe, b.tensors, b.ops, answers)
     if not any(isinstance(op, MacLayer) for op in ops):
         raise UnsupportedModel(_no_mac_layer(name, graph, left))
@@ -53,13 +55,30 @@ def integer_graph(reference: onnx.ModelProto, name: str) -> QuantGraph:
     return QuantGraph(
         name=name,
         inputs=probe.inputs,
-        output_name=str(graph.outputs[0].name),
-        output=index.get(answers[0], answers[0]),
-        classes=int(np.prod(probe.shapes[answers[0]], dtype=np.int64)),
+        output_name=str(graph.outputs[answer].name),
+        output=index.get(answers[answer], answers[answer]),
+        classes=int(np.prod(probe.shapes[answers[answer]], dtype=np.int64)),
         tensors=tensors,
         ops=renumbered,
         float_macs=(*left, *_float_macs(graph)),
     )
+
+
+def _answer(outputs: Sequence[str], answers: Sequence[str], probe: Probe, wanted: str | None) -> int:
+    """Which output is the answer."""
+    if wanted is not None:
+        if wanted not in outputs:
+            raise UnsupportedModel(f"output {wanted!r}; allowed: those of the model: {', '.join(outputs)}.")
+        return outputs.index(wanted)
+    for i, name in enumerate(answers):
+        real = probe.is_bytes(name) or (name in probe.dtypes and probe.dtypes[name].kind == "f")
+        if real and np.prod(probe.shapes[name], dtype=np.int64) > 1:
+            return i
+    if answers[0] not in probe.shapes:
+        raise UnsupportedModel(
+            f"output {outputs[0]!r} is no tensor; allowed: tensors. Cut what follows the logits off."
+        )
+    return 0
 
 
 def _behind(output: ir.Value, probe: Probe) -> str:

@@ -75,18 +75,19 @@ class Workbench:
         return self.golden.run(self.inputs[image])
 
     def _jacobians(self, image: int, lookahead: int) -> dict[int, Floats]:
-        return self._ahead(lookahead).gradients.jacobians(
-            self.inputs[image], self.golden.logits(self.inference(image))
-        )
+        gradients = self._ahead(lookahead).gradients
+        if gradients is None:
+            return {}
+        return gradients.jacobians(self.inputs[image], self.golden.logits(self.inference(image)))
 
     def _look_ahead(self, lookahead: int) -> _Ahead:
         found = horizons(self.golden, lookahead)
         tensors = [horizon.tensor for horizon in found if horizon is not None]
-        return _Ahead(found, GradientSource(self.network, tensors))
+        return _Ahead(found, GradientSource(self.network, tensors) if tensors else None)
 
 
 class _Ahead(NamedTuple):
-    """Where exact propagation ends for one lookahead, and the gradients from there."""
+    """Where exact propagation ends for one lookahead, and the gradients from there, None where it ends nowhere."""
 
     horizons: tuple[Horizon | None, ...]
-    gradients: GradientSource
+    gradients: GradientSource | None
