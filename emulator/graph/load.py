@@ -115,7 +115,8 @@ def _integer(model: ir.Model, name: str, output: str | None) -> tuple[QuantGraph
 def _foreign_node(model: onnx.ModelProto) -> onnx.NodeProto | None:
     """A node of a domain that neither the standard, ONNX Runtime nor the file itself defines."""
     own = {function.domain for function in model.functions}
-    for node in model.graph.node:
+    nodes: list[onnx.NodeProto] = list(model.graph.node)
+    for node in nodes:
         known = node.domain in own or node.domain.startswith(("ai.onnx", "com.microsoft", "com.ms.internal"))
         if node.domain and not known:
             return node
