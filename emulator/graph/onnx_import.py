@@ -129,12 +129,13 @@ def _numbers(op: Op) -> dict[str, int]:
 
 
 def _float_macs(graph: ir.Graph) -> list[str]:
-    """Products the file computes in float."""
+    """Products that are not on the array, and why."""
+    why = dict.fromkeys(_FLOAT_MACS, "its operands are float")
+    why |= dict.fromkeys(_CLOSED_MACS, "its products are inside an operator of ONNX Runtime")
     return [
-        f"{node.op_type} {node.name!r}: {node.metadata_props.get(REASON, 'its operands are float')}"
+        f"{node.op_type} {node.name!r}: {node.metadata_props.get(REASON, why[node.op_type])}"
         for node in graph
-        if node.op_type
-        in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "MatMulNBits")
+        if node.op_type in why
     ]
 
 
