@@ -92,17 +92,14 @@ def taking_turns(ours: Callable[[], object], theirs: Callable[[], object]) -> tu
 
 def table(report: dict[str, Any]) -> str:
     """The results for people."""
-    lines = [f"{report['machine']}, {report['instructions']}, limit {report['limit']:g}x"]
-    lines.append(
-        "{:24}{:>10}{:>14}{:>18}{:>8}{:>10}".format(
-            "network", "MMACs", "emulator ms", "ONNX Runtime ms", "x", "GMAC/s"
-        )
-    )
+    heads = ("network", "MMACs", "emulator ms", "ONNX Runtime ms", "x", "GMAC/s")
+    lines = [
+        f"{report['machine']['cpu']}, {report['instructions']}, limit {report['limit']:g}x",
+        "{:36}{:>10}{:>14}{:>18}{:>8}{:>10}".format(*heads),
+    ]
     for row in report["results"]:
-        lines.append(
-            f"{row['network']:24}{row['macs'] / 1e6:>10.1f}{row['emulator_ms']:>14.3f}{row['onnxruntime_ms']:>18.3f}"
-            f"{row['ratio']:>8.2f}{row['gmacs_per_second']:>10.1f}"
-        )
+        times = f"{row['emulator_ms']:>14.3f}{row['onnxruntime_ms']:>18.3f}{row['ratio']:>8.2f}"
+        lines += [f"{row['network']:36}{row['macs'] / 1e6:>10.1f}{times}{row['gmacs_per_second']:>10.1f}"]
     return "\n".join(lines)
 
 
