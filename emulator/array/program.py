@@ -104,11 +104,13 @@ def compile_program(spec: ArraySpec, program: Program) -> Host:
         wgt=(program.psum if os else program.weight).astype(np.int16),
         loads=np.concatenate(loads),
         bias=none,
-        bias_step=0,
+        bias_tiled=0,
         scale=none,
         shift=none,
+        scale_step=0,
         blocks=np.zeros((0, 4), np.int64),
         clip=(0, 0, 0),
+        requantised=0,
     )
 
 

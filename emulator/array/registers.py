@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from emulator.array.exposure.cells import Computing, Shifting
 from emulator.array.exposure.flow import Flow, Moving
-from emulator.array.exposure.lifetime import Always, Dead, Lifetime, Union
+from emulator.array.exposure.lifetime import Always, Dead, Lifetime, Requantising, Union
 from emulator.array.exposure.memory import AccumulatorWord, BufferWord
 from emulator.array.home import (
     IN_ACT_BUFFER,
@@ -460,9 +460,10 @@ def _results(spec: ArraySpec) -> list[Entry]:
     width, stages = (cols,), RESULT_STAGES
     bytes_ = -(-acc // 8)
 
-    def out(moving: Moving, bits: int, delay: int, depth: int = 1) -> Flow:
+    def out(moving: Moving, bits: int, delay: int, depth: int = 1) -> Lifetime:
         ageing = -1 if depth > 1 else 0
-        return Flow(moving, "cols", (depth,) * cols, bits, delay, ageing=ageing, across=True)
+        flow = Flow(moving, "cols", (depth,) * cols, bits, delay, ageing=ageing, across=True)
+        return Requantising(flow) if moving == "drained" else flow
 
     def wide(name: str, rows: Rows, bits: int, life: Lifetime, meaning: str, signed: bool = True) -> Entry:
         return {
@@ -477,12 +478,13 @@ def _results(spec: ArraySpec) -> list[Entry]:
 
     def control(name: str, home: Home, count: int, bits: int, meaning: str) -> Entry:
         lines = (1,) * count
+        life = Always(lines, bits)
         return {
             "name": name,
             "lines": lines,
             "bits": bits,
             "home": home,
-            "lifetime": Always(lines, bits),
+            "lifetime": Requantising(life) if isinstance(home, RequantControl) else life,
             "meaning": meaning,
         }
 

@@ -22,10 +22,10 @@ BUFFERS = ("act_buffer", "wgt_buffer")
 
 
 def has_closed_form(plan: Schedule, name: str) -> bool:
-    """Is there a closed form for flips of this register? None where sums saturate or may overflow, and none for
-    sums of results that were shifted on their way out."""
+    """Is there a closed form for flips of this register? None where sums saturate or partial sums narrower than the
+    accumulator may overflow, and none for sums of results that were shifted on their way out."""
     spec = plan.spec
-    if spec.overflow == "saturate" or spec.psum_bits < spec.exact_psum_bits:
+    if spec.overflow == "saturate" or spec.psum_bits < min(spec.exact_psum_bits, spec.acc_bits):
         return False
     bus = "out_c" if plan.output_stationary else "out_b"
     running = RUNNING if plan.shift == 0 else ()

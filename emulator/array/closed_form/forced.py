@@ -114,7 +114,8 @@ def is_linear(plan: Schedule) -> bool:
     spec = plan.spec
     # k products stay below k * 2^(act + wgt - 2), and the word they are added to is smaller than that.
     exact = int(plan.k_size.max()) << (spec.act_bits + spec.wgt_bits) <= 1 << spec.psum_bits
-    return exact and spec.overflow == "wrap" and plan.shift == 0
+    # What wraps at more bits than the accumulator has wraps there just the same.
+    return (exact or spec.psum_bits >= spec.acc_bits) and spec.overflow == "wrap" and plan.shift == 0
 
 
 def product(plan: Schedule, x: Streamed, without: Sequence[int]) -> Int32s:
