@@ -107,7 +107,7 @@ class GraphBuilder:
         shape = self.shape(name)
         if 0 in shape:
             raise HostOnly(f"{name!r} is empty")
-        scale, zero_point = self._quantisation(name)
+        scale, zero_point = self.quantisation(name)
         last = self._wants_channels_last(name, shape) if like is None else self.tensors[like].channels_last
         made = QTensor(
             name=name,
@@ -183,7 +183,7 @@ class GraphBuilder:
     def _wants_channels_last(self, name: str, shape: tuple[int, ...]) -> bool:
         return name in self._spatial and len(shape) > 2
 
-    def _quantisation(self, name: str) -> tuple[float, int]:
+    def quantisation(self, name: str) -> tuple[float, int]:
         """Scale and zero point, as stored, with which a byte value is written; 1 and 0 where nobody says."""
         offset = 128 if self.probe.dtypes[name] == np.uint8 else 0
         node = self._producers.get(name)
@@ -194,7 +194,7 @@ class GraphBuilder:
                 code = 0 if zero is None else int(zero.reshape(-1)[0])
                 return float(scale.reshape(-1)[0]), code - offset
         if node is not None and node.inputs and self.is_bytes(self.name(node, 0)):
-            return self._quantisation(self.name(node, 0))
+            return self.quantisation(self.name(node, 0))
         return 1.0, -offset
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from emulator.gemm import requantise
 from emulator.graph.program import Col, Kind, Program
 from emulator.jit import Int, kernel
+from emulator.simd import conv, depthwise, requantise_rows
 
 Values = npt.NDArray[np.int8]
 Row = npt.NDArray[np.int64]
@@ -37,53 +38,56 @@ def im2col(p: Program, row: Row, values: Values, group: Int, out: Values) -> Non
 
 
 @kernel
-def gemm(act: Values, weight_t: Values, bias: Accumulators, acc: Accumulators, first: Int) -> None:
-    """acc[:, first:first + n] = bias + act (m, k) @ weight_t (n, k) transposed, modulo 2^32."""
-    for m in range(act.shape[0]):
-        for n in range(weight_t.shape[0]):
+def _correct_weight_zero(p: Program, row: Row, values: Values, acc: Accumulators) -> None:
+    """acc (m, groups * n) -= zero point of the weights * the sum of what each row of a group streams."""
+    act = np.empty((row[Col.M], row[Col.K]), np.int8)
+    n = row[Col.N]
+    for group in range(row[Col.GROUPS]):
+        im2col(p, row, values, group, act)
+        zero = p.weight_zero[row[Col.BIAS_START] + group * n :]
+        for m in range(row[Col.M]):
             total = np.int32(0)
-            for k in range(act.shape[1]):
-                total = np.int32(total + np.int32(act[m, k]) * np.int32(weight_t[n, k]))
-            acc[m, first + n] = total + bias[n]
-
-
-@kernel
-def _correct_weight_zero(act: Values, zero: Accumulators, acc: Accumulators, first: Int) -> None:
-    """acc -= zero * the sum of each row of act."""
-    for m in range(act.shape[0]):
-        total = np.int32(0)
-        for k in range(act.shape[1]):
-            total = np.int32(total + act[m, k])
-        for n in range(len(zero)):
-            acc[m, first + n] -= np.int32(total * zero[n])
+            for k in range(row[Col.K]):
+                total = np.int32(total + act[m, k])
+            for column in range(n):
+                acc[m, group * n + column] -= np.int32(total * zero[column])
 
 
 @kernel
 def accumulate(p: Program, row: Row, values: Values, acc: Accumulators) -> None:
     """The accumulators of a MAC layer into the accumulator pool."""
-    m, groups, k, n = row[Col.M], row[Col.GROUPS], row[Col.K], row[Col.N]
-    out = acc[row[Col.ACC_START] : row[Col.ACC_START] + m * groups * n].reshape(m, groups * n)
-    act = np.empty((m, k), np.int8)
-    for group in range(groups):
-        im2col(p, row, values, group, act)
-        w = row[Col.WEIGHT_START] + group * k * n
-        b = row[Col.BIAS_START] + group * n
-        gemm(act, p.weight_t[w : w + k * n].reshape(n, k), p.bias[b : b + n], out, group * n)
-        if row[Col.LOPSIDED]:
-            _correct_weight_zero(act, p.weight_zero[b : b + n], out, group * n)
+    m, groups, channels, columns = (
+        row[Col.M],
+        row[Col.GROUPS],
+        row[Col.CHANNELS],
+        row[Col.GROUPS] * row[Col.N],
+    )
+    out = acc[row[Col.ACC_START] : row[Col.ACC_START] + m * columns].reshape(m, columns)
+    source = values[p.tensor_start[row[Col.SOURCE]] : p.tensor_start[row[Col.SOURCE] + 1]]
+    taps = p.indices[row[Col.TAPS_START] : row[Col.TAPS_START] + m * row[Col.TAPS]].reshape(m, row[Col.TAPS])
+    bias = p.bias[row[Col.BIAS_START] : row[Col.BIAS_START] + columns]
+    packed = p.packed[row[Col.PACKED_START] : row[Col.PACKED_START] + row[Col.PACKED_SIZE]]
+    if row[Col.DEPTHWISE]:
+        depthwise(source, channels, taps, row[Col.PADDING], packed, bias, out)
+    else:
+        conv(source, channels, groups, taps, row[Col.PADDING], packed, bias, out)
+    if row[Col.LOPSIDED]:
+        _correct_weight_zero(p, row, values, out)
 
 
 @kernel
 def requantise_layer(p: Program, row: Row, values: Values, acc: Accumulators) -> None:
     """Every accumulator of a MAC layer to its int8 value."""
-    channels = row[Col.GROUPS] * row[Col.N]
-    zero_point, low, high = row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH]
-    scale = p.scale[row[Col.BIAS_START] : row[Col.BIAS_START] + channels]
-    for m in range(row[Col.M]):
-        total = acc[row[Col.ACC_START] + m * channels :]
-        out = values[p.tensor_start[row[Col.TARGET]] + m * channels :]
-        for c in range(channels):
-            out[c] = requantise(total[c], scale[c], zero_point, low, high)
+    m, columns = row[Col.M], row[Col.GROUPS] * row[Col.N]
+    start = p.tensor_start[row[Col.TARGET]]
+    requantise_rows(
+        acc[row[Col.ACC_START] : row[Col.ACC_START] + m * columns].reshape(m, columns),
+        p.scale[row[Col.BIAS_START] : row[Col.BIAS_START] + columns],
+        row[Col.ZERO_POINT],
+        row[Col.LOW],
+        row[Col.HIGH],
+        values[start : start + m * columns].reshape(m, columns),
+    )
 
 
 @kernel

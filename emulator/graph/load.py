@@ -45,8 +45,15 @@ def load(path: str | Path, *, shapes: Shapes | None = None, output: str | None =
     original, digest = _read(file)
     try:
         graph, reference, original = _network(original, file.stem, shapes or {}, output)
-    except UnsupportedModel:
-        raise
+    except UnsupportedModel as error:
+        stranger = _foreign_node(original)
+        if stranger is None or "ONNX Runtime" not in str(error):
+            raise
+        raise UnsupportedModel(
+            f"model {str(path)!r}: {stranger.op_type} (node {stranger.name!r}) is of domain {stranger.domain!r}, which "
+            "ONNX Runtime does not have; allowed: standard operators and com.microsoft's. Convert the model to QDQ "
+            "(for QONNX: qonnx-convert --output-style qcdq)."
+        ) from error
     except Exception as error:  # checker, shape inference and onnx_ir each have their own for a damaged file
         reason = " ".join(str(error).split())[:300]
         raise UnsupportedModel(
@@ -103,6 +110,17 @@ def _network(
 def _integer(model: ir.Model, name: str, output: str | None) -> tuple[QuantGraph, onnx.ModelProto]:
     reference = ir.serde.to_proto(to_qlinear(ShapeInferencePass()(model).model))
     return integer_graph(reference, name, output), reference
+
+
+def _foreign_node(model: onnx.ModelProto) -> onnx.NodeProto | None:
+    """A node of a domain that neither the standard, ONNX Runtime nor the file itself defines."""
+    own = {function.domain for function in model.functions}
+    nodes: list[onnx.NodeProto] = list(model.graph.node)
+    for node in nodes:
+        known = node.domain in own or node.domain.startswith(("ai.onnx", "com.microsoft", "com.ms.internal"))
+        if node.domain and not known:
+            return node
+    return None
 
 
 def _fixed_batch(graph: ir.Graph) -> int:

@@ -43,7 +43,7 @@ def integer_graph(reference: onnx.ModelProto, name: str, output: str | None = No
         except HostOnly as reason:
             if node.op_type in _MACS:
                 left.append(f"{node.op_type} {node.name!r}: {reason}")
-    answers = [_behind(value, probe) for value in graph.outputs]
+    answers = [_behind(value, b) for value in graph.outputs]
     if not answers:
         raise UnsupportedModel(f"model {name!r} has no output; allowed: one or more. Export it again.")
     answer = _answer([str(value.name) for value in graph.outputs], answers, probe, output)
@@ -81,14 +81,17 @@ def _answer(outputs: Sequence[str], answers: Sequence[str], probe: Probe, wanted
     return 0
 
 
-def _behind(output: ir.Value, probe: Probe) -> str:
+def _behind(output: ir.Value, b: GraphBuilder) -> str:
     """The int8 tensor an output is the real value of, else the output itself."""
     node = output.producer()
-    if node is not None and node.op_type == "DequantizeLinear" and probe.is_bytes(str(node.inputs[0].name)):  # type: ignore[union-attr]
-        scales = [probe.constants.get(str(value.name)) for value in node.inputs[1:] if value is not None]
-        if all(scale is not None and scale.size == 1 for scale in scales):
-            return str(node.inputs[0].name)  # type: ignore[union-attr]
-    return str(output.name)
+    if node is None or node.op_type != "DequantizeLinear" or not b.is_bytes(b.name(node, 0)):
+        return str(output.name)
+    try:
+        read = b.scalar(node, 1), b.zero_point(node, 2)
+    except HostOnly:
+        return str(output.name)
+    # Read otherwise than written, its real values are another tensor's.
+    return b.name(node, 0) if read == b.quantisation(b.name(node, 0)) else str(output.name)
 
 
 def _other(b: GraphBuilder, node: ir.Node) -> None:
@@ -126,12 +129,13 @@ def _numbers(op: Op) -> dict[str, int]:
 
 
 def _float_macs(graph: ir.Graph) -> list[str]:
-    """Products the file computes in float."""
+    """Products that are not on the array, and why."""
+    why = dict.fromkeys(_FLOAT_MACS, "its operands are float")
+    why |= dict.fromkeys(_CLOSED_MACS, "its products are inside an operator of ONNX Runtime")
     return [
-        f"{node.op_type} {node.name!r}: {node.metadata_props.get(REASON, 'its operands are float')}"
+        f"{node.op_type} {node.name!r}: {node.metadata_props.get(REASON, why[node.op_type])}"
         for node in graph
-        if node.op_type
-        in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "MatMulNBits")
+        if node.op_type in why
     ]
 
 
@@ -145,6 +149,8 @@ def _no_mac_layer(name: str, graph: ir.Graph, left: Sequence[str]) -> str:
 
 
 _MACS = frozenset(PLACES)
+_FLOAT_MACS = frozenset("Conv ConvTranspose Gemm MatMul LSTM GRU RNN Einsum MatMulNBits Attention".split())
+_CLOSED_MACS = frozenset("QAttention DynamicQuantizeLSTM QOrderedMatMul QEmbedLayerNormalization".split())
 _HANDLERS: dict[str, Callable[[GraphBuilder, ir.Node], None]] = {
     "QuantizeLinear": import_quantize,
     **dict.fromkeys(_MACS, import_mac),

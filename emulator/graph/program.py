@@ -26,6 +26,7 @@ from emulator.graph.qgraph import (
     QuantGraph,
     TableOp,
 )
+from emulator.simd import pack, pack_depthwise
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Ints = npt.NDArray[np.int64]
@@ -45,7 +46,7 @@ class Kind(IntEnum):
 
 class Col(IntEnum):
     """Columns of an operator row. CHANNELS: values a source pixel. M, TAPS: output pixels, window positions; the taps
-    lie at TAPS_START of the index pool, who reads each source pixel at REACH_START (see `Reach`)."""
+    lie at TAPS_START of the index pool, who reads each source pixel at REACH_START."""
 
     KIND = 0
     SOURCE = 1
@@ -60,27 +61,31 @@ class Col(IntEnum):
     K = 10
     N = 11
     WEIGHT_START = 12
-    BIAS_START = 13
-    ACC_START = 14
-    PADDING = 15
-    ZERO_POINT = 16
-    LOW = 17
-    HIGH = 18
-    TABLE_START = 19
-    COUNT = 20
-    PLACE_START = 21
-    ORIGIN_START = 22
-    FILL = 23
-    COUNT_PAD = 24
-    REAL_START = 25
-    LOPSIDED = 26
+    PACKED_START = 13
+    PACKED_SIZE = 14
+    DEPTHWISE = 15
+    BIAS_START = 16
+    ACC_START = 17
+    PADDING = 18
+    ZERO_POINT = 19
+    LOW = 20
+    HIGH = 21
+    TABLE_START = 22
+    COUNT = 23
+    PLACE_START = 24
+    ORIGIN_START = 25
+    FILL = 26
+    COUNT_PAD = 27
+    REAL_START = 28
+    LOPSIDED = 29
 
 
 class Program(NamedTuple):
-    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, weight_t (groups, n, k) at the same
-    start; bias (zero points folded in), scale and weight_zero (groups * n) share BIAS_START; a row is LOPSIDED where
-    weight_zero is not all 0. tables int8. indices int32: taps, places and origins of moves, and reaches: size + 1
-    offsets, then the readers. real (float32): scale in, scale out, offset out of average pools.
+    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, packed the same in the order of
+    `emulator.simd`; bias (zero points folded in), scale and weight_zero (groups * n) share BIAS_START; a row is
+    LOPSIDED where weight_zero is not all 0, DEPTHWISE where each group has one channel and one output. tables int8.
+    indices int32: taps, places and origins of moves, and reaches: size, size + 1 offsets, then the readers. real
+    (float32): scale in, scale out, offset out of average pools.
 
     initial (value_size,): the pool before a run, constants in place. acc_start: of each MAC layer, and the end.
     layer_op[i]: the row of MAC layer i, -1 where kernels do not run it.
@@ -90,7 +95,7 @@ class Program(NamedTuple):
     tensor_start: Ints
     zero_points: Ints
     weight: npt.NDArray[np.int8]
-    weight_t: npt.NDArray[np.int8]
+    packed: npt.NDArray[np.int32]
     weight_zero: npt.NDArray[np.int32]
     bias: npt.NDArray[np.int32]
     scale: npt.NDArray[np.float32]
@@ -155,7 +160,8 @@ class _Pools:
     """What a Program's constants are gathered in, by the names they have there."""
 
     def __init__(self) -> None:
-        self.weight, self.weight_t, self.tables = (_Pool(np.int8) for _ in range(3))
+        self.weight, self.tables = _Pool(np.int8), _Pool(np.int8)
+        self.packed = _Pool(np.int32)
         self.weight_zero, self.bias, self.indices = (_Pool(np.int32) for _ in range(3))
         self.scale, self.real = _Pool(np.float32), _Pool(np.float32)
 
@@ -228,7 +234,9 @@ def _mac_row(op: MacLayer, acc_start: int, pools: _Pools) -> Ints:
     _put_taps(row, op.taps, op.channels, pools)
     row[[Col.GROUPS, Col.K, Col.N]] = op.shape.groups, op.shape.k, op.shape.n
     row[Col.WEIGHT_START] = pools.weight.add(op.weight)
-    pools.weight_t.add(op.weight.transpose(0, 2, 1))
+    row[Col.DEPTHWISE] = op.shape.groups == op.channels > 1 and op.shape.n == 1
+    packed = _packed(op, bool(row[Col.DEPTHWISE]))
+    row[[Col.PACKED_START, Col.PACKED_SIZE]] = pools.packed.add(packed), len(packed)
     row[Col.BIAS_START] = pools.bias.add(folded_bias(op))
     assert not isinstance(op.weight_zero_point, str)
     pools.weight_zero.add(op.weight_zero_point)
@@ -237,6 +245,13 @@ def _mac_row(op: MacLayer, acc_start: int, pools: _Pools) -> Ints:
     rq = op.requantisation
     row[[Col.PADDING, Col.ZERO_POINT, Col.LOW, Col.HIGH]] = op.zero_point, rq.zero_point, rq.low, rq.high
     return row
+
+
+def _packed(op: MacLayer, depthwise: bool) -> npt.NDArray[np.int32]:
+    assert op.weight is not None
+    if depthwise:
+        return pack_depthwise(np.ascontiguousarray(op.weight[:, :, 0].T))
+    return pack(op.weight, op.channels // op.shape.groups)
 
 
 def folded_bias(op: MacLayer) -> npt.NDArray[np.int32]:
