@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent / "rtl"))
 
 from emulator.array.spec import ArraySpec
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network, load
+from emulator.graph.load import Network, load
 
 # The same cases on every run: a red test is a change in the code, never in the dice.
 settings.register_profile(

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from emulator.array.cycle import replay_layer
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import schedule
 from emulator.campaign.inputs import Samples
+from emulator.faults.plan import plan_of
 from emulator.faults.strike import operands
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.graph.reference import OperatorReference, Reference
+from emulator.graph.wide import as_stored
 
 BATCH = 50
 
@@ -152,8 +153,9 @@ def _tensors(golden: Golden, runs: list[Inference]) -> dict[str, npt.NDArray[Any
 def _compare(ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt.NDArray[Any]]) -> dict[str, Difference]:
     result = {}
     for name, values in theirs.items():
-        distance = np.abs(ours[name].astype(np.int16) - values.astype(np.int16))
-        result[name] = Difference(int((distance > 0).sum()), int(distance.max()))
+        if name in ours:
+            distance = np.abs(ours[name].astype(np.int16) - values.astype(np.int16))
+            result[name] = Difference(int((distance > 0).sum()), int(distance.max()))
     return result
 
 
@@ -168,8 +170,11 @@ def _gather(golden: Golden, runs: list[Inference], layers: list[_Layer]) -> None
     for index, (layer, mac) in enumerate(zip(layers, golden.graph.layers, strict=True)):
         rq = mac.requantisation
         for run in runs:
-            acc, out = golden.accumulator(run, index), golden.tensor(run, mac.target)
+            acc = golden.accumulator(run, index)
             layer.low, layer.high = min(layer.low, int(acc.min())), max(layer.high, int(acc.max()))
+            if rq is None or not isinstance(mac.target, int):
+                continue
+            out = golden.tensor(run, mac.target)
             # At the lower bound a value may sit there by ReLU; only the upper bound is lost information.
             layer.saturated += int((out == rq.high).sum())
             layer.values += out.size
@@ -178,11 +183,12 @@ def _gather(golden: Golden, runs: list[Inference], layers: list[_Layer]) -> None
 def _replay(golden: Golden, run: Inference, array: ArraySpec, layers: list[_Layer]) -> None:
     """The array, cycle by cycle, through accumulator and requantiser, against the golden run."""
     for index, (layer, mac) in enumerate(zip(layers, golden.graph.layers, strict=True)):
-        plan = schedule(array, mac.shape)
+        plan = plan_of(array, mac)
         replay = replay_layer(plan, operands(golden, run, index))
-        out = mac.requantisation(replay.accumulator).reshape(-1)
         layer.engine_mismatches += int((replay.accumulator != golden.accumulator(run, index)).sum())
-        layer.engine_mismatches += int((out != golden.tensor(run, mac.target)).sum())
+        if mac.requantisation is not None and isinstance(mac.target, int):
+            out = as_stored(mac, mac.requantisation(replay.accumulator))
+            layer.engine_mismatches += int((out != golden.tensor(run, mac.target)).sum())
         layer.engine_mismatches += int(replay.cycles != plan.cycles)
         layer.cycles = replay.cycles
 

@@ -15,7 +15,7 @@ from emulator.campaign.inputs import load_samples
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.sampling.importance import Importance
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import StopRule, ci_half_width, max_trials

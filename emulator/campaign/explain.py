@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from emulator.array.exposure.lifetime import Sites
 from emulator.array.registers import register
-from emulator.array.tiling import schedule
 from emulator.array.upset import FLIP, Kind, Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
+from emulator.faults.plan import plan_of
 from emulator.faults.space import layer_index
 from emulator.faults.strike import CLOSED_FORM, CYCLE, ENGINES, UNSOLVED, Strikes, strike, strike_by_cycles
+from emulator.graph.qgraph import QTensor
 from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge
 from emulator.sampling.workbench import Workbench
@@ -151,7 +152,7 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "auto")
     layer = np.array([fault.layer])
     effects = bench.propagator.run(inference, layer, strikes.errors)
     graph = bench.network.graph
-    answer, golden = graph.tensors[graph.output], bench.golden.logits(inference)
+    answer, golden = graph.answer, bench.golden.logits(inference)
     outcome = judge(answer, golden, effects.logits)
     stage = Stage(int(effects.stage[0])) if live or len(strikes.m) else Stage.DEAD
     if strikes.hang[0]:
@@ -178,9 +179,13 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "auto")
         tie=bool(outcome.tie[0]),
         top1_golden=int(golden.argmax()),
         top1_faulty=int(outcome.top1[0]),
-        real_golden=answer.real(golden),
-        real_faulty=answer.real(effects.logits[0]),
+        real_golden=_real(answer, golden),
+        real_faulty=_real(answer, effects.logits[0]),
     )
+
+
+def _real(answer: QTensor | None, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return values.astype(np.float32) if answer is None else answer.real(values)
 
 
 def _closed_form(bench: Workbench, image: int, fault: Fault) -> Strikes | None:
@@ -188,7 +193,7 @@ def _closed_form(bench: Workbench, image: int, fault: Fault) -> Strikes | None:
     if u.kind != "flip" or len(u.bits) != 1:
         return None
     struck = register(bench.array, u.register)
-    plan = schedule(bench.array, bench.network.graph.layers[fault.layer].shape)
+    plan = plan_of(bench.array, bench.network.graph.layers[fault.layer])
     at = Sites(*(np.array([x]) for x in (u.row, u.col, u.bits[0], u.cycle)))
     fold, _ = struck.lifetime.offset(plan, at)
     values = {"layer": fault.layer, "register": struck.code, "row": u.row, "col": u.col}

@@ -10,7 +10,7 @@ from emulator.campaign.inputs import load_samples
 from emulator.campaign.store import read_manifest
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.sampling.workbench import Workbench
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import schedule
 from emulator.campaign.executors import run_chunks, worker_count
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.results import Results
@@ -31,8 +30,9 @@ from emulator.campaign.store import (
 )
 from emulator.campaign.trial import run_chunk
 from emulator.errors import BadConfig, UnsupportedModel
+from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.importance import Importance
@@ -200,7 +200,7 @@ class Campaign:
 
     def _layer(self, index: int) -> dict[str, Any]:
         layer = self.network.graph.layers[index]
-        plan = schedule(self.array, layer.shape)
+        plan = plan_of(self.array, layer)
         return {
             "index": index,
             "name": layer.name,

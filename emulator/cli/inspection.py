@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from emulator.campaign.explain import Explanation
     from emulator.campaign.inputs import Samples
     from emulator.faults.fault import Fault
-    from emulator.graph.onnx_import import Network
+    from emulator.graph.load import Network
     from emulator.sampling.workbench import Workbench
 
 # The options of `inspect` and `inject` that no other command has.
@@ -128,7 +128,7 @@ def check(
     from emulator.campaign.check import check as run_check
     from emulator.campaign.config import load_array
     from emulator.errors import CheckFailed
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
 
     network, spec = load(model), load_array(array)
     announce(array=array, limit=limit, cycle_images=cycle_images)
@@ -201,7 +201,7 @@ def inject(
     from emulator.campaign.explain import explain, parse_engine, parse_fault
     from emulator.campaign.inputs import load_samples
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
     from emulator.sampling.workbench import Workbench
 
     _check_files(vcd, figure)
@@ -242,7 +242,7 @@ def rank(
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
     from emulator.sampling.ranking import rank as run_rank
     from emulator.sampling.workbench import Workbench
 
@@ -281,7 +281,7 @@ def _network_facts(model: Path, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:
     from emulator.cli.datasheet import network_facts
     from emulator.errors import BadConfig
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.load import load
 
     network, refused = load(model), None
     facts = network_facts(network, spec, raw)
@@ -337,13 +337,13 @@ def _waveform(
 
 
 def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> dict[str, Any]:
-    from emulator.array.tiling import schedule
+    from emulator.faults.plan import plan_of
     from emulator.report.figures import error_map, save_figure
 
     if path is None:
         return {}
-    shape = bench.network.graph.layers[explanation.fault.layer].shape
-    save_figure(error_map(explanation, schedule(bench.array, shape)), path)
+    layer = bench.network.graph.layers[explanation.fault.layer]
+    save_figure(error_map(explanation, plan_of(bench.array, layer)), path)
     say(f"figure: {path}")
     return {"figure": str(path)}
 
@@ -369,17 +369,10 @@ def _summary(differences: dict[str, Difference]) -> str:
 
 def _samples(network: Network, inputs: Path | None, limit: int | None, seed: int) -> Samples:
     """The user's samples, or eight announced random ones over the input's quantised range."""
-    import numpy as np
 
-    from emulator.campaign.inputs import load_samples
+    from emulator.campaign.inputs import load_samples, random_samples
 
-    graph = network.graph
     if inputs is not None:
-        return load_samples(inputs, graph, limit)
-    tensor = graph.tensors[graph.input]
-    codes = np.random.default_rng(seed).integers(-128, 128, (8, tensor.size)).astype(np.int8)
-    say(f"no --inputs: 8 random samples over the input's range, --seed {seed}")
-    real = (tensor.to_onnx(codes).astype(np.float32) - tensor.offset - tensor.zero_point) * np.float32(
-        tensor.scale
-    )
-    return load_samples(real.astype(np.float32), graph)
+        return load_samples(inputs, network.graph, limit)
+    say(f"no --inputs: 8 random samples, --seed {seed}")
+    return random_samples(network.graph, 8, seed)

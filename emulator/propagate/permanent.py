@@ -16,13 +16,13 @@ from emulator.array.closed_form import forced_accumulator, has_forced_form
 from emulator.array.cycle import replay_layer
 from emulator.array.registers import check_upset
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import schedule
 from emulator.array.upset import FLIP, Upset
 from emulator.errors import BadConfig
+from emulator.faults.plan import plan_of
 from emulator.faults.strike import CLOSED_FORM, CYCLE, operands
 from emulator.graph.golden import Golden, Inference
 
-Layer = tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]
+Layer = tuple[npt.NDArray[np.int32], npt.NDArray[np.int8] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ def run_permanent(
     engines: list[str] = []
 
     def on_array(inference: Inference, layer: int) -> Layer:
-        plan = schedule(array, golden.graph.layers[layer].shape)
+        plan = plan_of(array, golden.graph.layers[layer])
         solved = has_forced_form(plan, upsets)
         if engine == CLOSED_FORM and not solved:
             raise BadConfig(f"{upsets[0]} and the others have no closed form together. Use the cycle engine.")
@@ -75,20 +75,20 @@ def _forced(
     golden: Golden, inference: Inference, array: ArraySpec, layer: int, upsets: Sequence[Upset]
 ) -> Layer:
     mac = golden.graph.layers[layer]
-    plan = schedule(array, mac.shape)
+    plan = plan_of(array, mac)
     accumulator = forced_accumulator(plan, operands(golden, inference, layer), upsets)
-    return accumulator, mac.requantisation(accumulator)
+    return accumulator, None
 
 
 def _on_cycles(
     golden: Golden, inference: Inference, array: ArraySpec, layer: int, upsets: Sequence[Upset]
 ) -> Layer:
     mac = golden.graph.layers[layer]
-    plan = schedule(array, mac.shape)
+    plan = plan_of(array, mac)
     replay = replay_layer(plan, operands(golden, inference, layer), upsets, mac.requantisation)
     if replay.completed_in is None:
         raise _Hang
-    return replay.accumulator, replay.output.astype(np.int8)
+    return replay.accumulator, None if mac.requantisation is None else replay.output.astype(np.int8)
 
 
 def _check(array: ArraySpec, upsets: Sequence[Upset]) -> None:

@@ -122,7 +122,7 @@ import sys
 from emulator.array.spec import ArraySpec
 from emulator.campaign.runner import Campaign
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.sampling.stopping import max_trials
 
 if __name__ == "__main__":

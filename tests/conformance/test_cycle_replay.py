@@ -13,7 +13,7 @@ from emulator.campaign.check import check
 from emulator.campaign.inputs import load_samples
 from emulator.faults.strike import operands
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 
 GEMMINI = ArraySpec.preset("gemmini-16")
 

@@ -16,7 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 
 IMAGES = np.random.default_rng(17).normal(0, 1, (12, 3, 9, 9)).astype(np.float32)
 

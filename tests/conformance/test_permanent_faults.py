@@ -10,7 +10,7 @@ from emulator.array.spec import ArraySpec
 from emulator.array.upset import Upset
 from emulator.bundled import fashion_mnist
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.propagate.permanent import run_permanent
 
 GEMMINI = ArraySpec.preset("gemmini-16")

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from emulator.errors import UnsupportedModel
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 
 Nodes = list[onnx.NodeProto]
 

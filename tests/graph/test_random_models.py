@@ -22,7 +22,7 @@ from onnx_models import (
 )
 
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import Network, load
+from emulator.graph.load import Network, load
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from onnx_models import Builder, Tensor, run_unoptimised
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 
 Edit = Callable[[onnx.ModelProto], None]
 

@@ -16,8 +16,9 @@ from onnx_models import Sample, convolution_models, pooling_models, quantised_mo
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import LayerErrors, Strikes, strike
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network, load
-from emulator.propagate.delta import Effects, Propagator, Stage
+from emulator.graph.load import Network, load
+from emulator.propagate.delta import Stage
+from emulator.propagate.propagator import Effects, Propagator
 
 Ints = npt.NDArray[np.int64]
 

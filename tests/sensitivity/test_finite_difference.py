@@ -11,8 +11,8 @@ import pytest
 from onnx_models import run_unoptimised
 
 from emulator.faults.strike import LayerErrors
-from emulator.graph.onnx_import import Network
-from emulator.propagate.delta import Propagator
+from emulator.graph.load import Network
+from emulator.propagate.propagator import Propagator
 from emulator.sensitivity.finite_difference import finite_differences
 from emulator.sensitivity.gradients import GradientSource
 

@@ -15,10 +15,10 @@ from onnx_models import Builder, Sample, Tensor, quantised_models
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import strike
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.graph.qgraph import MacLayer, PairTableOp, QuantGraph
-from emulator.propagate.delta import Propagator
 from emulator.propagate.outcome import judge
+from emulator.propagate.propagator import Propagator
 from emulator.sampling.workbench import Workbench
 from emulator.sensitivity.score import horizons
 
