@@ -30,12 +30,13 @@ Fit = Annotated[
     Path | None, typer.Option("--fit", help=".toml of raw FIT per Mbit: flip-flop, sram, register names")
 ]
 Markdown = Annotated[bool, typer.Option("--markdown", help="with --registers: as a page")]
-FaultText = Annotated[
-    str,
+FaultTexts = Annotated[
+    list[str],
     typer.Option(
         "--fault",
         help='"layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7"; bit=3,7 for several; also '
-        "kind=stuck-at-0 or stuck-at-1, until_cycle=120",
+        "kind=stuck-at-0 or stuck-at-1, until_cycle=120; stuck-ats without layer= act in every layer; "
+        '"dead-pe row=3 col=4", "dead-row row=3", "dead-column col=4". Repeat it for several at once.',
     ),
 ]
 Vcd = Annotated[Path | None, typer.Option("--vcd", help="write every register as a waveform (VCD)")]
@@ -180,7 +181,7 @@ def check(
 def inject(
     model: options.Model,
     inputs: options.Inputs,
-    fault: FaultText,
+    fault: FaultTexts,
     index: Annotated[int, typer.Option(min=0, help="which sample of the inputs")] = 0,
     array: options.Array = "gemmini-16",
     engine: options.Engine = "auto",
@@ -190,16 +191,23 @@ def inject(
     figure: FigureFile = None,
     json: options.Json = False,
 ) -> None:
-    """Strike one fault and explain what became of it.
+    """Strike one fault, or several at once, and explain what became of them.
 
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_b row=3 col=4 cycle=100 bit=7"
 
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_valid row=0 col=0 cycle=9 bit=0
     kind=stuck-at-0 until_cycle=20" --vcd fault.vcd --figure fault.png
+
+    Example: emulator inject m.onnx --inputs t.npz --fault "dead-column col=7" --fault "register=pe_a row=1 col=2 bit=7
+    kind=stuck-at-1"
     """
     from emulator.campaign.config import load_array
-    from emulator.campaign.explain import explain, parse_engine, parse_fault
+    from emulator.campaign.explain import explain, parse_engine
+    from emulator.campaign.explain_dense import explain_dense
+    from emulator.campaign.fault_text import parse_fault
     from emulator.campaign.inputs import load_samples
+    from emulator.errors import BadConfig
+    from emulator.faults.fault import Fault
     from emulator.faults.space import FaultSpace
     from emulator.graph.load import load
     from emulator.sampling.workbench import Workbench
@@ -210,7 +218,21 @@ def inject(
     announce(array=array, index=index, engine=engine)
     samples = load_samples(inputs, network.graph)
     bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
-    parsed = parse_fault(fault, [layer.name for layer in network.graph.layers])
+    layers = [layer.name for layer in network.graph.layers]
+    named = [parse_fault(text, layers, spec) for text in fault]
+    if len(named) > 1 or named[0].layer is None or len(named[0].upsets) > 1:
+        if vcd is not None or figure is not None:
+            raise BadConfig(
+                f"--vcd or --figure with {', '.join(repr(one.text) for one in named)}; allowed: one fault of one "
+                "layer, which they show. Name a layer, or leave them out."
+            )
+        dense = explain_dense(bench, index, named, chosen)
+        if json:
+            show_json(dense.to_json())
+        else:
+            show(str(dense))
+        return
+    parsed = Fault(layer=named[0].layer, upset=named[0].upsets[0])
     explanation = explain(bench, index, parsed, chosen)
     files = _waveform(vcd, bench, index, parsed, vcd_before, vcd_after) | _figure(figure, explanation, bench)
     if json:
