@@ -166,8 +166,8 @@ def _columns(
 
 
 def _changed(plan: Schedule, act: Words, entries: Sequence[Entry]) -> Words:
-    """Activations (groups, m, k) under upsets of all slots. A row of the array takes every `rows`-th k, output-stationary
-    every `rows`-th m."""
+    """Activations (groups, m, k) under upsets of all slots. A row of the array takes every `rows`-th k, with sums
+    stationary every `rows`-th m."""
     if not entries:
         return act
     # The register may be wider than the words given.
