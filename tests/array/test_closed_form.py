@@ -131,6 +131,28 @@ def test_closed_form_is_the_cycle_engine_where_all_sums_wrap_at_32_bits(dataflow
     }
 
 
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_a_flip_above_the_accumulators_bits_is_no_error(dataflow: Dataflow) -> None:
+    """Deltas are modulo 2^acc_bits; one that is a multiple of it does not appear."""
+    spec = ArraySpec(rows=4, cols=3, psum_bits=24, acc_bits=16, acc_rows=10, dataflow=dataflow)
+    layer = layer_of(spec, GemmShape(m=6, k=7, n=5), 15)
+    golden, rng, gone = layer.run().accumulator, np.random.default_rng(15), 0
+    for name in ("pe_b", "pe_c1", "write_data", "deskew_data"):
+        reg = register(spec, name)
+        at = live_sites(layer.plan, reg, rng, 60)
+        errors = accumulator_errors(layer.plan, layer.operands, reg, at)
+        for i, upset in enumerate(upsets_at(reg, at)):
+            chosen = slice(*errors.ptr[i : i + 2])
+            wrong = layer.run(upset).accumulator - golden
+            m, n = np.nonzero(wrong)
+            order = np.lexsort((errors.n[chosen], errors.m[chosen]))
+            assert errors.m[chosen][order].tolist() == m.tolist(), upset
+            assert errors.n[chosen][order].tolist() == n.tolist(), upset
+            assert ((errors.delta[chosen][order] - wrong[m, n]) % (1 << 16) == 0).all()
+            gone += upset.bits[0] >= 16 and len(m) == 0
+    assert gone > 10
+
+
 @pytest.mark.parametrize("name", ["out_valid", "seq_pc", "tag_base", "requant_scale", "pe_valid"])
 def test_a_site_that_only_the_cycle_engine_can_answer_is_refused_by_the_closed_form(name: str) -> None:
     reg = register(TWO_BLOCKS.plan.spec, name)
