@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from emulator.array.cycle import replay_layer
 from emulator.array.spec import ArraySpec
@@ -24,7 +23,7 @@ from emulator.campaign.validation.report import CheckReport, OriginalFile
 from emulator.campaign.validation.saturation import Saturation
 from emulator.faults.strike import operands
 from emulator.graph.deployment import deploy
-from emulator.graph.float_model import match
+from emulator.graph.float_model import FloatSource, match
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.onnx_import import Network
 from emulator.graph.reference import OperatorReference, Reference
@@ -57,7 +56,7 @@ def check(
     samples: Samples,
     *,
     cycle_images: int = 1,
-    float_model: onnx.ModelProto | None = None,
+    float_model: FloatSource | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
     """Compare over all samples; the cycle engine replays every layer of the first `cycle_images`.
@@ -78,7 +77,7 @@ def check(
 class _Check:
     """Everything compared so far."""
 
-    def __init__(self, network: Network, array: ArraySpec, float_model: onnx.ModelProto | None) -> None:
+    def __init__(self, network: Network, array: ArraySpec, float_model: FloatSource | None) -> None:
         graph = network.graph
         self.network, self.array, self.golden = network, array, Golden(graph)
         self.reference, self.operators = Reference(network), OperatorReference(network)
@@ -124,9 +123,7 @@ class _Check:
             plan = schedule(self.array, mac.shape)
             replay = replay_layer(plan, operands(self.golden, run, index))
             out = mac.requantisation(replay.accumulator).reshape(-1)
-            layer.engine_mismatches += int(
-                (replay.accumulator != self.golden.accumulator(run, index)).sum()
-            )
+            layer.engine_mismatches += int((replay.accumulator != self.golden.accumulator(run, index)).sum())
             layer.engine_mismatches += int((out != self.golden.tensor(run, mac.target)).sum())
             layer.engine_mismatches += int(replay.cycles != plan.cycles)
             layer.cycles = replay.cycles

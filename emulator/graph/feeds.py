@@ -153,7 +153,9 @@ def batches(model: onnx.ModelProto, arrays: Arrays) -> list[Arrays]:
     size = next((first[0] for first in firsts if first and isinstance(first[0], int)), 1)
     count = min(len(array) for array in arrays.values())
     if count < size:
-        raise BadData(f"{count} samples for a fixed batch of {size}; allowed: {size} or more. Give more samples.")
+        raise BadData(
+            f"{count} samples for a fixed batch of {size}; allowed: {size} or more. Give more samples."
+        )
     return [
         {name: array[at : at + size] for name, array in arrays.items()}
         for at in range(0, count - size + 1, size)

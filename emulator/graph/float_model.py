@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import onnx
 from emulator.errors import BadConfig
 from emulator.graph.feeds import dimensions, model_inputs
 from emulator.graph.onnx_import import Network
+from emulator.graph.quantize import read_model
 from emulator.graph.session import open_session, with_outputs
+
+FloatSource = str | Path | onnx.ModelProto
 
 _MACS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ACTIVATIONS = {"Relu", "Clip"}
@@ -39,9 +43,10 @@ class FloatModel:
         return [values[name] if name else None for name in self.tensors], columns[-1].reshape(len(inputs), -1)
 
 
-def match(model: onnx.ModelProto, network: Network) -> FloatModel:
+def match(float_model: FloatSource, network: Network) -> FloatModel:
     """Layers by the name of their node, else by their tensor's, else by position where both models have as many
     MAC nodes; raises BadConfig where the inputs differ."""
+    model = read_model(float_model)
     source = model_inputs(model)[0]
     ours = network.graph.tensors[network.graph.input].shape[1:]
     theirs = dimensions(source)[1:]
@@ -81,16 +86,14 @@ def _float_name(tensor: str) -> str:
     return tensor.removesuffix("_QuantizeLinear_Output").removesuffix("_quantized")
 
 
-def _with_activation(
-    name: str | None, index: int, model: onnx.ModelProto, network: Network
-) -> str | None:
+def _with_activation(name: str | None, index: int, model: onnx.ModelProto, network: Network) -> str | None:
     """The Relu or Clip behind a float MAC node belongs to it, unless the quantised layer's is still to come."""
     if name is None:
         return None
     target = network.graph.tensors[network.graph.layers[index].target].name
     followers = [node for node in model.graph.node if name in node.input]
     if len(followers) == 1 and followers[0].op_type in _ACTIVATIONS and not _activated(network, target):
-        return followers[0].output[0]
+        return str(followers[0].output[0])
     return name
 
 

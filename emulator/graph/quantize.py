@@ -15,6 +15,7 @@ import onnx
 
 from emulator.errors import BadConfig, UnsupportedModel
 from emulator.graph.feeds import Arrays, Data, batches, read_feeds
+from emulator.graph.session import open_session
 
 Format = Literal["qdq", "qoperator"]
 Activation = Literal["int8", "uint8", "int16", "uint16"]
@@ -32,7 +33,7 @@ _PASSED = {"DequantizeLinear", "Cast", "Mul", "Sub", "Transpose", "Reshape", "Id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeOptions:
-    """How to quantise.
+    """How to quantise; raises BadConfig for what onnxruntime.quantization does not offer.
 
     activation, weight: int8 or uint8; activations also int16, uint16, weights int4, uint4 (qdq only).
     per_channel: one weight scale an output channel. symmetric: activation zero points of 0.
@@ -59,6 +60,11 @@ class QuantizeOptions:
                 f"format='qoperator' with activation={self.activation!r}, weight={self.weight!r}; allowed: 8 bits. "
                 "Use format='qdq'."
             )
+        if self.format == "qoperator" and (self.activation, self.weight) == ("int8", "uint8"):
+            raise BadConfig(
+                "format='qoperator' with activation='int8', weight='uint8'; allowed: int8 weights, or uint8 for both. "
+                "Change one of them, or use format='qdq'."
+            )
         if self.dynamic and self.weight not in ("int8", "uint8"):
             raise BadConfig(f"dynamic with weight={self.weight!r}; allowed: int8, uint8. Choose one of them.")
 
@@ -83,6 +89,7 @@ def quantize(
 
     calibration: inputs as the model takes them (.npz, array, or arrays by input name), training data best; not
     needed for dynamic quantisation. limit: the first samples only.
+
     Raises UnsupportedModel for a model that is quantised already, has no Conv, Gemm or MatMul, or that
     ONNX Runtime can't quantise; BadData for calibration inputs that don't fit; BadConfig without any.
     """
@@ -104,6 +111,7 @@ def quantize(
             "onnxruntime.quantization left every layer in float; allowed: a model with constant weights and known "
             "shapes. Export with fixed dimensions, or give --shape NAME=1,... for free ones."
         )
+    open_session(made)  # what ONNX Runtime can't load is refused here, not where it is used
     if output is not None:
         _write(made, Path(output))
     return made
@@ -174,11 +182,13 @@ def _run(
     from onnxruntime import quantization as ort
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared, made = folder / "prepared.onnx", folder / "made.onnx"
+    written, prepared, made = (folder / name for name in ("float.onnx", "prepared.onnx", "made.onnx"))
+    onnx.save(source, written)
     try:
         with _quiet():
             # Without its symbolic pass, which needs sympy: the same file on every machine.
-            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            # Given a model instead of a file it changes it, and loses large weights (onnxruntime 1.32).
+            quant_pre_process(written, prepared, skip_symbolic_shape=True)
             if feeds is None:
                 ort.quantize_dynamic(
                     prepared, made, per_channel=options.per_channel, weight_type=_type(options.weight)

@@ -22,12 +22,13 @@ class Answers:
     @property
     def top1(self) -> npt.NDArray[np.intp]:
         """(samples,) the class with the largest logit, the first of several."""
-        return self.logits.argmax(axis=1)
+        return np.asarray(self.logits.argmax(axis=1), np.intp)
 
     @property
     def at_maximum(self) -> npt.NDArray[np.intp]:
         """(samples,) how many classes share the largest logit; 1 without a tie."""
-        return np.count_nonzero(self.logits == self.logits.max(axis=1, keepdims=True), axis=1)
+        tied = self.logits == self.logits.max(axis=1, keepdims=True)
+        return np.asarray(tied.sum(axis=1), np.intp)
 
     @property
     def tied_share(self) -> float:
@@ -44,14 +45,15 @@ class Answers:
         classes = self.logits.shape[1]
         if classes > 1 and (self.logits == self.logits[:, :1]).all():
             reasons.append("all logits of a sample are equal")
-        frozen = np.flatnonzero((self.logits == self.logits[:1]).all(axis=0)) if len(self.logits) > 1 else []
-        if len(frozen) == classes:
+        frozen = np.flatnonzero((self.logits == self.logits[:1]).all(axis=0)).tolist()
+        if len(self.logits) > 1 and len(frozen) == classes:
             reasons.append(f"no logit varies over {len(self.logits)} samples")
-        elif len(frozen):
-            shown = ", ".join(map(str, frozen[:5].tolist()))
+        elif len(self.logits) > 1 and frozen:
+            shown = ", ".join(map(str, frozen[:5]))
             reasons.append(f"{len(frozen)} of {classes} logits never vary ({shown})")
-        if np.abs(self.real).max(initial=0) < NEGLIGIBLE:
-            reasons.append(f"all logits are below {NEGLIGIBLE:g} (largest {np.abs(self.real).max(initial=0):.2g})")
+        largest = float(np.abs(self.real).max(initial=0))
+        if largest < NEGLIGIBLE:
+            reasons.append(f"all logits are below {NEGLIGIBLE:g} (largest {largest:.2g})")
         return reasons
 
     def accuracy(self, labels: npt.NDArray[np.int64] | None) -> float | None:

@@ -19,7 +19,7 @@ class Difference(NamedTuple):
     elements: int
     max_lsb: int
 
-    def __or__(self, other: Difference) -> Difference:  # type: ignore[override]
+    def __or__(self, other: Difference) -> Difference:
         """Both together, of two batches."""
         return Difference(self.elements + other.elements, max(self.max_lsb, other.max_lsb))
 
@@ -48,7 +48,7 @@ def origins(deployment: Deployment, ours: Tensors, theirs: Tensors) -> dict[str,
     differs = {
         name: (ours[name] != values).reshape(len(values), -1).any(axis=1) for name, values in theirs.items()
     }
-    found = {}
+    found: dict[str, Difference] = {}
     for tensor in deployment.tensors:
         first = differs[tensor.name].copy()
         for source in tensor.sources:
