@@ -91,6 +91,13 @@ def test_a_sum_beyond_int32_is_counted() -> None:
         assert headroom.accumulator.bits_needed == 32 + overflowed
 
 
+def test_sums_are_exact_beyond_the_24_bits_of_float32() -> None:
+    act, wgt = np.full((1, 1, 4097), 127, np.int8), np.full((1, 4097, 1), 127, np.int8)
+    headroom = Headroom.of(ArraySpec.preset("gemmini-16"), GemmShape(m=1, k=4097, n=1))
+    headroom.add(Product(act, wgt, np.zeros((1, 1), np.int32)))
+    assert headroom.accumulator.high == 4097 * 127 * 127
+
+
 @pytest.mark.parametrize("dataflow", ["ws", "os"])
 def test_columns_too_narrow_overflow_exactly_where_the_cycle_engine_goes_wrong(
     digits: Any, dataflow: Any
@@ -286,7 +293,7 @@ def test_deployed_tensors_are_read_in_whatever_layout_the_optimiser_chose(bundle
 
 
 def cube() -> onnx.ModelProto:
-    """Two convolutions over 8 channels of 8 x 8: no shape tells channels first from channels last."""
+    """Convolutions and a sum over 8 channels of 8 x 8: no shape tells channels first from channels last."""
     random = np.random.default_rng(0)
     nodes, constants, value = [], [], "input"
     for name in ("conv1", "conv2"):
@@ -294,6 +301,8 @@ def cube() -> onnx.ModelProto:
         constants.append(numpy_helper.from_array(weight, f"{name}_w"))
         nodes.append(helper.make_node("Conv", [value, f"{name}_w"], [f"{name}_out"], name=name, pads=[1] * 4))
         value = f"{name}_out"
+    nodes.append(helper.make_node("Add", ["conv1_out", value], ["sum"], name="sum"))
+    value = "sum"
     graph = helper.make_graph(
         nodes,
         "cube",
@@ -306,9 +315,14 @@ def cube() -> onnx.ModelProto:
 
 def test_layout_is_known_even_where_all_sizes_are_equal() -> None:
     inputs = np.random.default_rng(1).standard_normal((4, 8, 8, 8)).astype(np.float32)
-    network = network_of(quantize(cube(), inputs))
+    options = QuantizeOptions(format="qoperator", activation="uint8")
+    network = network_of(quantize(cube(), inputs, options=options))
     deployment = deploy(network)
-    assert any(tensor.channels_last for tensor in deployment.tensors)
+    assert [t.operator for t in deployment.tensors if t.channels_last] == [
+        "QLinearConv",
+        "QLinearConv",
+        "QLinearAdd",
+    ]
     found = deployment.run(network, inputs)
     reference = run_ort(network.reference, list(found), inputs)
     assert max(d.max_lsb for d in compare(reference, found).values()) <= 1
