@@ -123,7 +123,7 @@ def limit() -> float | None:
         words: npt.NDArray[np.int32], taps: npt.NDArray[np.int32], out: npt.NDArray[np.int32], steps: int
     ) -> None:
         tile = load(blank(_ROWS_2, 2), words, 0, 0)
-        where = places(tile, taps, 0, 1, 0, 0)
+        where = places(tile, taps, 0, 1, 0)
         for step in range(steps):
             tile = _multiply(tile, words, where, step & 15, words, 0, LANES)
         store(tile, out, 0, 2 * LANES)
