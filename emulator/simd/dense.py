@@ -95,22 +95,32 @@ def _sum_columns(tall: Any, rows: int, single: Any, it: _Columns) -> None:
 
 @stage
 def _sum_group(panels: int, it: _Columns) -> None:
-    """All panels of a group, the widest tiles first."""
-    done, panel = 0, it.taps_each * it.words * LANES
-    while done < panels:
+    """All panels of a group, from the last back, for what it spills into the first of the next row."""
+    panel = it.taps_each * it.words * LANES
+    while panels > 0:
+        vectors = 1 if panels & 1 else 2 if panels & 2 or _WIDEST == 2 else 4
+        panels -= vectors
         rest = _Columns(
             it.source, it.table, it.weights, it.begin, it.out, it.taps_each, it.source_at, it.words,
-            it.weights_at + done * panel, it.begin_at + done * LANES, it.out_at + done * LANES, it.out_stride,
+            it.weights_at + panels * panel, it.begin_at + panels * LANES, it.out_at + panels * LANES, it.out_stride,
         )  # fmt: skip
-        if panels - done >= 4 and _WIDEST == 4:
-            _sum_columns(blank(_ROWS_4, 4), _ROWS_4, blank(1, 4), rest)
-            done += 4
-        elif panels - done >= 2:
-            _sum_columns(blank(_ROWS_2, 2), _ROWS_2, blank(1, 2), rest)
-            done += 2
-        else:
+        if vectors == 1:
             _sum_columns(blank(_ROWS_1, 1), _ROWS_1, blank(1, 1), rest)
-            done += 1
+        elif vectors == 2:
+            _sum_columns(blank(_ROWS_2, 2), _ROWS_2, blank(1, 2), rest)
+        elif _WIDEST == 4:
+            _sum_columns(blank(_ROWS_4, 4), _ROWS_4, blank(1, 4), rest)
+
+
+@stage
+def _take(out: npt.NDArray[np.int32], acc: npt.NDArray[np.int32], first: int, n: int) -> None:
+    """Rows of n sums into the columns of `acc` from `first` on."""
+    if n == acc.shape[1]:
+        acc.reshape(-1)[:] = out[: acc.size]
+        return
+    for row in range(len(acc)):
+        for column in range(n):
+            acc[row, first + column] = out[row * n + column]
 
 
 @kernel
@@ -136,16 +146,15 @@ def conv(
     lay_out(values, depth, words * PER_WORD, operands[pixel_words * PER_WORD :])
     table = places_of(taps, pixel_words, taps_each)
     begin = corrected(bias, packed, groups, panels)
+    # Where the last panel is not full, a row spills into the row after, and the last one beyond the end.
     whole = n == width
-    out = acc.reshape(-1) if whole else np.empty(outputs * width, np.int32)
-    stride = groups * n if whole else width
+    out = acc.reshape(-1) if whole else np.empty(outputs * n + LANES, np.int32)
     for group in range(groups):
         it = _Columns(
             source, table, packed, begin, out, taps_each, group * words, words,
-            group * panels * taps_each * words * LANES, group * width, group * n if whole else 0, stride,
+            group * panels * taps_each * words * LANES, group * width,
+            group * n if whole else 0, acc.shape[1] if whole else n,
         )  # fmt: skip
         _sum_group(panels, it)
         if not whole:
-            for row in range(outputs):
-                for column in range(n):
-                    acc[row, group * n + column] = out[row * width + column]
+            _take(out, acc, group * n, n)
