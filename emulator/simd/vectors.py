@@ -218,6 +218,10 @@ def _multiplication(dot: Callable[..., Any]) -> Any:
 multiply_bytes = _multiplication(_dot_bytes)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 4 unsigned by 4 signed bytes a word (VNNI)."""
 
+multiply_deltas = _multiplication(lambda builder, sums, left, right: _dot_bytes(builder, sums, right, left))
+"""The same with signed bytes of `source` by unsigned bytes of `weights` (VNNI): words of zeros may be left out, as
+weights + 128 only ask for -128 times the sum of the source (see `raised`)."""
+
 multiply_pairs = _multiplication(_dot_pairs)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 2 by 2 int16 a word."""
 
