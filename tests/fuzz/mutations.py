@@ -265,7 +265,7 @@ def nested(model: onnx.ModelProto, rng: Rng) -> None:
 
 def memory_bomb(model: onnx.ModelProto, rng: Rng) -> None:
     """A small file that asks for tens of gigabytes while it runs."""
-    size = [HUGE] if rng.integers(2) else [1, 1 << 18, 1 << 18]
+    size = one_of(rng, ([HUGE], [1 << 30], [1, 1 << 15, 1 << 15]))
     _constant(model, "bomb_shape", np.array(size, np.int64))
     how = int(rng.integers(3))
     if how == 0:
