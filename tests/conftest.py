@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent / "array"))
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
 sys.path.insert(0, str(Path(__file__).parent / "rtl"))
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 from emulator.array.spec import ArraySpec
 from emulator.graph.golden import Golden, Inference
