@@ -24,7 +24,11 @@ def samples_of(graph: QuantGraph, count: int) -> list[Sample]:
     """Digits where the model was trained on them, else noise."""
     with np.load(FOLDER / "inputs.npz") as stored:
         names = [spec.name for spec in graph.inputs]
-        if len(names) == 1 and names[0] in stored.files and stored[names[0]].shape[1:] == graph.inputs[0].sample_shape:
+        if (
+            len(names) == 1
+            and names[0] in stored.files
+            and stored[names[0]].shape[1:] == graph.inputs[0].sample_shape
+        ):
             return list(stored[names[0]][:count])
     return list(random_samples(graph, count, seed=3).inputs)
 
