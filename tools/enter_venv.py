@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 
 
-def enter_venv() -> None:
-    """Start again with the Python of .venv, unless it is the one that runs."""
+def enter_venv(*extra: str) -> None:
+    """Start again with the Python of .venv, unless it is the one that runs. extra: of setup.cfg, as tools/install takes
+    it."""
     if Path(sys.prefix) == VENV:
         return
-    if not (VENV / "bin/emulator").exists():
-        subprocess.run([ROOT / "tools/install"], check=True)
+    subprocess.run([ROOT / "tools/install", *extra], check=True)
     python = str(VENV / "bin/python")
     os.execv(python, [python, *sys.argv])

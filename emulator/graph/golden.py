@@ -152,8 +152,9 @@ class Golden:
         if name not in self.graph.index:
             return inference.host[name]
         index = self.graph.index[name]
-        return np.ascontiguousarray(
-            self.graph.tensors[index].to_onnx(self.tensor(inference, index)[np.newaxis])[0]
+        # Not ascontiguousarray, which gives a scalar an axis.
+        return np.array(
+            self.graph.tensors[index].to_onnx(self.tensor(inference, index)[np.newaxis])[0], order="C"
         )
 
     def put(self, inference: Inference, name: str, array: npt.NDArray[Any]) -> None:

@@ -116,14 +116,19 @@ def _product(b: GraphBuilder, node: ir.Node, at: Places) -> _Lowered:
     flags = {
         key: int(attribute.value) for key, attribute in node.attributes.items() if key.startswith("trans")
     }
-    if flags.get("transA", 0) or len(left) < 2 or len(right) < 2:
-        raise HostOnly("its left operand is transposed or a vector")
+    if flags.get("transA", 0):
+        raise HostOnly("its left operand is transposed")
     weight = _bytes(b.probe.constants[other]) if other in b.probe.constants else None
     if flags.get("transB", 0):
         if weight is None:
             raise HostOnly("its right operand is computed and transposed")
         weight = np.ascontiguousarray(weight.T)
-    k, n = weight.shape[-2:] if weight is not None else right[-2:]
+    # A vector on the left is a row, on the right a column.
+    right = weight.shape if weight is not None else right
+    right = right if len(right) > 1 else (*right, 1)
+    left = left if len(left) > 1 else (1, *left)
+    weight = None if weight is None else weight.reshape(right)
+    k, n = right[-2:]
     if weight is not None and weight.ndim == 2:
         rows = int(np.prod(left[:-1], dtype=np.int64))
         return _Lowered(

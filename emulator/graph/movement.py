@@ -96,7 +96,12 @@ def origins(
             constants[b.name(node, 2)] = np.zeros(constants[b.name(node, 2)].shape, np.float32)
     protos = _chained(nodes)
     logical = source.in_order(np.arange(1, source.size + 1, dtype=np.float32)[np.newaxis])[0]
-    moved = run_nodes(protos, feed, np.ascontiguousarray(logical), output, constants, b.opsets)
+    try:
+        moved = run_nodes(protos, feed, np.ascontiguousarray(logical), output, constants, b.opsets)
+    except (
+        Exception
+    ) as error:  # ONNX Runtime's, of many classes; in its place in the network the node may run
+        raise HostOnly("ONNX Runtime does not run it alone") from error
     whole = np.rint(moved).astype(np.int32).reshape(1, *target.shape)
     origin: Int32 = target.to_storage(whole)[0].astype(np.int32) - 1
     return origin

@@ -49,7 +49,7 @@ def integer_graph(reference: onnx.ModelProto, name: str, output: str | None = No
     answer = _answer([str(value.name) for value in graph.outputs], answers, probe, output)
     ops = ordered(model, probe, b.tensors, b.ops, answers)
     if not any(isinstance(op, MacLayer) for op in ops):
-        raise UnsupportedModel(_no_mac_layer(name, graph, left))
+        raise UnsupportedModel(_no_mac_layer(name, graph, [*left, *_float_macs(graph)]))
     tensors, renumbered = _compact(b.tensors, ops, answers)
     index = {tensor.name: i for i, tensor in enumerate(tensors)}
     return QuantGraph(
@@ -141,7 +141,7 @@ def _float_macs(graph: ir.Graph) -> list[str]:
 
 def _no_mac_layer(name: str, graph: ir.Graph, left: Sequence[str]) -> str:
     found = ", ".join(sorted({node.op_type for node in graph})[:20])
-    why = f" Not on the array: {'; '.join(left)}." if left else ""
+    why = f" Not on the array: {'; '.join(left[:5])}." if left else ""
     return (
         f"model {name!r} has no integer MAC layer (found: {found}); allowed: quantised Conv, Gemm or MatMul.{why} "
         "Quantise it: emulator quantize MODEL -o INT8.onnx --calibration X.npz."

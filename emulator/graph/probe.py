@@ -23,7 +23,7 @@ _RANDOM = frozenset(
 
 
 class Probe:
-    """One run of `model` on zeros, batch 1.
+    """One run of `model` on zeros, or on ones where it can't run on zeros, batch 1.
 
     inputs: the model's. shapes, dtypes: of every tensor value. constants: initializers, Constant nodes, and whatever is
     computed from those and from shapes alone. Raises UnsupportedModel with ONNX Runtime's reason.
@@ -111,13 +111,16 @@ def _size(value: ir.Value, axis: int) -> int:
 
 
 def _run(model: onnx.ModelProto, names: list[str], inputs: tuple[InputSpec, ...]) -> dict[str, Array]:
-    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in inputs}
     session = open_session(with_outputs(model, names))
     try:
-        values = session.run(names, feeds)
-    except Exception as error:  # ONNX Runtime finds contradictions between nodes only when it runs them
-        reason = " ".join(str(error).split())[:400]
-        raise UnsupportedModel(f"ONNX Runtime can't run the model: {reason}. Export it again.") from error
+        values = session.run(names, {spec.name: np.zeros(spec.shape, spec.dtype) for spec in inputs})
+    except Exception:
+        # Some inputs may not be zero, such as scales.
+        try:
+            values = session.run(names, {spec.name: np.ones(spec.shape, spec.dtype) for spec in inputs})
+        except Exception as error:  # ONNX Runtime finds contradictions between nodes only when it runs them
+            reason = " ".join(str(error).split())[:400]
+            raise UnsupportedModel(f"ONNX Runtime can't run the model: {reason}. Export it again.") from error
     # Sequences and optional values have no shape; only host segments touch them.
     found = zip(names, values, strict=True)
     return {name: value for name, value in found if isinstance(value, np.ndarray)}

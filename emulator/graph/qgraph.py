@@ -124,8 +124,10 @@ class MacLayer:
 
     @property
     def compiled(self) -> bool:
-        """Do the kernels run it? They take int8 tensors, constant weights and requantised results."""
-        return isinstance(self.source, int) and self.weight is not None and self.requantisation is not None
+        """Do the kernels run it? They take int8 tensors, constant weights and zero points, requantised results."""
+        operands = isinstance(self.source, int) and self.weight is not None and self.taps is not None
+        known = isinstance(self.zero_point, int) and not isinstance(self.weight_zero_point, str)
+        return operands and known and self.requantisation is not None
 
     @property
     def columns(self) -> int:

@@ -45,6 +45,10 @@ def to_qlinear(model: ir.Model) -> ir.Model:
     ):
         for node in [node for node in copy.graph if node.op_type == op]:
             _attempt(r, node, rewrite)
+    for gemm in [node for node in copy.graph if node.op_type == "QGemm"]:
+        act = Quantised(value=gemm.inputs[0], scale=gemm.inputs[1], zero_point=gemm.inputs[2], axis=0)  # type: ignore[arg-type]
+        gemm.replace_input_with(0, _upright(r, gemm, act).value)
+        gemm.attributes.pop("transA", None)
     for quantise in [node for node in copy.graph if node.op_type == "QuantizeLinear"]:
         _rewrite_island(r, quantise)
     for product in [node for node in copy.graph if node.op_type in _PRODUCTS]:
@@ -195,7 +199,7 @@ def _bias(r: Rewriter, node: ir.Node, act: Quantised, wgt: Quantised, factor: fl
         real = None if found is None else found.astype(np.float64)
     if real is None:
         raise StaysFloat("its bias is computed")
-    rounded = np.rint(real.reshape(-1) * factor / unit)
+    rounded = np.rint(real * factor / unit)
     if not np.isfinite(rounded).all() or np.abs(rounded).max(initial=0) >= 1 << 31:
         raise StaysFloat("its bias does not fit 32 bits")
     return r.constant(f"{given.name}/int32", rounded.astype(np.int32))
@@ -212,15 +216,26 @@ def _build_conv(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
 
 
 def _build_gemm(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
-    act = dequantised(node.inputs[0]).per_tensor()
+    act = _upright(r, node, dequantised(node.inputs[0]).per_tensor())
     transposed = bool(attribute_of(node, "transB", 0))
     wgt = _same_sign(r, act, _weight(node, axis=0 if transposed else 1), node)
     alpha, beta = (float(attribute_of(node, name, 1.0)) for name in ("alpha", "beta"))
     if alpha <= 0:
         raise StaysFloat(f"its alpha is {alpha}")
     bias = _bias(r, node, act, wgt, beta / alpha)
-    attributes = {key: value for key, value in _attributes(node).items() if key != "beta"}
+    found = array_of(bias)
+    if found is not None and found.ndim > 1 and found.size != found.shape[-1]:
+        raise StaysFloat("its bias is a matrix")
+    attributes = {key: value for key, value in _attributes(node).items() if key in ("alpha", "transB")}
     return [*act.triple, *wgt.triple, bias, out.scale, out.zero_point], attributes
+
+
+def _upright(r: Rewriter, node: ir.Node, act: Quantised) -> Quantised:
+    """The left operand of a Gemm, transposed beforehand where Gemm would do it."""
+    if not attribute_of(node, "transA", 0):
+        return act
+    value = r.node(node, "Transpose", [act.value], f"{node.outputs[0].name}/upright", perm=[1, 0])
+    return Quantised(value=value, scale=act.scale, zero_point=act.zero_point, axis=act.axis)
 
 
 def _build_matmul(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
@@ -269,12 +284,13 @@ def _to_integer_product(r: Rewriter, node: ir.Node) -> None:
         act.per_tensor()
     elif act.scales.size != 1:
         raise StaysFloat("its activations have several scales")
-    if attribute_of(node, "transA", 0) or attribute_of(node, "alpha", 1.0) != 1.0:
-        raise StaysFloat("its left operand is transposed, or it has a factor")
+    alpha, beta = (float(attribute_of(node, name, 1.0)) for name in ("alpha", "beta"))
+    if alpha <= 0:
+        raise StaysFloat(f"its alpha is {alpha}")
+    act = _upright(r, node, act)
     if wgt.zero.size > 1 and np.any(wgt.zero != wgt.zero.reshape(-1)[0]):
         raise StaysFloat("its weights have several zero points")
-    beta = float(attribute_of(node, "beta", 1.0))
-    bias, name = _bias(r, node, act, wgt, beta), node.outputs[0].name
+    bias, name = _bias(r, node, act, wgt, beta / alpha), node.outputs[0].name
     weight = wgt.value
     if transposed:
         weight = r.node(node, "Transpose", [weight], f"{name}/weight", perm=[1, 0])
@@ -289,12 +305,12 @@ def _to_integer_product(r: Rewriter, node: ir.Node) -> None:
         op, domain = "ConvInteger" if conv else "MatMulInteger", ""
     attributes = _attributes(node) if conv else {}
     total = r.node(node, op, operands, f"{name}/accumulator", domain=domain, **attributes)
-    unit = (act.scales * wgt.scales.reshape(-1)).astype(np.float32)
+    unit = (np.float32(alpha) * act.scales * wgt.scales.reshape(-1)).astype(np.float32)
     tail = (-1, *(1,) * _spatial_rank(wgt)) if node.op_type == "Conv" else (-1,)
     if bias is not None:
         found = array_of(bias)
         assert found is not None
-        shaped = r.constant(f"{name}/bias", found.reshape(tail))
+        shaped = r.constant(f"{name}/bias", found if found.ndim > 1 else found.reshape(tail))
         total = r.node(node, "Add", [total, shaped], f"{name}/biased")
     real = r.node(node, "Cast", [total], f"{name}/float", to=int(ir.DataType.FLOAT))
     unit = unit.reshape(()) if unit.size == 1 else unit.reshape(tail)

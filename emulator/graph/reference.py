@@ -74,13 +74,20 @@ class OperatorReference:
             kind = onnx.TensorProto.UINT8 if tensor.offset else onnx.TensorProto.INT8
             model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, tensor.shape))
         del model.graph.value_info[:]
-        self.session = open_session(with_outputs(model, [f"{name}/alone" for name in self.names]))
+        self._model = with_outputs(model, [f"{name}/alone" for name in self.names])
+
+    @cached_property
+    def session(self) -> Any:
+        """Every operator on its own."""
+        return open_session(self._model)
 
     def tensors(self, samples: Iterable[Sample], given: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """given: the emulator's tensors, (samples, *shape) in ONNX order; the same, one operator later."""
-        rows = []
+        rows: list[list[npt.NDArray[Any]]] = []
+        if not self.names:
+            return {}
         for i, sample in enumerate(samples):
-            feeds = {name: given[name][i] for name in self.feeds} | self.graph.feeds(sample)
+            feeds = {name: np.asarray(given[name][i]) for name in self.feeds} | self.graph.feeds(sample)
             rows.append(self.session.run([f"{name}/alone" for name in self.names], feeds))
         return {
             name: np.stack(column) for name, column in zip(self.names, zip(*rows, strict=True), strict=True)

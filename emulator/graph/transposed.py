@@ -24,13 +24,8 @@ def to_convolution(r: Rewriter, node: ir.Node) -> None:
         list(attribute_of(node, name, (default,) * rank))
         for name, default in (("strides", 1), ("dilations", 1), ("output_padding", 0))
     )
-    given = list(attribute_of(node, "pads", (0,) * 2 * rank))
-    if (
-        attribute_of(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-        or "output_shape" in node.attributes
-    ):
-        raise StaysFloat("its padding is automatic")
     reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    given = _pads(node, sizes[2:], stride, reach, extra)
     begin = [full - pad for full, pad in zip(reach, given[:rank], strict=True)]
     end = [full - pad + more for full, pad, more in zip(reach, given[rank:], extra, strict=True)]
     if min(begin + end) < 0:
@@ -57,6 +52,26 @@ def to_convolution(r: Rewriter, node: ir.Node) -> None:
         name=node.name,
     )
     r.replace(node, conv)
+
+
+def _pads(
+    node: ir.Node, sizes: Sequence[int], stride: Sequence[int], reach: Sequence[int], extra: Sequence[int]
+) -> list[int]:
+    """Padding at the start of each axis, then at the end; automatic padding makes the output what was asked for, or
+    `stride` times the input."""
+    auto, rank = attribute_of(node, "auto_pad", "NOTSET"), len(sizes)
+    wanted = list(attribute_of(node, "output_shape", ()))[-rank:]
+    if not wanted and auto in ("NOTSET", "VALID"):
+        return list(attribute_of(node, "pads", (0,) * 2 * rank)) if auto == "NOTSET" else [0] * 2 * rank
+    wanted = wanted or [size * step for size, step in zip(sizes, stride, strict=True)]
+    total = [
+        (size - 1) * step + more + full + 1 - out
+        for size, step, more, full, out in zip(sizes, stride, extra, reach, wanted, strict=True)
+    ]
+    if min(total) < 0:
+        raise StaysFloat(f"its output of {wanted} is larger than what it computes")
+    begin = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+    return begin + [t - first for t, first in zip(total, begin, strict=True)]
 
 
 def _turned(weight: Array, groups: int) -> Array:

@@ -105,4 +105,5 @@ def in_shape(mac: MacLayer, acc: Int32) -> Int32:
     if mac.op == "Conv":
         n, c, *spatial = mac.target_shape
         return np.ascontiguousarray(np.moveaxis(acc.reshape(n, *spatial, c), -1, 1))
-    return np.ascontiguousarray(as_stored(mac, acc).reshape(mac.target_shape))
+    ordered: Int32 = np.array(as_stored(mac, acc).reshape(mac.target_shape), order="C")
+    return ordered

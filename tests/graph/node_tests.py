@@ -185,7 +185,7 @@ def _quantised(
         if not name:
             continue
         array = inputs[name]
-        if array.dtype != np.float32:
+        if array.dtype != np.float32 or (node.op_type == "Resize" and i > 0):
             q.constants[name] = array
         elif weighted and i == 2:
             node.input[i] = q.bias(name, array)
