@@ -78,3 +78,21 @@ def cut_at(network: Network, name: str) -> onnx.ModelProto:
         shape = tensor.shape
     model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
     return model
+
+
+def lsb_from_original(network: Network, golden: Golden, sample: Sample) -> float:
+    """How far the model's answer is from what ONNX Runtime makes of the file as it was, in LSB of an int8 answer, else
+    relative to the largest value."""
+    run = golden.run(sample)
+    name = network.graph.output_name
+    (want,) = session_of(network.original, [name]).run([name], network.graph.feeds(sample))
+    answer, found = network.graph.answer, golden.logits(run)
+    if answer is None:
+        real, step = found.astype(np.float64), float(np.abs(want).max())
+    elif np.issubdtype(want.dtype, np.integer):
+        real, step = (found.astype(np.int64) + answer.offset).astype(np.float64), 1.0
+        want = answer.to_storage(want[np.newaxis])
+    else:
+        real, step = answer.real(found).astype(np.float64), answer.scale
+        want = answer.to_storage(want.reshape(1, *answer.shape))
+    return float(np.abs(real - want.reshape(-1).astype(np.float64)).max() / step)
