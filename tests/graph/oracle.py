@@ -4,6 +4,7 @@ cut at a tensor to see what ONNX Runtime makes of a corrupted one."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,12 @@ from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
 
 
 def session_of(model: onnx.ModelProto, names: Iterable[str]) -> ort.InferenceSession:
@@ -80,15 +87,15 @@ def cut_at(network: Network, name: str) -> onnx.ModelProto:
     return model
 
 
-def lsb_from_original(network: Network, golden: Golden, sample: Sample) -> float:
-    """How far the model's answer is from what ONNX Runtime makes of the file as it was, in LSB of an int8 answer, else
-    relative to the largest value."""
+def lsb_from_original(network: Network, golden: Golden, sample: Sample, *, step: float = 1.0) -> float:
+    """How far the model's answer is from what ONNX Runtime makes of the file as it was: in LSB of an int8 answer, in
+    `step` for a float one."""
     run = golden.run(sample)
     name = network.graph.output_name
     (want,) = session_of(network.original, [name]).run([name], network.graph.feeds(sample))
     answer, found = network.graph.answer, golden.logits(run)
     if answer is None:
-        real, step = found.astype(np.float64), float(np.abs(want).max())
+        real = found.astype(np.float64)
     elif np.issubdtype(want.dtype, np.integer):
         real, step = (found.astype(np.int64) + answer.offset).astype(np.float64), 1.0
         want = answer.to_storage(want[np.newaxis])
