@@ -13,9 +13,10 @@ from emulator.simd.words import OPERAND, PER_WORD, VNNI, corrected, lay_out, pla
 
 _multiply = multiply_bytes if VNNI else multiply_pairs
 
-# Rows of a tile of 1, 2 and 4 vectors. The sums stay in registers: there are 32 with AVX-512, 16 with AVX2, less
-# those that hold the weights of a step and one broadcast word.
-_ROWS_1, _ROWS_2, _ROWS_4 = (14, 12, 6) if VNNI else (8, 6, 3)
+# Rows of a tile of 1, 2 and 4 vectors. The sums must stay in registers: there are 32 with AVX-512, 16 with AVX2, less
+# those that hold the weights of a step and one broadcast word. So should the places of the rows, in 16 of integers,
+# which makes more than 8 rows slower (measured).
+_ROWS_1, _ROWS_2, _ROWS_4 = (8, 8, 6) if VNNI else (8, 6, 3)
 _WIDEST = 4 if VNNI else 2
 
 

@@ -128,7 +128,7 @@ def limit() -> float | None:
             tile = _multiply(tile, words, where, step & 15, words, 0, LANES)
         store(tile, out, 0, 2 * LANES)
 
-    words, taps, out = np.ones(64, np.int32), np.zeros(64, np.int32), np.zeros(1024, np.int32)
+    words, taps, out = simd.aligned(64), np.zeros(64, np.int32), simd.aligned(1024)
     seconds = in_turns({"spin": lambda: spin(words, taps, out, STEPS)})["spin"]
     return STEPS * _ROWS_2 * 2 * LANES * PER_WORD / seconds / 1e9
 
