@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "array"))
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
 sys.path.insert(0, str(Path(__file__).parent / "propagate"))
 sys.path.insert(0, str(Path(__file__).parent / "rtl"))
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 from emulator.array.spec import ArraySpec
 from emulator.graph.golden import Golden, Inference
