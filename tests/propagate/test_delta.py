@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_models import Sample, convolution_models, pooling_models, quantised_models, run_unoptimised
 from oracle import cut_at
+from strikes import random_strikes
 
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import LayerErrors, Strikes, strike
+from emulator.faults.strike import LayerErrors, strike
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import load
 from emulator.propagate.delta import Stage
@@ -167,33 +168,6 @@ def test_a_corrupted_layer_has_the_logits_onnx_runtime_computes_from_it(bundled:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("propagate") / "model.onnx"
-
-
-def random_strikes(golden: Golden, rng: np.random.Generator, faults: int) -> tuple[Ints, Strikes]:
-    """One to four distinct wrong accumulators a fault, small and large, of either sign."""
-    layer = rng.integers(0, len(golden.graph.layers), faults)
-    m, n, delta, ptr = [], [], [], [0]
-    for index in layer.tolist():
-        shape = golden.graph.layers[index].shape
-        words = shape.m * shape.n * shape.groups
-        element = rng.choice(words, min(words, int(rng.integers(1, 5))), replace=False)
-        m += (element // (shape.n * shape.groups)).tolist()
-        n += (element % (shape.n * shape.groups)).tolist()
-        delta += (rng.choice([-1, 1], len(element)) << rng.integers(0, 31, len(element))).tolist()
-        ptr.append(len(m))
-    nothing = np.zeros(faults, np.int64)
-    never = np.zeros(faults, np.bool_)
-    return layer, Strikes(
-        ptr=np.array(ptr),
-        m=np.array(m),
-        n=np.array(n),
-        delta=np.array(delta),
-        before=nothing,
-        after=nothing,
-        at_output=never,
-        hang=never,
-        engine=nothing,
-    )
 
 
 def check_random_network(sample: Sample, file: Path, seed: int, faults: int) -> None:
