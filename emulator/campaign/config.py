@@ -89,7 +89,7 @@ def read_config(path: Path, overrides: dict[str, Any]) -> CampaignConfig:
         raise BadConfig(
             f"config {str(path)!r} is not a file that can be read. Write one with `emulator init`."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadConfig(
             f"config {str(path)!r} is not TOML: {error}. Compare with `emulator init`."
         ) from error
@@ -131,7 +131,7 @@ def load_array(text: str) -> ArraySpec:
         return ArraySpec.preset(text)
     try:
         values = tomllib.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadConfig(f"array file {text!r} can't be read: {error}. Give a TOML file.") from error
     unknown = [key for key in values if key not in ArraySpec.__slots__]
     if unknown:
