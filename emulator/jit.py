@@ -49,6 +49,19 @@ def _imported(module: str) -> tuple[str, ...]:
     return tuple(name for group in names for name in group if _source(name) is not None)
 
 
+def _reached(module: str) -> set[str]:
+    """A module and all of the package that it imports; the whole package for one from elsewhere, like a script."""
+    if _source(module) is None:
+        files = (path.relative_to(_PACKAGE.parent) for path in _PACKAGE.rglob("*.py"))
+        return {".".join(file.with_suffix("").parts) for file in files}
+    seen, found = {module, __name__}, [module]
+    while found:
+        new = set(_imported(found.pop())) - seen
+        seen |= new
+        found += new
+    return seen
+
+
 @lru_cache
 def _cache_folder(module: str) -> str:
     """A cache folder of its own for each state of a module and of all it imports; None leaves the choice to numba.
@@ -60,11 +73,7 @@ def _cache_folder(module: str) -> str:
     """
     own = _PACKAGE / "__pycache__" if os.access(_PACKAGE, os.W_OK) else AppDirs("numba").user_cache_dir
     root = Path(os.environ.get("NUMBA_CACHE_DIR", own))
-    seen, found = {module, __name__}, [module]
-    while found:
-        new = set(_imported(found.pop())) - seen
-        seen |= new
-        found += new
+    seen = _reached(module)
     digest = hashlib.sha256()
     for name in sorted(seen):
         file = _source(name)

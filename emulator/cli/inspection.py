@@ -1,4 +1,4 @@
-"""Commands that look without a campaign: inspect, check, inject, rank."""
+"""Commands that look without a campaign: inspect, inject, rank."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from emulator.cli.terminal import announce, command, say, show, show_json, table
 if TYPE_CHECKING:
     from emulator.array.fit import RawFit
     from emulator.array.spec import ArraySpec
-    from emulator.campaign.check import Difference
     from emulator.campaign.explain import Explanation
-    from emulator.campaign.inputs import Samples
     from emulator.faults.fault import Fault
-    from emulator.graph.load import Network
     from emulator.sampling.workbench import Workbench
 
 # The options of `inspect` and `inject` that no other command has.
@@ -59,7 +56,7 @@ FigureFile = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for function in (inspect, check, inject, rank):
+    for function in (inspect, inject, rank):
         app.command()(function)
 
 
@@ -107,73 +104,6 @@ def inspect(
         datasheet.show_registers(facts)
     else:
         datasheet.show_network(facts)
-
-
-@command
-def check(
-    model: options.Model,
-    inputs: Annotated[Path | None, typer.Option(help="npz; default: 8 seeded random samples")] = None,
-    array: options.Array = "gemmini-16",
-    limit: options.Limit = None,
-    cycle_images: Annotated[int, typer.Option(min=0, help="images replayed cycle by cycle")] = 1,
-    seed: options.Seed = 0,
-    json: options.Json = False,
-) -> None:
-    """Compare every tensor with ONNX Runtime, bit for bit.
-
-    Exit 1 on a mismatch.
-
-    Example: emulator check model_int8.onnx --inputs test.npz
-    """
-    from emulator.campaign.check import check as run_check
-    from emulator.campaign.config import load_array
-    from emulator.errors import CheckFailed
-    from emulator.graph.load import load
-
-    network, spec = load(model), load_array(array)
-    announce(array=array, limit=limit, cycle_images=cycle_images)
-    samples = _samples(network, inputs, limit, seed)
-    report = run_check(
-        network,
-        spec,
-        samples,
-        cycle_images=cycle_images,
-        progress=lambda n: say(f"  {n} of {len(samples)} samples"),
-    )
-    if json:
-        show_json(report.to_json())
-    else:
-        rows = [_range_row(facts) for facts in report.layers]
-        header = ["layer", "acc min", "acc max", "acc bits", "at maximum", "cycles replayed", "differences"]
-        show(table(header, rows))
-        show("")
-        show(
-            f"QLinear form, ONNX Runtime unoptimised: {report.tensors} tensors x {report.samples} samples, "
-            f"{len(report.mismatches)} tensors differ"
-        )
-        show(f"original file, unoptimised, operator by operator: {_summary(report.operators)}")
-        show(f"original file, unoptimised, end to end: {_summary(report.whole)}")
-        for name, difference in report.whole.items():
-            if difference.elements:
-                one = report.operators.get(name, difference)
-                show(
-                    f"  {name}: {one.elements} elements by {one.max_lsb} LSB in its own operator, "
-                    f"{difference.elements} by up to {difference.max_lsb} LSB end to end"
-                )
-        show(f"original file, optimised: top-1 agrees on {100 * report.top1_agreement:.2f} % of samples")
-        if report.accuracy is not None and report.accuracy_original is not None:
-            show(
-                f"accuracy: {100 * report.accuracy:.2f} %, original file {100 * report.accuracy_original:.2f} %"
-            )
-    if not report.ok:
-        listed = ", ".join(f"{name} ({count})" for name, count in list(report.mismatches.items())[:5])
-        raise CheckFailed(
-            f"{len(report.mismatches)} tensors differ from ONNX Runtime [{listed}], "
-            f"{report.engine_mismatches} differences of the cycle engine, {len(report.far_operators)} operators of "
-            f"the original file off by more than 1 LSB {report.far_operators[:5]}. Do not trust campaigns on this "
-            "model; please report it."
-        )
-    say("ok: the emulator equals ONNX Runtime")
 
 
 @command
@@ -346,33 +276,3 @@ def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> di
     save_figure(error_map(explanation, plan_of(bench.array, layer)), path)
     say(f"figure: {path}")
     return {"figure": str(path)}
-
-
-def _range_row(facts: dict[str, Any]) -> list[str]:
-    return [
-        facts["name"],
-        f"{facts['accumulator_min']:,}",
-        f"{facts['accumulator_max']:,}",
-        f"{facts['accumulator_bits_needed']} of {facts['accumulator_bits']}",
-        f"{100 * facts['saturated_share']:.2f} %",
-        f"{facts['cycles']:,}",
-        str(facts["engine_mismatches"]),
-    ]
-
-
-def _summary(differences: dict[str, Difference]) -> str:
-    elements = sum(difference.elements for difference in differences.values())
-    touched = sum(difference.elements > 0 for difference in differences.values())
-    worst = max((difference.max_lsb for difference in differences.values()), default=0)
-    return f"{elements} elements in {touched} of {len(differences)} tensors differ, at most by {worst} LSB"
-
-
-def _samples(network: Network, inputs: Path | None, limit: int | None, seed: int) -> Samples:
-    """The user's samples, or eight announced random ones over the input's quantised range."""
-
-    from emulator.campaign.inputs import load_samples, random_samples
-
-    if inputs is not None:
-        return load_samples(inputs, network.graph, limit)
-    say(f"no --inputs: 8 random samples, --seed {seed}")
-    return random_samples(network.graph, 8, seed)

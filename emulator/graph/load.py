@@ -13,9 +13,11 @@ from onnx.external_data_helper import load_external_data_for_model, uses_externa
 from onnx_ir.passes.common import ShapeInferencePass
 
 from emulator.errors import UnsupportedModel
+from emulator.graph.feeds import Data, fixed_shapes
 from emulator.graph.onnx_import import integer_graph
 from emulator.graph.qgraph import QuantGraph
 from emulator.graph.qlinear import to_qlinear
+from emulator.graph.quantize import quantize
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -35,32 +37,54 @@ class Network:
         return f"Network({graph.name!r}, {len(graph.layers)} MAC layers, {graph.macs:,} MACs, {self.path!r})"
 
 
-def load(path: str | Path, *, shapes: Shapes | None = None, output: str | None = None) -> Network:
-    """Read a quantised ONNX model; a fixed batch becomes 1 where the model allows it. shapes: of inputs, where the file
-    leaves dimensions free; output: the one that is the answer, by default the first of several real numbers.
+def load(
+    path: str | Path,
+    *,
+    shapes: Shapes | None = None,
+    output: str | None = None,
+    calibrate: Data | None = None,
+) -> Network:
+    """Read an ONNX model; a fixed batch becomes 1 where the model allows it.
 
-    Raises UnsupportedModel naming the node, why, and what to do.
+    shapes: of inputs, where the file leaves dimensions free. output: the one that is the answer, by default the first
+    of several real numbers. calibrate: inputs with which a float model is quantised first (see `quantize`, whose file
+    campaigns that are to be replayed need). Raises UnsupportedModel naming the node, why, and what to do.
     """
     file = Path(path)
-    original, digest = _read(file)
+    model, digest = _read(file)
+    if calibrate is not None:
+        model = quantize(fixed_shapes(model, shapes or {}), calibrate)
+        digest = hashlib.sha256(model.SerializeToString()).hexdigest()
+    return network_of(model, file, sha256=digest, shapes=shapes, output=output)
+
+
+def network_of(
+    model: onnx.ModelProto,
+    file: Path,
+    *,
+    sha256: str = "",
+    shapes: Shapes | None = None,
+    output: str | None = None,
+) -> Network:
+    """The network of a model in memory, named after `file`; raises what `load` raises."""
     try:
-        graph, reference, original = _network(original, file.stem, shapes or {}, output)
+        graph, reference, original = _network(model, file.stem, shapes or {}, output)
     except UnsupportedModel as error:
-        stranger = _foreign_node(original)
+        stranger = _foreign_node(model)
         if stranger is None or "ONNX Runtime" not in str(error):
             raise
         raise UnsupportedModel(
-            f"model {str(path)!r}: {stranger.op_type} (node {stranger.name!r}) is of domain {stranger.domain!r}, which "
+            f"model {str(file)!r}: {stranger.op_type} (node {stranger.name!r}) is of domain {stranger.domain!r}, which "
             "ONNX Runtime does not have; allowed: standard operators and com.microsoft's. Convert the model to QDQ "
             "(for QONNX: qonnx-convert --output-style qcdq)."
         ) from error
     except Exception as error:  # checker, shape inference and onnx_ir each have their own for a damaged file
         reason = " ".join(str(error).split())[:300]
         raise UnsupportedModel(
-            f"model {str(path)!r} can't be understood ({type(error).__name__}: {reason}). Export it again."
+            f"model {str(file)!r} can't be understood ({type(error).__name__}: {reason}). Export it again."
         ) from error
     return Network(
-        graph=graph, reference=reference, original=original, path=str(file.resolve()), sha256=digest
+        graph=graph, reference=reference, original=original, path=str(file.resolve()), sha256=sha256
     )
 
 

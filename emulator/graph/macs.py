@@ -201,7 +201,8 @@ def _requantisation(b: GraphBuilder, node: ir.Node, at: Places, out: int, column
     factor = np.float32(1.0 if alpha is None else alpha.value)
     w_scale = b.constant(node, at.wgt_scale).astype(np.float32).reshape(-1)
     x_scale, y_scale = (np.float32(b.scalar(node, place)) for place in (at.act_scale, out))
-    scale = factor * x_scale * w_scale / y_scale
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scale = factor * x_scale * w_scale / y_scale
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise HostOnly("a scale of it is not finite and above 0")
     return Requantisation(

@@ -47,6 +47,8 @@ def integer_graph(reference: onnx.ModelProto, name: str, output: str | None = No
     if not answers:
         raise UnsupportedModel(f"model {name!r} has no output; allowed: one or more. Export it again.")
     answer = _answer([str(value.name) for value in graph.outputs], answers, probe, output)
+    if probe.is_bytes(answers[answer]) and 0 not in probe.shapes[answers[answer]]:
+        b.tensor(answers[answer])  # with its scale, whoever writes it
     ops = ordered(model, probe, b.tensors, b.ops, answers)
     if not any(isinstance(op, MacLayer) for op in ops):
         raise UnsupportedModel(_no_mac_layer(name, graph, [*left, *_float_macs(graph)]))

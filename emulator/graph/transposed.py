@@ -68,9 +68,8 @@ def _pads(
         (size - 1) * step + more + full + 1 - out
         for size, step, more, full, out in zip(sizes, stride, extra, reach, wanted, strict=True)
     ]
-    if min(total) < 0:
-        raise StaysFloat(f"its output of {wanted} is larger than what it computes")
-    begin = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+    # What is larger than all that is computed is larger at its end.
+    begin = [0 if t < 0 else t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
     return begin + [t - first for t, first in zip(total, begin, strict=True)]
 
 

@@ -76,6 +76,7 @@ else:
 
 __all__ = [
     "CHOSEN",
+    "aligned",
     "conv",
     "depthwise",
     "gemm",

@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from emulator.jit import kernel, stage
 from emulator.simd.vectors import LANES, blank, load, multiply_bytes, multiply_pairs, places, store
-from emulator.simd.words import OPERAND, PER_WORD, VNNI, corrected, lay_out
+from emulator.simd.words import OPERAND, PER_WORD, VNNI, corrected, lay_out, places_of
 
 _multiply = multiply_bytes if VNNI else multiply_pairs
 
-# Rows of a tile of 1, 2 and 4 vectors. The sums stay in registers: there are 32 with AVX-512, 16 with AVX2, less
-# those that hold the weights of a step and one broadcast word.
-_ROWS_1, _ROWS_2, _ROWS_4 = (14, 12, 6) if VNNI else (8, 6, 3)
+# Rows of a tile of 1, 2 and 4 vectors. The sums must stay in registers: there are 32 with AVX-512, 16 with AVX2, less
+# those that hold the weights of a step and one broadcast word. So should the places of the rows, in 16 of integers,
+# which makes more than 8 rows slower (measured).
+_ROWS_1, _ROWS_2, _ROWS_4 = (8, 8, 6) if VNNI else (8, 6, 3)
 _WIDEST = 4 if VNNI else 2
 
 
@@ -53,12 +54,11 @@ class _Columns(NamedTuple):
     """Some panels of one group: where the operands lie, and where the sums go."""
 
     source: npt.NDArray[np.int32]
-    taps: npt.NDArray[np.int32]
+    table: npt.NDArray[np.int32]
     weights: npt.NDArray[np.int32]
     begin: npt.NDArray[np.int32]
     out: npt.NDArray[np.int32]
     taps_each: int
-    pixel_words: int
     source_at: int
     words: int
     weights_at: int
@@ -70,7 +70,7 @@ class _Columns(NamedTuple):
 @stage
 def _sum_rows(empty: Any, rows: int, it: _Columns) -> None:
     """All pixels, a tile of `rows` at a time; the last tile moves back over some of the one before."""
-    pixels = len(it.taps) // it.taps_each
+    pixels = len(it.table) // it.taps_each
     panel = it.taps_each * it.words * LANES
     for start in range(0, pixels, rows):
         row = min(start, pixels - rows)
@@ -78,7 +78,7 @@ def _sum_rows(empty: Any, rows: int, it: _Columns) -> None:
         at = it.weights_at
         for tap in range(it.taps_each):
             first = row * it.taps_each + tap
-            where = places(empty, it.taps, first, it.taps_each, it.pixel_words, it.source_at)
+            where = places(empty, it.table, first, it.taps_each, it.source_at)
             for word in range(it.words):
                 tile = _multiply(tile, it.source, where, word, it.weights, at, panel)
                 at += LANES
@@ -88,7 +88,7 @@ def _sum_rows(empty: Any, rows: int, it: _Columns) -> None:
 @stage
 def _sum_columns(tall: Any, rows: int, single: Any, it: _Columns) -> None:
     """In tiles of `rows` pixels, or single ones where there are fewer."""
-    if len(it.taps) >= rows * it.taps_each:
+    if len(it.table) >= rows * it.taps_each:
         _sum_rows(tall, rows, it)
     else:
         _sum_rows(single, 1, it)
@@ -96,22 +96,32 @@ def _sum_columns(tall: Any, rows: int, single: Any, it: _Columns) -> None:
 
 @stage
 def _sum_group(panels: int, it: _Columns) -> None:
-    """All panels of a group, the widest tiles first."""
-    done, panel = 0, it.taps_each * it.words * LANES
-    while done < panels:
+    """All panels of a group, from the last back, for what it spills into the first of the next row."""
+    panel = it.taps_each * it.words * LANES
+    while panels > 0:
+        vectors = 1 if panels & 1 else 2 if panels & 2 or _WIDEST == 2 else 4
+        panels -= vectors
         rest = _Columns(
-            it.source, it.taps, it.weights, it.begin, it.out, it.taps_each, it.pixel_words, it.source_at, it.words,
-            it.weights_at + done * panel, it.begin_at + done * LANES, it.out_at + done * LANES, it.out_stride,
+            it.source, it.table, it.weights, it.begin, it.out, it.taps_each, it.source_at, it.words,
+            it.weights_at + panels * panel, it.begin_at + panels * LANES, it.out_at + panels * LANES, it.out_stride,
         )  # fmt: skip
-        if panels - done >= 4 and _WIDEST == 4:
-            _sum_columns(blank(_ROWS_4, 4), _ROWS_4, blank(1, 4), rest)
-            done += 4
-        elif panels - done >= 2:
-            _sum_columns(blank(_ROWS_2, 2), _ROWS_2, blank(1, 2), rest)
-            done += 2
-        else:
+        if vectors == 1:
             _sum_columns(blank(_ROWS_1, 1), _ROWS_1, blank(1, 1), rest)
-            done += 1
+        elif vectors == 2:
+            _sum_columns(blank(_ROWS_2, 2), _ROWS_2, blank(1, 2), rest)
+        elif _WIDEST == 4:
+            _sum_columns(blank(_ROWS_4, 4), _ROWS_4, blank(1, 4), rest)
+
+
+@stage
+def _take(out: npt.NDArray[np.int32], acc: npt.NDArray[np.int32], first: int, n: int) -> None:
+    """Rows of n sums into the columns of `acc` from `first` on."""
+    if n == acc.shape[1]:
+        acc.reshape(-1)[:] = out[: acc.size]
+        return
+    for row in range(len(acc)):
+        for column in range(n):
+            acc[row, first + column] = out[row * n + column]
 
 
 @kernel
@@ -135,17 +145,17 @@ def conv(
     # Pixel -1, the padding, comes first.
     lay_out(np.full(channels, padding, np.int8), depth, words * PER_WORD, operands)
     lay_out(values, depth, words * PER_WORD, operands[pixel_words * PER_WORD :])
+    table = places_of(taps, pixel_words, taps_each)
     begin = corrected(bias, packed, groups, panels)
+    # Where the last panel is not full, a row spills into the row after, and the last one beyond the end.
     whole = n == width
-    out = acc.reshape(-1) if whole else np.empty(outputs * width, np.int32)
-    stride = groups * n if whole else width
+    out = acc.reshape(-1) if whole else np.empty(outputs * n + LANES, np.int32)
     for group in range(groups):
         it = _Columns(
-            source, taps.reshape(-1), packed, begin, out, taps_each, pixel_words, pixel_words + group * words, words,
-            group * panels * taps_each * words * LANES, group * width, group * n if whole else 0, stride,
+            source, table, packed, begin, out, taps_each, group * words, words,
+            group * panels * taps_each * words * LANES, group * width,
+            group * n if whole else 0, acc.shape[1] if whole else n,
         )  # fmt: skip
         _sum_group(panels, it)
         if not whole:
-            for row in range(outputs):
-                for column in range(n):
-                    acc[row, group * n + column] = out[row * width + column]
+            _take(out, acc, group * n, n)

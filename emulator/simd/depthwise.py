@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import kernel
-from emulator.simd.vectors import LANES, blank, load, multiply_channels, store, tap_places
-from emulator.simd.words import OPERAND, PER_WORD, corrected, lay_out
+from emulator.jit import kernel, stage
+from emulator.simd.vectors import LANES, blank, load, multiply_channels, places, store, vectors_of
+from emulator.simd.words import OPERAND, PER_WORD, corrected, lay_out, places_of
 
 
 @kernel
@@ -32,6 +34,38 @@ def pack_depthwise_into(weight: npt.NDArray[np.int8], packed: npt.NDArray[np.int
             sums[channel] += weight[tap, channel]
 
 
+@stage
+def _sum_panels(
+    empty: Any,
+    first: int,
+    source: npt.NDArray[np.int8],
+    table: npt.NDArray[np.int32],
+    packed: npt.NDArray[np.int32],
+    begin: npt.NDArray[np.int32],
+    acc: npt.NDArray[np.int32],
+) -> None:
+    """Panels from `first` on, as many as `empty` has vectors, of all pixels.
+
+    A row that ends inside the last panel spills into the row after, which is written next.
+    """
+    outputs, channels = acc.shape
+    out, steps, column = acc.reshape(-1), len(table) // outputs // PER_WORD, first * LANES
+    spill = np.empty(vectors_of(empty) * LANES, np.int32)
+    for row in range(outputs):
+        tile = load(empty, begin, column, 0)
+        for step in range(steps):
+            where = places(blank(PER_WORD, 1), table, (row * steps + step) * PER_WORD, 1, column)
+            tile = multiply_channels(
+                tile, source, where, packed, (first * steps + step) * LANES, steps * LANES
+            )
+        at = row * channels + column
+        if at + len(spill) <= len(out):
+            store(tile, out, at, 0)
+        else:
+            store(tile, spill, 0, 0)
+            out[at : (row + 1) * channels] = spill[: channels - column]
+
+
 @kernel
 def depthwise(
     values: npt.NDArray[np.int8],
@@ -43,28 +77,22 @@ def depthwise(
     acc: npt.NDArray[np.int32],
 ) -> None:
     """See the package."""
-    outputs, taps_each = taps.shape
-    panels, steps = -(-channels // LANES), -(-taps_each // PER_WORD)
-    width = panels * LANES
-    source = np.empty((len(values) // channels + 1) * width, np.int8)
-    # Pixel -1, the padding, comes first.
-    lay_out(np.full(channels, padding, np.int8), channels, width, source)
-    lay_out(values, channels, width, source[width:])
+    panels, steps = -(-channels // LANES), -(-taps.shape[1] // PER_WORD)
+    table = places_of(taps, channels, steps * PER_WORD)
+    # Pixel -1, the padding, comes first; the last panel of the last pixel reads on beyond it.
+    source = np.empty(len(values) + channels + LANES, np.int8)
+    lay_out(np.full(channels, padding, np.int8), channels, channels, source)
+    lay_out(values, channels, channels, source[channels:])
+    source[channels + len(values) :] = 0
     begin = corrected(bias, packed, 1, panels)
-    whole = channels == width
-    out = acc.reshape(-1) if whole else np.empty(outputs * width, np.int32)
-    flat = taps.reshape(-1)
-    for row in range(outputs):
-        for panel in range(panels):
-            tile = load(blank(1, 1), begin, panel * LANES, 0)
-            for step in range(steps):
-                first = step * PER_WORD
-                where = tap_places(
-                    flat, row * taps_each + first, taps_each - first, width, width + panel * LANES
-                )
-                tile = multiply_channels(tile, source, where, packed, (panel * steps + step) * LANES)
-            store(tile, out, row * width + panel * LANES, 0)
-    if not whole:
-        for row in range(outputs):
-            for channel in range(channels):
-                acc[row, channel] = out[row * width + channel]
+    # From the last panel back, for what spills into the first of the next row.
+    while panels > 0:
+        if panels & 1:
+            panels -= 1
+            _sum_panels(blank(1, 1), panels, source, table, packed, begin, acc)
+        elif panels & 2:
+            panels -= 2
+            _sum_panels(blank(1, 2), panels, source, table, packed, begin, acc)
+        else:
+            panels -= 4
+            _sum_panels(blank(1, 4), panels, source, table, packed, begin, acc)

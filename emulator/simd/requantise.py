@@ -19,9 +19,9 @@ def requantise_rows(
 ) -> None:
     """out = clip(rint(float32(acc) * scale), low - zero_point, high - zero_point) + zero_point.
 
-    acc and out (m, n), scale (n,) float32; zero_point, low and high in int8. The same as `gemm.requantise` of each
-    element: the bounds are small integers, exact in float32, and the clip comes before the conversion, so that no
-    product is beyond int32.
+    acc and out (m, n), C-contiguous, scale (n,) float32; zero_point, low and high in int8. The same as
+    `gemm.requantise` of each element: the bounds are small integers, exact in float32, and the clip comes before the
+    conversion, so that no product is beyond int32.
     """
     floor, ceiling = np.float32(low - zero_point), np.float32(high - zero_point)
     for row in range(acc.shape[0]):

@@ -95,6 +95,9 @@ def _dot_pairs(builder: Any, sums: Any, left: Any, right: Any) -> Any:
     return builder.add(sums, _call(builder, "llvm.x86.avx2.pmadd.wd", _VECTOR, operands))
 
 
+_dot = _dot_bytes if CHOSEN.name == "vnni" else _dot_pairs
+
+
 @_instruction
 def blank(typing: Any, rows: Any, vectors: Any) -> Any:
     """A tile of zeros; both sizes are literals."""
@@ -104,6 +107,16 @@ def blank(typing: Any, rows: Any, vectors: Any) -> Any:
         return ir.Constant(context.get_value_type(tile), None)
 
     return tile(rows, vectors), generate
+
+
+@_instruction
+def vectors_of(typing: Any, tile: Any) -> Any:
+    """How many vectors a row of a tile has."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(_INT64, tile.vectors)
+
+    return types.int64(tile), generate
 
 
 @_instruction
@@ -156,22 +169,21 @@ def raised(typing: Any, tile: Any, amount: Any) -> Any:
 
 
 @_instruction
-def places(typing: Any, tile: Any, taps: Any, first: Any, stride: Any, size: Any, offset: Any) -> Any:
-    """For each row r of a tile: taps[first + r * stride] * size + offset, of int32 `taps`."""
+def places(typing: Any, tile: Any, table: Any, first: Any, stride: Any, offset: Any) -> Any:
+    """For each row r of a tile: table[first + r * stride] + offset, of int32 `table`."""
     rows = Places(tile.rows)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, source, start, step, words, base = arguments
+        _, source, start, step, base = arguments
         found = ir.Constant(context.get_value_type(rows), ir.Undefined)
         for row in range(tile.rows):
-            tap = builder.load(_pointer(context, builder, taps, source, start, _INT32))
-            place = builder.add(builder.mul(builder.sext(tap, _INT64), words), base)
-            found = builder.insert_value(found, place, row)
+            entry = builder.load(_pointer(context, builder, table, source, start, _INT32))
+            found = builder.insert_value(found, builder.add(builder.sext(entry, _INT64), base), row)
             start = builder.add(start, step)
         return found
 
     integer = types.int64
-    return rows(tile, taps, integer, integer, integer, integer), generate
+    return rows(tile, table, integer, integer, integer), generate
 
 
 def _multiplication(dot: Callable[..., Any]) -> Any:
@@ -206,53 +218,40 @@ def _multiplication(dot: Callable[..., Any]) -> Any:
 multiply_bytes = _multiplication(_dot_bytes)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 4 unsigned by 4 signed bytes a word (VNNI)."""
 
+multiply_deltas = _multiplication(lambda builder, sums, left, right: _dot_bytes(builder, sums, right, left))
+"""The same with signed bytes of `source` by unsigned bytes of `weights` (VNNI): words of zeros may be left out, as
+weights + 128 only ask for -128 times the sum of the source (see `raised`)."""
+
 multiply_pairs = _multiplication(_dot_pairs)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 2 by 2 int16 a word."""
 
 
 @_instruction
-def tap_places(typing: Any, taps: Any, first: Any, count: Any, size: Any, offset: Any) -> Any:
-    """taps[first + i] * size + offset for the i of one word; the last of `count` taps again beyond them."""
-    rows = Places(TAPS)
+def multiply_channels(
+    typing: Any, tile: Any, source: Any, rows: Any, weights: Any, at: Any, panel: Any
+) -> Any:
+    """Of one row: tile[v, lane] += sum over i of source[rows[i] + v * LANES + lane] * weights[...][i], of bytes
+    `source`, where the word of weights is weights[at + v * panel + lane]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, start, left, words, base = arguments
-        last = builder.sub(left, ir.Constant(_INT64, 1))
-        found = ir.Constant(context.get_value_type(rows), ir.Undefined)
-        for tap in range(TAPS):
-            own = ir.Constant(_INT64, tap)
-            nearest = builder.select(builder.icmp_signed("<", own, last), own, last)
-            pointer = _pointer(context, builder, taps, source, builder.add(start, nearest), _INT32)
-            pixel = builder.sext(builder.load(pointer), _INT64)
-            found = builder.insert_value(found, builder.add(builder.mul(pixel, words), base), tap)
-        return found
-
-    integer = types.int64
-    return rows(taps, integer, integer, integer, integer), generate
-
-
-@_instruction
-def multiply_channels(typing: Any, tile: Any, source: Any, rows: Any, weights: Any, at: Any) -> Any:
-    """tile[lane] += sum over i of source[rows[i] + lane] * weights[at + lane][i], of bytes `source`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, left, starts, right, place = arguments
+        sums, left, starts, right, place, step = arguments
         run = ir.VectorType(_INT8, LANES)
-        runs = []
-        for tap in range(TAPS):
-            start = builder.extract_value(starts, tap)
-            runs.append(_load(builder, _pointer(context, builder, source, left, start, run)))
-        weight = _load(builder, _pointer(context, builder, weights, right, place, _VECTOR))
-        words = _interleaved(builder, runs)
-        if TAPS == 2:
-            words = builder.bitcast(builder.sext(words, ir.VectorType(_INT16, 2 * LANES)), _VECTOR)
-            total = _dot_pairs(builder, builder.extract_value(sums, 0), words, weight)
-        else:
-            words = builder.bitcast(words, _VECTOR)
-            total = _dot_bytes(builder, builder.extract_value(sums, 0), words, weight)
-        return builder.insert_value(sums, total, 0)
+        for vector in range(tile.vectors):
+            runs, skipped = [], ir.Constant(_INT64, vector * LANES)
+            for tap in range(TAPS):
+                start = builder.add(builder.extract_value(starts, tap), skipped)
+                runs.append(_load(builder, _pointer(context, builder, source, left, start, run)))
+            words = _interleaved(builder, runs)
+            if TAPS == 2:
+                words = builder.sext(words, ir.VectorType(_INT16, 2 * LANES))
+            weight = _load(builder, _pointer(context, builder, weights, right, place, _VECTOR))
+            total = builder.extract_value(sums, vector)
+            total = _dot(builder, total, builder.bitcast(words, _VECTOR), weight)
+            sums = builder.insert_value(sums, total, vector)
+            place = builder.add(place, step)
+        return sums
 
-    return tile(tile, source, rows, weights, types.int64), generate
+    return tile(tile, source, rows, weights, types.int64, types.int64), generate
 
 
 def _interleaved(builder: Any, runs: Sequence[Any]) -> Any:

@@ -45,6 +45,26 @@ def lay_out(values: npt.NDArray[np.int8], depth: int, width: int, room: npt.NDAr
             filled[place] = 0
 
 
+@stage
+def places_of(taps: npt.NDArray[np.int32], size: int, width: int) -> npt.NDArray[np.int32]:
+    """Where the pixel of each tap starts, (m * width,) int32, if pixels are `size` long and -1 is the first.
+
+    Taps from T to `width` are pixel -1. Done once a call: a core multiplies one pair of scalars a cycle.
+    """
+    outputs, taps_each = taps.shape
+    if width == taps_each:
+        table, flat = np.empty(outputs * width, np.int32), taps.reshape(-1)
+        for place in range(len(flat)):
+            table[place] = (flat[place] + 1) * size
+        return table
+    table = np.zeros(outputs * width, np.int32)
+    for row in range(outputs):
+        filled, given = table[row * width : (row + 1) * width], taps[row]
+        for tap in range(taps_each):
+            filled[tap] = (given[tap] + 1) * size
+    return table
+
+
 @kernel
 def corrected(
     bias: npt.NDArray[np.int32], packed: npt.NDArray[np.int32], groups: int, panels: int

@@ -109,7 +109,7 @@ def test_every_tensor_of_a_quantised_model_equals_onnx_runtime(
         want = run_unoptimised(network.reference, integers, {"x": image[np.newaxis]})
         for index, tensor in enumerate(network.graph.tensors):
             if tensor.name in want:
-                found = tensor.to_onnx(golden.tensor(run, index)[np.newaxis])
+                found = tensor.to_onnx(golden.tensor(run, index)[np.newaxis])[0]
                 np.testing.assert_array_equal(found, want[tensor.name], err_msg=tensor.name)
         differing_answers.add(golden.logits(run).tobytes())
     assert len(differing_answers) > 6

@@ -14,7 +14,8 @@ from emulator import simd
 from emulator.gemm import round_scaled
 from emulator.jit import kernel
 
-Ints = npt.NDArray[np.int64]
+# NumPy's scalars warn where plain Python, without the JIT, wraps a sum unawares.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
