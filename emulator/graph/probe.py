@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from emulator.errors import UnsupportedModel
+from emulator.graph.limits import bounded_memory, run_in_time
 from emulator.graph.qgraph import InputSpec
 from emulator.graph.session import open_session, with_outputs
 
@@ -111,16 +112,28 @@ def _size(value: ir.Value, axis: int) -> int:
 
 
 def _run(model: onnx.ModelProto, names: list[str], inputs: tuple[InputSpec, ...]) -> dict[str, Array]:
-    session = open_session(with_outputs(model, names))
-    try:
-        values = session.run(names, {spec.name: np.zeros(spec.shape, spec.dtype) for spec in inputs})
-    except Exception:
-        # Some inputs may not be zero, such as scales.
+    what = f"model {model.graph.name!r}"
+    with bounded_memory(what):
+        session = open_session(with_outputs(model, names))
         try:
-            values = session.run(names, {spec.name: np.ones(spec.shape, spec.dtype) for spec in inputs})
-        except Exception as error:  # ONNX Runtime finds contradictions between nodes only when it runs them
-            reason = " ".join(str(error).split())[:400]
-            raise UnsupportedModel(f"ONNX Runtime can't run the model: {reason}. Export it again.") from error
+            zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in inputs}
+            values = run_in_time(session, names, zeros, what)
+        except UnsupportedModel:
+            raise
+        except Exception:
+            # Some inputs may not be zero, such as scales.
+            try:
+                ones = {spec.name: np.ones(spec.shape, spec.dtype) for spec in inputs}
+                values = run_in_time(session, names, ones, what)
+            except UnsupportedModel:
+                raise
+            except (
+                Exception
+            ) as error:  # ONNX Runtime finds contradictions between nodes only when it runs them
+                reason = " ".join(str(error).split())[:400]
+                raise UnsupportedModel(
+                    f"ONNX Runtime can't run the model: {reason}. Export it again."
+                ) from error
     # Sequences and optional values have no shape; only host segments touch them.
     found = zip(names, values, strict=True)
     return {name: value for name, value in found if isinstance(value, np.ndarray)}
