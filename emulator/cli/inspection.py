@@ -121,7 +121,7 @@ def inject(
     figure: FigureFile = None,
     json: options.Json = False,
 ) -> None:
-    """Strike one fault, or several at once, and explain what became of them.
+    """Faults, one or several at once, explained.
 
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_b row=3 col=4 cycle=100 bit=7"
 
