@@ -90,9 +90,13 @@ def network_of(
 
 def _read(file: Path) -> tuple[onnx.ModelProto, str]:
     """The model and the hash of its files."""
-    if not file.is_file():
-        raise UnsupportedModel(f"model {str(file)!r} is not a file; allowed: an ONNX file. Check the path.")
-    digest = hashlib.sha256(file.read_bytes())
+    try:
+        digest = hashlib.sha256(file.read_bytes())
+    except OSError as error:
+        raise UnsupportedModel(
+            f"model {str(file)!r} is not a file that can be read ({error.strerror}); allowed: an ONNX file. "
+            "Check the path."
+        ) from error
     try:
         model = onnx.load(file, load_external_data=False)
     except Exception as error:  # protobuf's own

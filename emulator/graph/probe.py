@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from emulator.errors import UnsupportedModel
-from emulator.graph.limits import bounded_memory, run_in_time
+from emulator.graph.limits import Limits
 from emulator.graph.qgraph import InputSpec
 from emulator.graph.session import open_session, with_outputs
 
@@ -112,28 +112,27 @@ def _size(value: ir.Value, axis: int) -> int:
 
 
 def _run(model: onnx.ModelProto, names: list[str], inputs: tuple[InputSpec, ...]) -> dict[str, Array]:
-    what = f"model {model.graph.name!r}"
-    with bounded_memory(what):
+    limits = Limits.of(model)
+    failure: Exception | None = None
+    with limits.bounded_memory():
         session = open_session(with_outputs(model, names))
-        try:
-            zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in inputs}
-            values = run_in_time(session, names, zeros, what)
-        except UnsupportedModel:
-            raise
-        except Exception:
-            # Some inputs may not be zero, such as scales.
+        # Some inputs may not be zero, such as scales.
+        for fill in (np.zeros, np.ones):
+            feeds = {spec.name: fill(spec.shape, spec.dtype) for spec in inputs}
             try:
-                ones = {spec.name: np.ones(spec.shape, spec.dtype) for spec in inputs}
-                values = run_in_time(session, names, ones, what)
+                values = limits.run_in_time(session, names, feeds)
+                break
             except UnsupportedModel:
                 raise
             except (
                 Exception
             ) as error:  # ONNX Runtime finds contradictions between nodes only when it runs them
-                reason = " ".join(str(error).split())[:400]
-                raise UnsupportedModel(
-                    f"ONNX Runtime can't run the model: {reason}. Export it again."
-                ) from error
+                failure = error
+        else:
+            reason = " ".join(str(failure).split())[:400]
+            raise UnsupportedModel(
+                f"ONNX Runtime can't run the model: {reason}. Export it again."
+            ) from failure
     # Sequences and optional values have no shape; only host segments touch them.
     found = zip(names, values, strict=True)
     return {name: value for name, value in found if isinstance(value, np.ndarray)}
