@@ -15,6 +15,7 @@ from emulator.campaign.inputs import load_samples
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig
 from emulator.faults.space import FaultSpace
+from emulator.graph.feeds import parse_shapes
 from emulator.graph.load import load
 from emulator.sampling.importance import Importance
 from emulator.sampling.sampler import Sampler
@@ -31,6 +32,8 @@ class CampaignConfig(BaseModel):
 
     model: Path
     inputs: Path
+    shape: list[str] | None = None
+    answer: str | None = None
     output: Path = Path("runs/campaign")
     array: str = "gemmini-16"
     registers: list[str] | None = None
@@ -48,7 +51,7 @@ class CampaignConfig(BaseModel):
 
     def campaign(self) -> Campaign:
         """Load model and data and build the campaign; raises the error of whatever is wrong first."""
-        network = load(self.model)
+        network = load(self.model, shapes=parse_shapes(self.shape), answer=self.answer)
         array = load_array(self.array)
         space = FaultSpace(network, array, registers=self.registers, layers=self.layers)
         samples = load_samples(self.inputs, network.graph, self.limit)

@@ -101,11 +101,10 @@ class Campaign:
 
     def manifest(self) -> dict[str, Any]:
         """What identifies this campaign; a directory holds one."""
-        graph = self.network.graph
         return {
             "schema": 1,
             "version": _package_version(),
-            "model": {"name": graph.name, "path": self.network.path, "sha256": self.network.sha256},
+            "model": self.network.settings(),
             "inputs": self.samples.settings(),
             "array": asdict(self.array),
             "fault": {"kind": "flip", "bits": 1},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emulator.array.spec import ArraySpec
     from emulator.campaign.explain import Explanation
     from emulator.faults.fault import Fault
+    from emulator.graph.load import Network
     from emulator.sampling.workbench import Workbench
 
 # The options of `inspect` and `inject` that no other command has.
@@ -69,6 +70,8 @@ def inspect(
     arrays: ArraysOnly = False,
     fit: Fit = None,
     markdown: Markdown = False,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
     """Layers, cycles, registers and the fault space; no data needed.
@@ -80,6 +83,8 @@ def inspect(
     from emulator.array.datasheet import presets, registers_page
     from emulator.campaign.config import load_array
     from emulator.cli import datasheet
+    from emulator.graph.feeds import parse_shapes
+    from emulator.graph.load import load
 
     if arrays and json:
         show_json({"arrays": presets()})
@@ -98,7 +103,8 @@ def inspect(
     raw = _raw_fit(fit, spec)
     facts = datasheet.array_facts(spec, raw)
     if model is not None:
-        facts |= _network_facts(model, spec, raw)
+        network = load(model, shapes=parse_shapes(shape), answer=answer)
+        facts |= _network_facts(network, spec, raw)
     if json:
         show_json(facts)
     elif registers:
@@ -119,6 +125,8 @@ def inject(
     vcd_before: VcdBefore = 16,
     vcd_after: VcdAfter = None,
     figure: FigureFile = None,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
     """Faults, one or several at once, explained.
@@ -139,11 +147,13 @@ def inject(
     from emulator.errors import BadConfig
     from emulator.faults.fault import Fault
     from emulator.faults.space import FaultSpace
+    from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
     from emulator.sampling.workbench import Workbench
 
     _check_files(vcd, figure)
-    network, spec = load(model), load_array(array)
+    network = load(model, shapes=parse_shapes(shape), answer=answer)
+    spec = load_array(array)
     chosen = parse_engine(engine)
     announce(array=array, index=index, engine=engine)
     samples = load_samples(inputs, network.graph)
@@ -182,6 +192,8 @@ def rank(
     layers: options.Layers = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
     """The most critical faults by score, without injecting any.
@@ -194,11 +206,13 @@ def rank(
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples
     from emulator.faults.space import FaultSpace
+    from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
     from emulator.sampling.ranking import rank as run_rank
     from emulator.sampling.workbench import Workbench
 
-    network, spec = load(model), load_array(array)
+    network = load(model, shapes=parse_shapes(shape), answer=answer)
+    spec = load_array(array)
     samples = load_samples(inputs, network.graph, limit)
     space = FaultSpace(network, spec, registers=options.split(registers), layers=options.split(layers))
     bench = Workbench(network, spec, space, samples.inputs)
@@ -228,14 +242,13 @@ def rank(
     show(table(header, cells))
 
 
-def _network_facts(model: Path, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:
+def _network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:
     """With campaigns_refused: why no campaign can run on this array, None if one can."""
     from emulator.cli.datasheet import network_facts
     from emulator.errors import BadConfig
     from emulator.faults.space import FaultSpace
-    from emulator.graph.load import load
 
-    network, refused = load(model), None
+    refused = None
     facts = network_facts(network, spec, raw)
     try:
         FaultSpace(network, spec)

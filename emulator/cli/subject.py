@@ -34,6 +34,7 @@ def subject_of(
     inputs: Path | None,
     float_model: Path | None,
     shapes: dict[str, list[int]],
+    answer: str | None,
     limit: int | None,
     seed: int,
 ) -> Subject:
@@ -55,7 +56,7 @@ def subject_of(
         )
     beside = None if float_model is None else quantize.read_model(float_model)
     if kind != "float":
-        network = load(path, shapes=shapes)
+        network = load(path, shapes=shapes, answer=answer)
         return Subject(network=network, samples=_samples(network, inputs, limit, seed), float_model=beside)
     proto = fixed_shapes(proto, shapes)
     calibration: Any = inputs
@@ -64,7 +65,7 @@ def subject_of(
     say(f"float model: quantised first, calibrated with {'--inputs' if inputs else 'the samples below'}")
     say("(emulator quantize has the choices: QDQ, int8, per channel, minmax)")
     made = quantize.quantize(proto, calibration, limit=limit)
-    network = network_of(made, path)
+    network = network_of(made, path, answer=answer)
     return Subject(
         network=network, samples=_samples(network, inputs, limit, seed), float_model=beside or proto
     )

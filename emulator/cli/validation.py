@@ -18,10 +18,6 @@ FloatModel = Annotated[Path, typer.Argument(help="float ONNX model", show_defaul
 AnyModel = Annotated[
     Path, typer.Argument(help="int8 ONNX model; a float one is quantised first", show_default=False)
 ]
-Shape = Annotated[
-    list[str] | None,
-    typer.Option("--shape", help="NAME=1,3,224,224 where an input has free dimensions; repeatable"),
-]
 Calibration = Annotated[
     Path | None,
     typer.Option(
@@ -57,7 +53,7 @@ def quantize(
         bool, typer.Option("--dynamic", help="take ranges at run time, without calibration")
     ] = False,
     limit: options.Limit = None,
-    shape: Shape = None,
+    shape: options.Shape = None,
     json: options.Json = False,
 ) -> None:
     """Quantise a float model with onnxruntime.quantization.
@@ -67,7 +63,7 @@ def quantize(
     from collections import Counter
 
     from emulator.graph import quantize as quantiser
-    from emulator.graph.feeds import fixed_shapes
+    from emulator.graph.feeds import fixed_shapes, parse_shapes
 
     chosen = quantiser.QuantizeOptions(
         format=_one(format),
@@ -84,7 +80,7 @@ def quantize(
     else:
         announce(format=format, activation=activation, weight=weight, method=method, limit=limit)
         say(f"with {switches} {'--symmetric' if symmetric else '--asymmetric'}" + _all_samples(limit))
-    source = fixed_shapes(quantiser.read_model(model), _shapes(shape))
+    source = fixed_shapes(quantiser.read_model(model), parse_shapes(shape))
     made = quantiser.quantize(source, calibration, options=chosen, limit=limit, output=output)
     operators = Counter(node.op_type for node in made.graph.node)
     if json:
@@ -104,7 +100,8 @@ def check(
     ] = None,
     array: options.Array = "gemmini-16",
     limit: options.Limit = None,
-    shape: Shape = None,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     cycle_images: Annotated[int, typer.Option(min=0, help="images replayed cycle by cycle")] = 1,
     seed: options.Seed = 0,
     json: options.Json = False,
@@ -122,12 +119,19 @@ def check(
     from emulator.campaign.config import load_array
     from emulator.cli.subject import NothingToCheck, subject_of
     from emulator.errors import CheckFailed
+    from emulator.graph.feeds import parse_shapes
 
     spec = load_array(array)
     announce(array=array, limit=limit, cycle_images=cycle_images)
     try:
         subject = subject_of(
-            model, inputs=inputs, float_model=float_model, shapes=_shapes(shape), limit=limit, seed=seed
+            model,
+            inputs=inputs,
+            float_model=float_model,
+            shapes=parse_shapes(shape),
+            answer=answer,
+            limit=limit,
+            seed=seed,
         )
     except NothingToCheck as nothing:
         _show_nothing(str(nothing), json)
@@ -163,18 +167,6 @@ def _one(text: str) -> Any:
 
 def _all_samples(limit: int | None) -> str:
     return ", all calibration samples (--limit N for fewer)" if limit is None else ""
-
-
-def _shapes(texts: list[str] | None) -> dict[str, list[int]]:
-    """`NAME=1,3,8,8` to {"NAME": [1, 3, 8, 8]}."""
-    shapes = {}
-    for text in texts or ():
-        name, _, numbers = text.rpartition("=")
-        try:
-            shapes[name] = [int(part) for part in numbers.split(",")]
-        except ValueError:
-            raise typer.BadParameter(f"{text!r}; write NAME=1,3,224,224", param_hint="--shape") from None
-    return shapes
 
 
 def _show_nothing(reason: str, json: bool) -> None:

@@ -30,6 +30,18 @@ def dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
     return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in found]
 
 
+def parse_shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
+    """`NAME=1,3,8,8` to {"NAME": [1, 3, 8, 8]}; raises BadConfig."""
+    shapes = {}
+    for text in texts or ():
+        name, _, numbers = text.rpartition("=")
+        try:
+            shapes[name] = [int(part) for part in numbers.split(",")]
+        except ValueError:
+            raise BadConfig(f"shape {text!r}; allowed: NAME=1,3,224,224. Write it so.") from None
+    return shapes
+
+
 def fixed_shapes(model: onnx.ModelProto, shapes: Shapes) -> onnx.ModelProto:
     """A copy whose inputs have these shapes, batch included; raises BadConfig where they contradict the model."""
     from onnxruntime.tools.onnx_model_utils import make_input_shape_fixed

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -24,13 +25,23 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Network:
-    """A loaded model: the integer graph, the QLinear form it equals, the file as it was, and its hash."""
+    """A loaded model: the integer graph, the QLinear form it equals, the file as it was, its hash, and the shapes and
+    the answer that were asked for."""
 
     graph: QuantGraph
     reference: onnx.ModelProto
     original: onnx.ModelProto
     path: str
     sha256: str
+    shapes: Shapes = field(default_factory=dict, repr=False)
+    answer: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What identifies it in a manifest: the content and how it was read; the path is for people."""
+        shapes = {name: list(shape) for name, shape in self.shapes.items()}
+        return {
+            "name": self.graph.name, "path": self.path, "sha256": self.sha256, "shapes": shapes, "answer": self.answer,
+        }  # fmt: skip
 
     def __repr__(self) -> str:
         graph = self.graph
@@ -41,21 +52,21 @@ def load(
     path: str | Path,
     *,
     shapes: Shapes | None = None,
-    output: str | None = None,
+    answer: str | None = None,
     calibrate: Data | None = None,
 ) -> Network:
     """Read an ONNX model; a fixed batch becomes 1 where the model allows it.
 
-    shapes: of inputs, where the file leaves dimensions free. output: the one that is the answer, by default the first
-    of several real numbers. calibrate: inputs with which a float model is quantised first (see `quantize`, whose file
-    campaigns that are to be replayed need). Raises UnsupportedModel naming the node, why, and what to do.
+    shapes: of inputs, where the file leaves dimensions free. answer: the output that is the answer, by default the
+    first of several real numbers. calibrate: inputs with which a float model is quantised first (see `quantize`:
+    campaigns that are to be replayed need its file). Raises UnsupportedModel naming the node, why, and what to do.
     """
     file = Path(path)
     model, digest = _read(file)
     if calibrate is not None:
         model = quantize(fixed_shapes(model, shapes or {}), calibrate)
         digest = hashlib.sha256(model.SerializeToString()).hexdigest()
-    return network_of(model, file, sha256=digest, shapes=shapes, output=output)
+    return network_of(model, file, sha256=digest, shapes=shapes, answer=answer)
 
 
 def network_of(
@@ -64,11 +75,11 @@ def network_of(
     *,
     sha256: str = "",
     shapes: Shapes | None = None,
-    output: str | None = None,
+    answer: str | None = None,
 ) -> Network:
     """The network of a model in memory, named after `file`; raises what `load` raises."""
     try:
-        graph, reference, original = _network(model, file.stem, shapes or {}, output)
+        graph, reference, original = _network(model, file.stem, shapes or {}, answer)
     except UnsupportedModel as error:
         stranger = _foreign_node(model)
         if stranger is None or "ONNX Runtime" not in str(error):
@@ -84,7 +95,13 @@ def network_of(
             f"model {str(file)!r} can't be understood ({type(error).__name__}: {reason}). Export it again."
         ) from error
     return Network(
-        graph=graph, reference=reference, original=original, path=str(file.resolve()), sha256=sha256
+        graph=graph,
+        reference=reference,
+        original=original,
+        path=str(file.resolve()),
+        sha256=sha256,
+        shapes=shapes or {},
+        answer=answer,
     )
 
 
@@ -118,7 +135,7 @@ def _read(file: Path) -> tuple[onnx.ModelProto, str]:
 
 
 def _network(
-    original: onnx.ModelProto, name: str, shapes: Shapes, output: str | None
+    original: onnx.ModelProto, name: str, shapes: Shapes, answer: str | None
 ) -> tuple[QuantGraph, onnx.ModelProto, onnx.ModelProto]:
     """(integer graph, QLinear form, the model it was made from)."""
     onnx.checker.check_model(original)
@@ -129,15 +146,15 @@ def _network(
         single = ir.serde.from_proto(original)
         _fix_shapes(single.graph, {str(v.name): (1, *_rest(v)) for v in single.graph.inputs})
         try:
-            return *_integer(single, name, output), ir.serde.to_proto(single)
+            return *_integer(single, name, answer), ir.serde.to_proto(single)
         except UnsupportedModel:
             pass  # a batch that is part of the network: taken as it is
-    return *_integer(model, name, output), original
+    return *_integer(model, name, answer), original
 
 
-def _integer(model: ir.Model, name: str, output: str | None) -> tuple[QuantGraph, onnx.ModelProto]:
+def _integer(model: ir.Model, name: str, answer: str | None) -> tuple[QuantGraph, onnx.ModelProto]:
     reference = ir.serde.to_proto(to_qlinear(ShapeInferencePass()(model).model))
-    return integer_graph(reference, name, output), reference
+    return integer_graph(reference, name, answer), reference
 
 
 def _foreign_node(model: onnx.ModelProto) -> onnx.NodeProto | None:

@@ -27,8 +27,8 @@ from emulator.graph.qgraph import HostOp, MacLayer, Op, QTensor, QuantGraph
 from emulator.graph.qlinear import REASON
 
 
-def integer_graph(reference: onnx.ModelProto, name: str, output: str | None = None) -> QuantGraph:
-    """The network of a model in QLinear form with fixed shapes. output: the one whose values are the answer, by default
+def integer_graph(reference: onnx.ModelProto, name: str, wanted: str | None = None) -> QuantGraph:
+    """The network of a model in QLinear form with fixed shapes. wanted: the output that is the answer, by default
     the first of several real or 8-bit numbers. Raises UnsupportedModel."""
     model = ir.serde.from_proto(reference)
     graph = model.graph
@@ -46,7 +46,7 @@ def integer_graph(reference: onnx.ModelProto, name: str, output: str | None = No
     answers = [_behind(value, b) for value in graph.outputs]
     if not answers:
         raise UnsupportedModel(f"model {name!r} has no output; allowed: one or more. Export it again.")
-    answer = _answer([str(value.name) for value in graph.outputs], answers, probe, output)
+    answer = _answer([str(value.name) for value in graph.outputs], answers, probe, wanted)
     if probe.is_bytes(answers[answer]) and 0 not in probe.shapes[answers[answer]]:
         b.tensor(answers[answer])  # with its scale, whoever writes it
     ops = ordered(model, probe, b.tensors, b.ops, answers)

@@ -95,7 +95,7 @@ def test_an_input_of_strings_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_output_is_refused(tmp_path: Path) -> None:
     _, model = one_conv()
     with pytest.raises(UnsupportedModel, match="'answer'; allowed: those of the model: output"):
-        load(saved(model, tmp_path), output="answer")
+        load(saved(model, tmp_path), answer="answer")
 
 
 # ---- what ONNX Runtime itself refuses
