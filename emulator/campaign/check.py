@@ -173,8 +173,10 @@ class _Check:
 
 
 def _tensors(golden: Golden, runs: list[Inference]) -> dict[str, npt.NDArray[Any]]:
-    """Every tensor of the emulator over some images, in ONNX order and type."""
-    return {
+    """Every tensor of the emulator over some images, and the sums that are results, in ONNX order and type."""
+    found = {
         tensor.name: tensor.to_onnx(np.stack([golden.tensor(run, index) for run in runs]))
         for index, tensor in enumerate(golden.graph.tensors)
     }
+    results = [layer.target for layer in golden.graph.layers if isinstance(layer.target, str)]
+    return found | {name: np.stack([run.host[name] for run in runs]) for name in results}

@@ -56,10 +56,12 @@ class Deployment:
         outputs = [tensor.output for tensor in self.tensors]
         rows = [self.session.run(outputs, network.graph.feeds(sample)) for sample in inputs]
         by_name = {tensor.name: tensor for tensor in network.graph.tensors}
-        return {
+        found = {
             deployed.name: _as_written(np.stack([row[i] for row in rows]), deployed, by_name[deployed.name])
             for i, deployed in enumerate(self.tensors)
         }
+        # One that the optimiser left in another shape cannot be compared.
+        return {name: values for name, values in found.items() if values.shape[1:] == by_name[name].shape}
 
 
 def deploy(network: Network) -> Deployment:
@@ -100,7 +102,7 @@ def _written(model: onnx.ModelProto, network: Network) -> list[DeployedTensor]:
     islands = {t.name: _island(writers[t.name], writers) for t in network.graph.tensors if t.name in writers}
     by_node = {node.name: name for name, island in islands.items() for node in island if node.name}
     found: dict[str, DeployedTensor] = {}
-    moved = _channels_last(model)
+    moved = _channels_last(model, {node.name for node in network.original.graph.node})
     for node in model.graph.node:
         output = node.output[0]
         name: str | None = output if output in islands else None
@@ -141,13 +143,14 @@ def _nearest_before(model: onnx.ModelProto, known: dict[str, str]) -> dict[str, 
     return nearest
 
 
-def _channels_last(model: onnx.ModelProto) -> set[str]:
-    """The tensors that the layout optimiser keeps channels last: from its Transpose on to the one back."""
+def _channels_last(model: onnx.ModelProto, original: set[str]) -> set[str]:
+    """The tensors that the layout optimiser keeps channels last: from its Transpose on to the one back. original: nodes
+    of the file, whose own Transposes are no matter of layout."""
     moved: set[str] = set()
     for node in model.graph.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         perm = attributes.get("perm")
-        if node.op_type == "Transpose" and perm is not None:
+        if node.op_type == "Transpose" and perm is not None and node.name not in original:
             inside = _is_last(perm)
         elif node.op_type.startswith("Nhwc") or attributes.get("channels_last"):
             inside = True
@@ -168,7 +171,8 @@ def _as_written(
 ) -> npt.NDArray[np.int8 | np.uint8]:
     """Undo what the optimiser does to a tensor: int8 moved to uint8, channels moved last."""
     if deployed.channels_last and values.ndim > 3:
-        values = np.moveaxis(values, -1, 2)
+        moved = np.moveaxis(values, -1, 2)
+        values = moved if moved.shape[1:] == tensor.shape else values
     if values.dtype == np.uint8 and not tensor.offset:
         return (values.astype(np.int16) - 128).astype(np.int8)
     return values

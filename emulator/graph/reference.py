@@ -41,6 +41,8 @@ class Reference:
 
     def tensors(self, samples: Iterable[Sample]) -> Arrays:
         """Every tensor, (samples, *shape), in ONNX order and type, one sample at a time."""
+        if not self.names:
+            return {}
         rows = [self.session.run(self.names, self.graph.feeds(sample)) for sample in samples]
         return {
             name: np.stack(column) for name, column in zip(self.names, zip(*rows, strict=True), strict=True)

@@ -19,7 +19,7 @@ from onnxruntime.quantization.qdq_loss_debug import compute_signal_to_quantizati
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import schedule
 from emulator.campaign.check import check
-from emulator.campaign.inputs import Samples
+from emulator.campaign.inputs import Samples, random_samples
 from emulator.campaign.validation import layers
 from emulator.campaign.validation.answers import Answers
 from emulator.campaign.validation.differences import Difference, compare, origins
@@ -37,6 +37,7 @@ from emulator.graph.session import open_session, with_outputs
 
 INT32 = np.iinfo(np.int32)
 GEMMINI = ArraySpec.preset("gemmini-16")
+MODELS = Path(__file__).parents[1] / "data/models"
 
 
 def samples_of(bundled: Any, count: int) -> Samples:
@@ -386,3 +387,19 @@ def test_the_golden_run_is_what_headroom_looks_at(digits: Any) -> None:
             min(held.min(), 0),
             max(held.max(), 0),
         )
+
+
+# ---- every format
+
+
+@pytest.mark.parametrize(
+    "path", [*MODELS.glob("*_q*.onnx"), *MODELS.glob("*dynamic*.onnx")], ids=lambda p: p.stem
+)
+def test_a_model_of_any_format_passes(path: Path) -> None:
+    """Every tensor equal to ONNX Runtime's, engines equal, each operator of the file within 1 LSB."""
+    network = load(path)
+    wide = max(layer.act_bits for layer in network.graph.layers) > 8
+    array = replace(GEMMINI, act_bits=16, psum_bits=32) if wide else GEMMINI
+    report = check(network, array, random_samples(network.graph, 2, 0))
+    assert report.ok, (report.mismatches, report.engine_mismatches, report.far_operators)
+    assert report.tensors > 0 and all(layer["cycles"] > 0 for layer in report.layers)

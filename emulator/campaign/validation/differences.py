@@ -49,10 +49,11 @@ def origins(deployment: Deployment, ours: Tensors, theirs: Tensors) -> dict[str,
         name: (ours[name] != values).reshape(len(values), -1).any(axis=1) for name, values in theirs.items()
     }
     found: dict[str, Difference] = {}
-    for tensor in deployment.tensors:
+    for tensor in (tensor for tensor in deployment.tensors if tensor.name in theirs):
         first = differs[tensor.name].copy()
         for source in tensor.sources:
-            first &= ~differs[source]
+            if source in differs:
+                first &= ~differs[source]
         if first.any():
             name = tensor.name
             found |= compare({name: ours[name][first]}, {name: theirs[name][first]})
