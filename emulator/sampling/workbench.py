@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
+from emulator.errors import UnsupportedModel
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import Network
@@ -83,7 +84,12 @@ class Workbench:
     def _look_ahead(self, lookahead: int) -> _Ahead:
         found = horizons(self.golden, lookahead)
         tensors = [horizon.tensor for horizon in found if horizon is not None]
-        return _Ahead(found, GradientSource(self.network, tensors) if tensors else None)
+        try:
+            return _Ahead(found, GradientSource(self.network, tensors) if tensors else None)
+        except UnsupportedModel as error:
+            raise UnsupportedModel(
+                f"importance sampling needs gradients: {error}. Or use the sampler that needs none: uniform."
+            ) from error
 
 
 class _Ahead(NamedTuple):

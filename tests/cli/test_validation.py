@@ -184,7 +184,7 @@ def test_quantize_takes_the_other_choices(place: Path, emulator: Emulator, tmp_p
         (2, "--calibration", ()),
         (2, "Use format='qdq'", ("--format", "qoperator", "--weight", "int4")),
         (4, "absent.npz", ("--calibration", "absent.npz")),
-        (2, "write NAME=1,3,224,224", ("--shape", "input")),
+        (2, "NAME=1,3,224,224", ("--shape", "input")),
     ],
 )
 def test_quantize_refuses(
