@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from emulator.faults.fault import Fault as Fault
     from emulator.faults.space import FaultSpace as FaultSpace
     from emulator.graph.golden import Golden as Golden
-    from emulator.graph.onnx_import import load as load
+    from emulator.graph.load import load as load
+    from emulator.graph.quantize import QuantizeOptions as QuantizeOptions
+    from emulator.graph.quantize import quantize as quantize
     from emulator.report.html import write_report as write_report
     from emulator.sampling.estimate import Estimate as Estimate
     from emulator.sampling.importance import Importance as Importance
@@ -39,6 +41,7 @@ _HOMES = {
     "FaultSpace": "faults.space",
     "Golden": "graph.golden",
     "Importance": "sampling.importance",
+    "QuantizeOptions": "graph.quantize",
     "Results": "campaign.results",
     "Uniform": "sampling.uniform",
     "Upset": "array.upset",
@@ -46,8 +49,9 @@ _HOMES = {
     "ci_half_width": "sampling.stopping",
     "explain": "campaign.explain",
     "gradient_model": "sensitivity.backward",
-    "load": "graph.onnx_import",
+    "load": "graph.load",
     "max_trials": "sampling.stopping",
+    "quantize": "graph.quantize",
     "replay": "campaign.replay",
     "run_gemm": "array.cycle",
     "write_report": "report.html",

@@ -49,6 +49,11 @@ class Requantisation:
         _requantise_rows(flat, self.scale, self.zero_point, self.low, self.high, out)
         return out.reshape(acc.shape)
 
+    def rounded(self, acc: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """acc (..., channels) int32 to the rounded products before the clip, float32."""
+        result: npt.NDArray[np.float32] = np.rint(acc.astype(np.float32) * self.scale)
+        return result
+
     def words(self) -> npt.NDArray[np.int32]:
         """(2, channels): the bits of the scales, as a register holds them, and no shifts."""
         return np.stack((self.scale.view(np.int32), np.zeros(len(self.scale), np.int32)))

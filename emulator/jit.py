@@ -16,6 +16,9 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.misc.appdirs import AppDirs
+
+from emulator import instructions
 
 # Kernel scalars: plain Python without the JIT, NumPy scalars where they come out of arrays.
 Int: TypeAlias = "int | np.signedinteger[Any]"
@@ -46,32 +49,44 @@ def _imported(module: str) -> tuple[str, ...]:
     return tuple(name for group in names for name in group if _source(name) is not None)
 
 
-@lru_cache
-def _cache_folder(module: str) -> str | None:
-    """A cache folder of its own for each state of a module and of all it imports; None leaves the choice to numba.
-
-    numba notices a change in a kernel's own file, not in the file of a kernel it calls, and would go on
-    running the old one. Where the package can't be written to, nobody edits it either.
-    """
-    root = Path(os.environ.get("NUMBA_CACHE_DIR", _PACKAGE / "__pycache__"))
-    if not os.access(_PACKAGE, os.W_OK):
-        return None
+def _reached(module: str) -> set[str]:
+    """A module and all of the package that it imports; the whole package for one from elsewhere, like a script."""
+    if _source(module) is None:
+        files = (path.relative_to(_PACKAGE.parent) for path in _PACKAGE.rglob("*.py"))
+        return {".".join(file.with_suffix("").parts) for file in files}
     seen, found = {module, __name__}, [module]
     while found:
         new = set(_imported(found.pop())) - seen
         seen |= new
         found += new
+    return seen
+
+
+@lru_cache
+def _cache_folder(module: str) -> str:
+    """A cache folder of its own for each state of a module and of all it imports; None leaves the choice to numba.
+
+    Modules on the dot products of `simd` have one for each choice of instructions, too.
+
+    numba notices a change in a kernel's own file, not in the file of a kernel it calls, and would go on
+    running the old one. Where the package can't be written to, numba's folder of the user takes it.
+    """
+    own = _PACKAGE / "__pycache__" if os.access(_PACKAGE, os.W_OK) else AppDirs("numba").user_cache_dir
+    root = Path(os.environ.get("NUMBA_CACHE_DIR", own))
+    seen = _reached(module)
     digest = hashlib.sha256()
     for name in sorted(seen):
         file = _source(name)
         digest.update(b"" if file is None else name.encode() + file.read_bytes())
+    if instructions.__name__ in seen:
+        digest.update(instructions.CHOSEN.name.encode())
     return str(root / f"kernels-{digest.hexdigest()[:12]}")
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` with numba on its first call; never with fast-math, which would change bits."""
     given = _config.CACHE_DIR
-    _config.CACHE_DIR = _cache_folder(function.__module__) or given
+    _config.CACHE_DIR = _cache_folder(function.__module__)
     try:
         return cast(Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:

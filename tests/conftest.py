@@ -12,12 +12,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Helpers that several rooms' tests import by name; test directories are no packages.
+sys.path.insert(0, str(Path(__file__).parent / "array"))
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
+sys.path.insert(0, str(Path(__file__).parent / "propagate"))
 sys.path.insert(0, str(Path(__file__).parent / "rtl"))
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 from emulator.array.spec import ArraySpec
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network, load
+from emulator.graph.load import Network, load
 
 # The same cases on every run: a red test is a change in the code, never in the dice.
 settings.register_profile(

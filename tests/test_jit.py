@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import emulator
+from emulator.instructions import available
 
 PROBE = """
 import numpy as np
@@ -32,6 +33,33 @@ def test_a_change_in_a_called_kernel_reaches_its_cached_callers(tmp_path: Path) 
     assert _run(tmp_path) == "5"
     rounding.write_text(rounding.read_text().replace("* scale)", "* scale) + 1"))
     assert _run(tmp_path) == "6"
+
+
+SCRIPT = """
+import numpy as np
+from emulator import simd
+from emulator.jit import kernel
+
+@kernel
+def words():
+    return simd.packed_words(1, 4, 1, 4)
+
+print(simd.CHOSEN.name, words() == simd.packed_words(1, 4, 1, 4))
+"""
+
+
+def test_kernels_of_a_script_are_not_those_of_other_instructions(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    for name in (*available(), *available()):
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            env=os.environ | {"EMULATOR_SIMD": name, "PYTHONPATH": str(Path(emulator.__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == [name, "True"]
 
 
 def _run(folder: Path) -> str:

@@ -106,9 +106,9 @@ def result_tag(state: Words, g: Grid, head: int) -> Int:
 
 
 @stage
-def take_result_row(state: Words, g: Grid, bias: Words, bias_step: int, head: int, tag: Int) -> None:
+def take_result_row(state: Words, g: Grid, bias: Words, tiled: int, head: int, tag: Int) -> None:
     """The deskewed row to stage 0; its address comes from its tag and the free-running count. The bias memory
-    is flat, zeros follow its end."""
+    is flat, zeros follow its end; tiled: the tag is that of a tile of rows."""
     control = g.control
     last = state[oldest_result(g, head) + g.cols] >> LAST_LSB
     count = state[control + Control.RESULT_COUNT]
@@ -120,7 +120,8 @@ def take_result_row(state: Words, g: Grid, bias: Words, bias_step: int, head: in
     state[control + Control.WRITE_ADDRESS] = (state[tag + TAG_BASE] + row) & g.acc_address_mask
     state[control + Control.WRITE_ACCUMULATE] = state[tag + TAG_ACCUMULATE]
     fill_words(state, wide(g, Rows.WRITE_MASK), (1 << g.acc_bytes) - 1, g.cols)
-    start = (state[tag + TAG_BIAS] + bias_step * row) * g.cols
+    first = np.int64(state[tag + TAG_BIAS])
+    start = (first * g.rows + row if tiled != 0 else first) * g.cols
     width = g.cols if kept and state[tag + TAG_ACCUMULATE] == 0 else 0
     copy_row(state, wide(g, Rows.WRITE_BIAS), bias, start, width, start < bias.shape[0])
     deskew(state, g, head)
@@ -145,31 +146,36 @@ def drains(state: Words, g: Grid, blocks: int) -> bool:
 
 
 @stage
-def drain_row(
-    state: Words, g: Grid, blocks: Table, scale: Words, shift: Words, step: int, rows: Words
-) -> Int:
-    """One accumulator row of a finished block to the requantiser, as the memory was when the cycle began, and to
-    the observed rows; the row of these, or -1. scale, shift and rows are flat."""
+def drain_row(state: Words, g: Grid, blocks: Table, into: int, rows: Words) -> Int:
+    """One accumulator row of a finished block to the words at `into`, as the memory was when the cycle began, and to
+    the observed rows, which are flat; the row of these, or -1."""
     at = g.control
     block, row = state[at + Control.DRAIN_BLOCK], state[at + Control.DRAIN_ROW]
     source = (blocks[block, BLOCK_BASE] + row) & g.acc_address_mask
     to = (blocks[block, BLOCK_TO] + row) & 0xFFFFFF
-    of = blocks[block, BLOCK_SCALE] + step * row
     held = g.memory + source * g.cols
-    copy_row(state, wide(g, Rows.REQUANT_ACC), state, held, g.cols, source < g.acc_rows)
-    scaled = of * g.cols < scale.shape[0]
-    copy_row(state, wide(g, Rows.REQUANT_SCALE), scale, of * g.cols, g.cols, scaled)
-    copy_row(state, wide(g, Rows.REQUANT_SHIFT), shift, of * g.cols, g.cols, scaled)
-    state[at + Control.REQUANT_VALID] = 1
-    state[at + Control.REQUANT_ROW] = to
+    copy_row(state, into, state, held, g.cols, source < g.acc_rows)
     if row >= blocks[block, BLOCK_ROWS] - 1:
         state[at + Control.DRAIN_ROW] = 0
         state[at + Control.DRAIN_BLOCK] = (block + 1) & 0xFFFF
     else:
         state[at + Control.DRAIN_ROW] = row + 1
     room = to * g.cols < rows.shape[0]
-    copy_words(rows, to * g.cols, state, wide(g, Rows.REQUANT_ACC), g.cols if room else 0)
+    copy_words(rows, to * g.cols, state, into, g.cols if room else 0)
     return to if room else np.int64(-1)
+
+
+@stage
+def scale_row(state: Words, g: Grid, blocks: Table, scale: Words, shift: Words, step: int) -> None:
+    """The requantiser's other registers for the row that `drain_row` will take; scale and shift are flat."""
+    at = g.control
+    block, row = state[at + Control.DRAIN_BLOCK], state[at + Control.DRAIN_ROW]
+    of = blocks[block, BLOCK_SCALE] + step * row
+    scaled = of * g.cols < scale.shape[0]
+    copy_row(state, wide(g, Rows.REQUANT_SCALE), scale, of * g.cols, g.cols, scaled)
+    copy_row(state, wide(g, Rows.REQUANT_SHIFT), shift, of * g.cols, g.cols, scaled)
+    state[at + Control.REQUANT_VALID] = 1
+    state[at + Control.REQUANT_ROW] = (blocks[block, BLOCK_TO] + row) & 0xFFFFFF
 
 
 @stage

@@ -21,6 +21,7 @@ from emulator.array.machine import advance, reset
 from emulator.array.operands import Operands
 from emulator.array.tiling import Schedule
 from emulator.array.upset import Upset
+from emulator.errors import BadConfig
 from emulator.gemm import FixedPoint, Requantisation
 
 Ints = npt.NDArray[np.int64]
@@ -33,7 +34,7 @@ SNAPSHOT_BYTES = 128 << 20
 class Response:
     """What a fault did to a layer. m, n, delta: accumulators that were drained wrong (mod 2^acc_bits). output_m,
     output_n, output_delta: requantised words that are wrong; explained: these are just what the wrong accumulators
-    requantise to. hang: the layer never completed (DUE). cycles:
+    requantise to, as where the layer is not requantised. hang: the layer never completed (DUE). cycles:
     simulated for this fault."""
 
     m: Ints = field(repr=False)
@@ -56,15 +57,23 @@ class _Changes(NamedTuple):
     faulty: Ints
 
 
+NO_CHANGES = _Changes(*np.zeros((4, 0), np.int64))
+
+
 class LayerOnCycles:
     """One layer with one set of operands; `strike` as often as wanted.
 
-    Raises what `compile_layer` raises. Between faults the working copies of the results equal the golden ones.
+    requantisation: None for a schedule with requantised=False. Raises what `compile_layer` raises. Between faults the
+    working copies of the results equal the golden ones.
     """
 
     def __init__(
-        self, plan: Schedule, operands: Operands, requantisation: Requantisation | FixedPoint
+        self, plan: Schedule, operands: Operands, requantisation: Requantisation | FixedPoint | None
     ) -> None:
+        if plan.requantised and requantisation is None:
+            raise BadConfig(
+                f"{plan.shape}: no requantisation; allowed: one, or a schedule with requantised=False. Give either."
+            )
         self.plan = plan
         self.requantisation = requantisation
         self._grid = grid(plan.spec)
@@ -102,7 +111,8 @@ class LayerOnCycles:
         cycle, converged = self._run(state, table, begin)
         hang = not converged and not state[self._grid.control + Control.COMPLETE]
         stop = cycle if converged else np.iinfo(np.int64).max
-        rows, outputs = (self._observed(state, begin, stop, output) for output in (False, True))
+        rows = self._observed(state, begin, stop, output=False)
+        outputs = self._observed(state, begin, stop, output=True) if self.plan.requantised else NO_CHANGES
         if converged:
             rows, outputs = self._later(state, cycle, rows, outputs)
         m, n = self._elements(rows)
@@ -115,7 +125,7 @@ class LayerOnCycles:
             output_m=output_m,
             output_n=output_n,
             output_delta=outputs.faulty - outputs.golden,
-            explained=self._explains(rows, n, outputs),
+            explained=self._explains(rows, outputs),
             hang=hang,
             cycles=cycle - begin,
         )
@@ -142,7 +152,7 @@ class LayerOnCycles:
         before, after = slice(0, seen), slice(self._grid.control + len(Control), end)
         return np.array_equal(state[before], golden[before]) and np.array_equal(state[after], golden[after])
 
-    def _observed(self, state: Words, begin: int, stop: int, output: bool) -> _Changes:
+    def _observed(self, state: Words, begin: int, stop: int, *, output: bool) -> _Changes:
         """Rows that came out wrong, or not at all, in cycles [begin, stop); the working copy is golden again."""
         used = int(state[self._grid.control + Control.LOGGED])
         log = self._work.log[:used].astype(np.int64)
@@ -179,22 +189,27 @@ class LayerOnCycles:
         golden = self._golden.rows[row, col].astype(np.int64)
         faulty = wrap_words(golden + error, plan.spec.acc_bits)
         late = _Changes(row, col, golden, faulty)
-        before = self._golden.result[row, col].astype(np.int64)
-        after = self.requantised(self._elements(late)[1], faulty)
-        moved = after != before
-        late_out = _Changes(row[moved], col[moved], before[moved], after[moved])
         return (
             _Changes(*(np.concatenate(pair) for pair in zip(rows, late, strict=True))),
-            _Changes(*(np.concatenate(pair) for pair in zip(outputs, late_out, strict=True))),
+            _Changes(*(np.concatenate(pair) for pair in zip(outputs, self._outputs_of(late), strict=True))),
         )
 
-    def _explains(self, rows: _Changes, n: Ints, outputs: _Changes) -> bool:
+    def _outputs_of(self, rows: _Changes) -> _Changes:
+        """What wrong accumulators make wrong behind the requantiser."""
+        if not self.plan.requantised:
+            return NO_CHANGES
+        before = self._golden.result[rows.row, rows.col].astype(np.int64)
+        after = self.requantised(self._elements(rows)[1], rows.faulty)
+        moved = after != before
+        return _Changes(rows.row[moved], rows.col[moved], before[moved], after[moved])
+
+    def _explains(self, rows: _Changes, outputs: _Changes) -> bool:
         """Are the wrong outputs those of the wrong accumulators?"""
-        after = self.requantised(n, rows.faulty)
-        moved = after != self._golden.result[rows.row, rows.col]
         width = self.plan.spec.cols
-        expected = np.stack((rows.row * width + rows.col, after))[:, moved]
-        found = np.stack((outputs.row * width + outputs.col, outputs.faulty))
+        expected, found = (
+            np.stack((words.row * width + words.col, words.faulty))
+            for words in (self._outputs_of(rows), outputs)
+        )
         return np.array_equal(expected[:, expected[0].argsort()], found[:, found[0].argsort()])
 
     def requantised(self, n: Ints, words: Ints) -> Ints:
@@ -203,6 +218,7 @@ class LayerOnCycles:
         lines = np.zeros((len(n), channels), np.int32)
         inside = np.minimum(n, channels - 1)
         lines[np.arange(len(n)), inside] = words
+        assert self.requantisation is not None
         return self.requantisation(lines)[np.arange(len(n)), inside].astype(np.int64)
 
     def _elements(self, changes: _Changes) -> tuple[Ints, Ints]:

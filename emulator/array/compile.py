@@ -35,6 +35,7 @@ from emulator.array.host import (
 )
 from emulator.array.operands import Operands, Streamed, check_operands
 from emulator.array.tiling import Schedule
+from emulator.errors import BadConfig
 from emulator.gemm import FixedPoint, Requantisation
 
 Ints = npt.NDArray[np.int64]
@@ -43,31 +44,39 @@ Ints = npt.NDArray[np.int64]
 def compile_layer(
     plan: Schedule, operands: Operands, requantisation: Requantisation | FixedPoint | None
 ) -> Host:
-    """Raises BadData for operands of another shape, BadConfig where a tile does not fit its buffer.
+    """Raises BadData for operands of another shape, BadConfig where a tile does not fit its buffer, a counter is too
+    narrow, or a layer that is not requantised has a requantisation.
 
     Without a requantisation scales are zero and what the requantiser writes is to be ignored.
     """
     check_operands(plan, operands)
+    if requantisation is not None and not plan.requantised:
+        raise BadConfig(
+            f"{plan.shape}: a requantisation for a schedule with requantised=False; allowed: None. Leave either out."
+        )
     streamed = operands.streamed(plan.spec)
     act, wgt = _buffer_sources(plan, streamed)
     loads = np.concatenate([buffer_rows_loaded(plan, which) for which in (ACT_BUFFER, WGT_BUFFER)])
     exchanged = plan.spec.dataflow == "is"
-    bias, bias_rows = _bias(plan, streamed, exchanged)
+    tiled = exchanged or operands.bias.ndim == 3
+    bias, address = _bias_tiles(plan, operands, streamed) if tiled else _bias_rows(plan, operands)
     scale, shift = _scales(plan, requantisation)
     return Host(
-        requests=_requests(plan, bias_rows),
+        requests=_requests(plan, address, tiled),
         stream=_host_stream(plan, streamed),
         act=act,
         wgt=wgt,
         loads=loads[np.argsort(loads[:, LOAD_CYCLE], kind="stable")],
         bias=bias,
-        bias_step=int(exchanged),
+        bias_tiled=int(tiled),
         scale=scale,
         shift=shift,
+        scale_step=int(exchanged),
         blocks=blocks(plan),
         clip=(requantisation.zero_point, requantisation.low, requantisation.high)
         if requantisation
         else (0, 0, 0),
+        requantised=int(plan.requantised),
     )
 
 
@@ -82,8 +91,11 @@ def blocks(plan: Schedule) -> Table:
     return table
 
 
-def _requests(plan: Schedule, bias_rows: Ints) -> Table:
-    """Request 0 preloads; each fold has one request or more; a last one takes output-stationary results out."""
+def _requests(plan: Schedule, bias: Ints, tiled: bool) -> Table:
+    """Request 0 preloads; each fold has one request or more; a last one takes output-stationary results out.
+
+    bias (folds,): the bias row of a fold, or the tile of its first request.
+    """
     rows = plan.spec.rows
     count = plan.slots // rows
     fold = np.repeat(np.arange(plan.folds), count)
@@ -115,9 +127,9 @@ def _requests(plan: Schedule, bias_rows: Ints) -> Table:
         body[:, KEPT] = np.clip(body[:, KEPT] - within * rows, 0, rows)
         body[:, FINAL] &= last
     if plan.output_stationary:
-        table[leaving, BIAS] = bias_rows
+        table[leaving, BIAS] = bias
     else:
-        body[:, BIAS] = bias_rows[fold] + (within * rows if plan.spec.dataflow == "is" else 0)
+        body[:, BIAS] = bias[fold] + (within if tiled else 0)
     return table
 
 
@@ -184,16 +196,38 @@ def _host_stream(plan: Schedule, streamed: Streamed) -> Words:
     return stream
 
 
-def _bias(plan: Schedule, streamed: Streamed, exchanged: bool) -> tuple[Words, Ints]:
-    """(bias memory, the first row of each fold): a row a column fold, or with exchanged operands a row for
-    each accumulator row."""
+def _bias_rows(plan: Schedule, operands: Operands) -> tuple[Words, Ints]:
+    """(bias memory, the row of each fold): a row a column fold."""
     spec, shape = plan.spec, plan.streamed
     folds = -(-shape.n // spec.cols)
-    padded = np.zeros((shape.groups, shape.m if exchanged else 1, folds * spec.cols), np.int32)
-    padded[:, :, : shape.n] = streamed.bias[:, : padded.shape[1]]
-    words = padded.reshape(shape.groups, -1, folds, spec.cols).transpose(0, 2, 1, 3).reshape(-1, spec.cols)
-    row = (plan.group * folds + plan.n_start // spec.cols) * padded.shape[1]
-    return np.ascontiguousarray(words), row + (plan.m_start if exchanged else 0)
+    padded = np.zeros((shape.groups, folds * spec.cols), np.int32)
+    padded[:, : shape.n] = operands.bias
+    return padded.reshape(-1, spec.cols), plan.group * folds + plan.n_start // spec.cols
+
+
+def _bias_tiles(plan: Schedule, operands: Operands, streamed: Streamed) -> tuple[Words, Ints]:
+    """(bias memory, the first tile of each fold): a tile of array rows for each request of a block; blocks whose rows
+    are equal share theirs."""
+    rows, cols = plan.spec.rows, plan.spec.cols
+    # With exchanged operands, a bias that is the same for all rows of the layer is the same in all columns here.
+    parts = (
+        (plan.group, plan.m_start) if operands.bias.ndim == 2 else (plan.group, plan.m_start, plan.n_start)
+    )
+    _, owner, of = np.unique(np.stack(parts), axis=1, return_index=True, return_inverse=True)
+    tiles = -(-plan.m_size[owner] // rows)
+    # A tag names its tile in 16 bits.
+    if tiles.sum() > 1 << 16:
+        raise BadConfig(
+            f"{plan.shape} on {plan.spec.name!r} takes {tiles.sum()} tiles of {rows} bias rows; allowed: {1 << 16}. "
+            "Use an array with more rows and cols, or split the layer."
+        )
+    first = np.cumsum(tiles) - tiles
+    words = np.zeros((int(tiles.sum()) * rows, cols), np.int32)
+    for fold, start in zip(owner.tolist(), (first * rows).tolist(), strict=True):
+        group, m, _, n = extents(plan, fold)
+        tile = streamed.bias[group, m, n]
+        words[start : start + tile.shape[0], : tile.shape[1]] = tile
+    return words, first[of.reshape(-1)]
 
 
 def _scales(plan: Schedule, requantisation: Requantisation | FixedPoint | None) -> tuple[Words, Words]:

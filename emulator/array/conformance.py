@@ -17,7 +17,7 @@ from emulator.array.closed_form import (
 )
 from emulator.array.closed_form.geometry import arrival
 from emulator.array.exposure import Sites
-from emulator.array.program import run_program
+from emulator.array.program import LoadedProgram, run_program
 from emulator.array.registers import Register, register
 from emulator.array.tiling import Schedule
 from emulator.array.vectors import RESULT_ROWS, N, Vectors, array_of, layer_of, program_of
@@ -36,9 +36,9 @@ PICKS_BUS = ("buf_dataflow", "pe_dataflow")
 
 def by_cycles(vectors: Vectors, program: str, faults: Iterable[int]) -> Iterator[Words]:
     """The cycle engine's result (rows, N) under each of these faults of `program`."""
-    bare = program_of(vectors, program)
+    bare = LoadedProgram(array_of(program), program_of(vectors, program))
     for fault in faults:
-        yield run_program(array_of(program), bare, (vectors.upset(fault),))
+        yield bare.run((vectors.upset(fault),))
 
 
 def by_closed_form(vectors: Vectors, program: str, name: str) -> tuple[Ints, Words]:

@@ -26,8 +26,9 @@ HANG_FACTOR = 2
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Replay:
     """accumulator (m, groups * n) int32 as drained, wrapped at acc_bits; output, the same shape, what the
-    requantiser wrote (int32; to be ignored without a requantisation). cycles: first accepted row to last result
-    row, both included. completed_in: cycles until the last output was written, None for a hang (DUE)."""
+    requantiser wrote (int32; to be ignored without a requantisation, zero where sums leave unrequantised). cycles:
+    first accepted row to last result row, both included. completed_in: cycles until the last output was written,
+    None for a hang (DUE)."""
 
     accumulator: npt.NDArray[np.int32]
     output: npt.NDArray[np.int32]
@@ -104,8 +105,9 @@ def run_gemm(
 ) -> Replay:
     """act @ wgt + bias on the array `spec`, cycle by cycle.
 
-    act (m, k) or (groups, m, k), wgt (k, n) or (groups, k, n) int8 or int16, bias (n,) or (groups, n) int32,
-    zero by default. Raises BadData for anything else, BadConfig for upsets outside the array.
+    act (m, k) or (groups, m, k), wgt (k, n) or (groups, k, n) int8 or int16, bias (n,) or (m, n), with leading groups
+    where the operands have them, int32, zero by default. Raises BadData for anything else, BadConfig for upsets
+    outside the array.
     """
     if act.ndim != wgt.ndim or act.ndim not in (2, 3):
         raise BadData(

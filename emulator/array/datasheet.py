@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.array.exposure.cells import Computing, Shifting
 from emulator.array.exposure.flow import Flow
-from emulator.array.exposure.lifetime import Always, Dead, Lifetime, Union
+from emulator.array.exposure.lifetime import Always, Dead, Lifetime, Requantising, Union
 from emulator.array.exposure.memory import AccumulatorWord, BufferWord
 from emulator.array.presets import PRESETS
 from emulator.array.registers import Register, inventory
@@ -70,6 +70,8 @@ def live_when(lifetime: Lifetime, bits: int) -> str:
             return "never"
         case Always():
             return "any cycle may matter" + (", in column 0" if lifetime.columns == 1 else "")
+        case Requantising():
+            return live_when(lifetime.part, bits) + "; never where sums leave unrequantised"
         case Union():
             parts = lifetime.parts
             return "; ".join(_unlimited(part) for part in parts) + _limit(parts[0], bits)

@@ -44,9 +44,10 @@ BLOCK_BASE, BLOCK_ROWS, BLOCK_TO, BLOCK_SCALE = range(4)
 class Host(NamedTuple):
     """requests (requests, 13); stream (rows, cols) the rows that come straight from the host, none: zeros;
     act (rows, array rows), wgt (rows, cols) what the buffers are loaded from, int16; loads (loads, 4) in the order of
-    their cycles; bias (rows, cols), whose row advances by bias_step a result row; scale (rows, cols) the bits of
-    float32 scales or int32 multipliers, shift (rows, cols) the shifts of the latter; blocks (blocks, 4);
-    clip of the requantised words."""
+    their cycles; bias (rows, cols), bias_tiled: a request has a row of it for each of its result rows, else one for
+    all; scale (rows, cols) the bits of float32 scales or int32 multipliers, shift (rows, cols) the shifts of the
+    latter, whose row advances by scale_step a drained row; blocks (blocks, 4); clip of the requantised words;
+    requantised: drained rows go to the requantiser. The flags and the step are 0 or 1."""
 
     requests: Table
     stream: Words
@@ -54,11 +55,13 @@ class Host(NamedTuple):
     wgt: Operand
     loads: Table
     bias: Words
-    bias_step: int
+    bias_tiled: int
     scale: Words
     shift: Words
+    scale_step: int
     blocks: Table
     clip: Clip
+    requantised: int
 
 
 class Observed(NamedTuple):

@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from emulator.array.accumulator import drain_row, drains, log_row, result_tag, take_result_row, write_row
+from emulator.array.accumulator import (
+    drain_row,
+    drains,
+    log_row,
+    result_tag,
+    scale_row,
+    take_result_row,
+    wide,
+    write_row,
+)
 from emulator.array.host import LOAD_CYCLE, Host, Observed, Table, Words
 from emulator.array.injection import apply_upsets
-from emulator.array.layout import Control, Grid
+from emulator.array.layout import Control, Grid, Rows
 from emulator.array.mesh import clock_cells, feed_edges, fill_delay_lines
 from emulator.array.requantiser import (
     follow_result,
@@ -48,16 +57,18 @@ def advance(
     # Arrays by themselves, those of rows flat: numba counts the references of all members of a record whenever
     # one of them is taken out, and of an array that only one of two branches uses.
     requests, loads, blocks = host.requests, host.loads, host.blocks
-    step, clip, log, log_cycle = host.bias_step, host.clip, seen.log, seen.log_cycle
+    tiled, step, requantised = host.bias_tiled, host.scale_step, host.requantised
+    clip, log, log_cycle = host.clip, seen.log, seen.log_cycle
     stream, act, wgt = host.stream.reshape(-1), host.act.reshape(-1), host.wgt.reshape(-1)
     bias, scale, shift = host.bias.reshape(-1), host.scale.reshape(-1), host.shift.reshape(-1)
     rows, results, floats = seen.rows.reshape(-1), seen.result.reshape(-1), state.view(np.float32)
+    drained_into = wide(g, Rows.REQUANT_ACC if requantised != 0 else Rows.SCRATCH)
     next_load: Int = np.searchsorted(loads[:, LOAD_CYCLE], start)
     for cycle in range(start, stop):
         head = cycle & (g.depth - 1)
         if upsets.shape[0] > 0:
             apply_upsets(state, g, act, wgt, upsets, patches, cycle)
-        if is_complete(state, g, blocks.shape[0], cycle):
+        if is_complete(state, g, blocks.shape[0], requantised, cycle):
             state[g.control + Control.COMPLETE] = 1
             return cycle
         written = write_result(state, g, results, result_leaving(state, g, cycle))
@@ -70,16 +81,17 @@ def advance(
         else:
             requantise_float(state, floats, g, clip, entering)
         follow_result(state, g, entering)
+        state[g.control + Control.REQUANT_VALID] = 0
         if drains(state, g, blocks.shape[0]):
-            drained = drain_row(state, g, blocks, scale, shift, step, rows)
+            if requantised != 0:
+                scale_row(state, g, blocks, scale, shift, step)
+            drained = drain_row(state, g, blocks, drained_into, rows)
             if drained >= 0:
                 log_row(state, g, log, log_cycle, drained, cycle)
-        else:
-            state[g.control + Control.REQUANT_VALID] = 0
         write_row(state, g)
         tag = result_tag(state, g, head)
         if tag >= 0:
-            take_result_row(state, g, bias, step, head, tag)
+            take_result_row(state, g, bias, tiled, head, tag)
             state[g.control + Control.LAST_RESULT] = cycle
         else:
             state[g.control + Control.WRITE_VALID] = 0
@@ -99,7 +111,7 @@ def advance(
 
 
 @stage
-def is_complete(state: Words, g: Grid, blocks: int, cycle: int) -> bool:
+def is_complete(state: Words, g: Grid, blocks: int, requantised: int, cycle: int) -> bool:
     """Every block is drained and written."""
     drained = 0 < blocks <= state[g.control + Control.DRAIN_BLOCK]
-    return bool(drained and pipeline_is_empty(state, g, cycle))
+    return bool(drained and (requantised == 0 or pipeline_is_empty(state, g, cycle)))

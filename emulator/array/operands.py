@@ -19,7 +19,7 @@ Words = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Operands:
-    """act (groups, m, k), wgt (groups, k, n) int8 or int16, bias (groups, n) int32.
+    """act (groups, m, k), wgt (groups, k, n) int8 or int16, bias (groups, n) or (groups, m, n) int32.
 
     preload (groups, m, n) int8 is what the array starts from where it has a register for it: the partial sums
     that enter at the top with the first k-fold (WS), or the words preloaded into the first k-block's PEs (OS);
@@ -41,7 +41,7 @@ class Operands:
         n = self.wgt.shape[2]
         _check("act", self.act, (np.int8, np.int16), (groups, m, k))
         _check("wgt", self.wgt, (np.int8, np.int16), (groups, k, n))
-        _check("bias", self.bias, (np.int32,), (groups, n))
+        _check("bias", self.bias, (np.int32,), (groups, n), (groups, m, n))
         if self.preload is not None:
             _check("preload", self.preload, (np.int8,), (groups, m, n))
 
@@ -50,18 +50,23 @@ class Operands:
         groups, m, k = self.act.shape
         return GemmShape(m=m, k=k, n=self.wgt.shape[2], groups=groups)
 
+    @property
+    def _bias_by_row(self) -> npt.NDArray[np.int32]:
+        if self.bias.ndim == 3:
+            return self.bias
+        return np.broadcast_to(self.bias[:, np.newaxis, :], (*self.act.shape[:2], self.wgt.shape[2]))
+
     @cached_property
     def _exchanged(self) -> Streamed:
         act = cast(Words, np.ascontiguousarray(self.wgt.transpose(0, 2, 1)))
         wgt = cast(Words, np.ascontiguousarray(self.act.transpose(0, 2, 1)))
-        bias = np.repeat(self.bias[:, :, np.newaxis], self.shape.m, axis=2)
+        bias = np.ascontiguousarray(self._bias_by_row.transpose(0, 2, 1))
         preload = None if self.preload is None else np.ascontiguousarray(self.preload.transpose(0, 2, 1))
         return Streamed(act=act, wgt=wgt, bias=bias, preload=preload)
 
     @cached_property
     def _as_given(self) -> Streamed:
-        bias = np.broadcast_to(self.bias[:, np.newaxis, :], (*self.act.shape[:2], self.wgt.shape[2]))
-        return Streamed(act=self.act, wgt=self.wgt, bias=bias, preload=self.preload)
+        return Streamed(act=self.act, wgt=self.wgt, bias=self._bias_by_row, preload=self.preload)
 
     def streamed(self, spec: ArraySpec) -> Streamed:
         """As the array sees them: exchanged where it is input-stationary."""
@@ -102,11 +107,11 @@ def check_operands(plan: Schedule, operands: Operands) -> None:
 
 
 def _check(
-    name: str, array: npt.NDArray[np.generic], dtypes: tuple[type, ...], shape: tuple[int, ...]
+    name: str, array: npt.NDArray[np.generic], dtypes: tuple[type, ...], *shapes: tuple[int, ...]
 ) -> None:
-    if array.dtype not in dtypes or array.shape != shape or 0 in shape:
+    if array.dtype not in dtypes or array.shape not in shapes or 0 in array.shape:
         allowed = " or ".join(str(np.dtype(d)) for d in dtypes)
         raise BadData(
-            f"Operands: {name} is {array.dtype} {array.shape}; allowed: {allowed} {shape}, "
+            f"Operands: {name} is {array.dtype} {array.shape}; allowed: {allowed} {' or '.join(map(str, shapes))}, "
             f"no axis empty. Convert or reshape {name}."
         )

@@ -58,22 +58,33 @@ class Program:
     result_rows: int
 
 
-def run_program(spec: ArraySpec, program: Program, upsets: Sequence[Upset] = ()) -> Words:
-    """The result rows (result_rows, cols) int32; rows never written hold NEVER_WRITTEN.
+class LoadedProgram:
+    """A program on its array; `run` as often as wanted.
 
-    Raises BadData for streams that don't fit the array and its buffers, BadConfig for upsets outside it.
+    Raises BadData for streams that don't fit the array and its buffers.
     """
-    host = compile_program(spec, program)
-    g = grid(spec)
-    state = np.zeros(g.words, np.int32)
-    reset(state, g, host)
-    state[g.memory :] = NEVER_WRITTEN
-    upset_table = encode_upsets(spec, g, upsets)
-    none = np.zeros((0, spec.cols), np.int32), np.zeros(1, np.int32)
-    seen = Observed(none[0], none[0], none[1], none[1])
-    patches = np.zeros(len(upsets), np.int32)
-    advance(state, g, upset_table, patches, host, seen, 0, program_cycles(spec, program))
-    return state[g.memory :].reshape(spec.acc_rows, spec.cols)[: program.result_rows]
+
+    def __init__(self, spec: ArraySpec, program: Program) -> None:
+        self._spec, self._program = spec, program
+        self._grid, self._host = grid(spec), compile_program(spec, program)
+        self._start = np.zeros(self._grid.words, np.int32)
+        reset(self._start, self._grid, self._host)
+        self._start[self._grid.memory :] = NEVER_WRITTEN
+
+    def run(self, upsets: Sequence[Upset] = ()) -> Words:
+        """The result rows (result_rows, cols) int32; rows never written hold NEVER_WRITTEN. Raises BadConfig for upsets
+        outside the array."""
+        table, state, g = encode_upsets(self._spec, self._grid, upsets), self._start.copy(), self._grid
+        none = np.zeros((0, self._spec.cols), np.int32), np.zeros(1, np.int32)
+        seen = Observed(none[0], none[0], none[1], none[1])
+        patches, cycles = np.zeros(len(upsets), np.int32), program_cycles(self._spec, self._program)
+        advance(state, g, table, patches, self._host, seen, 0, cycles)
+        return state[g.memory :].reshape(-1, self._spec.cols)[: self._program.result_rows]
+
+
+def run_program(spec: ArraySpec, program: Program, upsets: Sequence[Upset] = ()) -> Words:
+    """`LoadedProgram.run`, once."""
+    return LoadedProgram(spec, program).run(upsets)
 
 
 def program_cycles(spec: ArraySpec, program: Program) -> int:
@@ -104,11 +115,13 @@ def compile_program(spec: ArraySpec, program: Program) -> Host:
         wgt=(program.psum if os else program.weight).astype(np.int16),
         loads=np.concatenate(loads),
         bias=none,
-        bias_step=0,
+        bias_tiled=0,
         scale=none,
         shift=none,
+        scale_step=0,
         blocks=np.zeros((0, 4), np.int64),
         clip=(0, 0, 0),
+        requantised=0,
     )
 
 

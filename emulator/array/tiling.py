@@ -36,7 +36,8 @@ class Schedule:
     address the streamed operands; first_slot is the fold's first compute slot, slots its number of slots
     (padding included); block_slot and block_slots are those of the whole K loop the fold belongs to, base is
     the accumulator row where it begins; shift is the right shift of output-stationary results; bank is the
-    value of `propagate` while the fold computes: its stationary words are in c1 for 0, in c2 for 1.
+    value of `propagate` while the fold computes: its stationary words are in c1 for 0, in c2 for 1. Where the layer is
+    not requantised its sums leave as they are drained.
     """
 
     spec: ArraySpec
@@ -56,6 +57,7 @@ class Schedule:
     base: Ints
     bank: Ints
     shift: int = 0
+    requantised: bool = True
 
     @property
     def folds(self) -> int:
@@ -108,8 +110,8 @@ class Schedule:
 
     @property
     def window_cycles(self) -> int:
-        """First accepted row to last requantised row written: the fault window of the layer."""
-        return int(self.drain_start[-1] + self.m_size[-1]) + REQUANT_CYCLES
+        """First accepted row to last row out, requantised or drained: the fault window of the layer."""
+        return int(self.drain_start[-1] + self.m_size[-1]) + (REQUANT_CYCLES if self.requantised else 0)
 
     @property
     def utilisation(self) -> float:
@@ -133,8 +135,17 @@ _COLUMNS = (
 
 
 @lru_cache(maxsize=1024)
-def schedule(spec: ArraySpec, shape: GemmShape, *, k_step: int | None = None, shift: int = 0) -> Schedule:
+def schedule(
+    spec: ArraySpec,
+    shape: GemmShape,
+    *,
+    k_step: int | None = None,
+    shift: int = 0,
+    requantised: bool = True,
+) -> Schedule:
     """The folds of `shape` on `spec`; raises BadConfig where a counter of the array is too narrow.
+
+    requantised: False for a layer that ends in sums of acc_bits (ConvInteger, MatMulInteger).
 
     k_step, shift: output-stationary only, products a PE sums (default: `k_block`), and the right shift (0 to 31)
     of its results, half to even and saturating, as Gemmini can; layers of a network have neither.
@@ -158,7 +169,9 @@ def schedule(spec: ArraySpec, shape: GemmShape, *, k_step: int | None = None, sh
     # The edge's propagate starts at 0 and the first request toggles it.
     bank = np.arange(columns.shape[1], dtype=np.int64) % 2
     fields = dict(zip(_COLUMNS, columns, strict=True))
-    plan = Schedule(spec=spec, shape=shape, streamed=streamed, bank=bank, shift=shift, **fields)
+    plan = Schedule(
+        spec=spec, shape=shape, streamed=streamed, bank=bank, shift=shift, requantised=requantised, **fields
+    )
     _check_counters(plan, block)
     return plan
 
@@ -187,9 +200,11 @@ def _padded(spec: ArraySpec, slots: int) -> int:
 
 
 def _check_counters(plan: Schedule, blocks: int) -> None:
-    """The sequencer counts requests in 24 bits, blocks in 16."""
-    if plan.requests >= 1 << 24 or blocks >= 1 << 16:
+    """The sequencer counts requests in 24 bits, blocks in 16; a row on its way out has a number of 24."""
+    rows = int(plan.m_size[plan.last_folds].sum())
+    if plan.requests >= 1 << 24 or blocks >= 1 << 16 or rows > 1 << 24:
         raise BadConfig(
-            f"{plan.shape} on {plan.spec.name!r} takes {plan.requests} requests and {blocks} accumulator blocks; "
-            f"allowed: below {1 << 24} and {1 << 16}. Use an array with more acc_rows, rows or cols."
+            f"{plan.shape} on {plan.spec.name!r} takes {plan.requests} requests, {blocks} accumulator blocks and "
+            f"{rows} result rows; allowed: below {1 << 24}, below {1 << 16}, {1 << 24}. Use an array with more "
+            "acc_rows, rows or cols."
         )

@@ -6,7 +6,7 @@ programs and registers are files of the same format.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,12 +129,16 @@ def array_of(name: str) -> ArraySpec:
 
 
 def program_of(vectors: Vectors, name: str) -> Program:
-    """The bare program `name`; stationary words enter bottom row first, and a last request holds what came last."""
-    requests = _requests(vectors.operands, name)
+    """The bare program `name`; stationary words enter bottom row first."""
+    return flushed(_requests(vectors.operands, name), RESULT_ROWS[name])
+
+
+def flushed(requests: Sequence[Request], result_rows: int) -> Program:
+    """A program of these requests and a last one that holds what came last."""
     last = requests[-1]
     act, psum, weight = (np.tile(words[-1], (N, 1)) for words in (last.act, last.psum, last.weight))
-    requests.append(Request(0, act, psum, weight))
-    toggles, acts, psums, weights, shifts, bases = zip(*requests, strict=True)
+    columns = zip(*requests, Request(0, act, psum, weight), strict=True)
+    toggles, acts, psums, weights, shifts, bases = columns
     return Program(
         act=np.concatenate(acts).astype(np.int32),
         psum=np.concatenate(psums).astype(np.int32),
@@ -142,7 +146,7 @@ def program_of(vectors: Vectors, name: str) -> Program:
         toggle=np.array(toggles, np.int64),
         shift=np.array(shifts, np.int64),
         base=np.array(bases, np.int64),
-        result_rows=RESULT_ROWS[name],
+        result_rows=result_rows,
     )
 
 

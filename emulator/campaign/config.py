@@ -15,7 +15,8 @@ from emulator.campaign.inputs import load_samples
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import load
+from emulator.graph.feeds import parse_shapes
+from emulator.graph.load import load
 from emulator.sampling.importance import Importance
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
@@ -31,6 +32,8 @@ class CampaignConfig(BaseModel):
 
     model: Path
     inputs: Path
+    shape: list[str] | None = None
+    answer: str | None = None
     output: Path = Path("runs/campaign")
     array: str = "gemmini-16"
     registers: list[str] | None = None
@@ -48,7 +51,7 @@ class CampaignConfig(BaseModel):
 
     def campaign(self) -> Campaign:
         """Load model and data and build the campaign; raises the error of whatever is wrong first."""
-        network = load(self.model)
+        network = load(self.model, shapes=parse_shapes(self.shape), answer=self.answer)
         array = load_array(self.array)
         space = FaultSpace(network, array, registers=self.registers, layers=self.layers)
         samples = load_samples(self.inputs, network.graph, self.limit)
@@ -89,7 +92,7 @@ def read_config(path: Path, overrides: dict[str, Any]) -> CampaignConfig:
         raise BadConfig(
             f"config {str(path)!r} is not a file that can be read. Write one with `emulator init`."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadConfig(
             f"config {str(path)!r} is not TOML: {error}. Compare with `emulator init`."
         ) from error
@@ -131,7 +134,7 @@ def load_array(text: str) -> ArraySpec:
         return ArraySpec.preset(text)
     try:
         values = tomllib.loads(Path(text).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadConfig(f"array file {text!r} can't be read: {error}. Give a TOML file.") from error
     unknown = [key for key in values if key not in ArraySpec.__slots__]
     if unknown:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from emulator.array.exposure.lifetime import Sites
 from emulator.array.registers import register
-from emulator.array.tiling import schedule
-from emulator.array.upset import FLIP, Kind, Upset
+from emulator.array.upset import FLIP, Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
-from emulator.faults.space import layer_index
+from emulator.faults.plan import plan_of
 from emulator.faults.strike import CLOSED_FORM, CYCLE, ENGINES, UNSOLVED, Strikes, strike, strike_by_cycles
+from emulator.graph.qgraph import QTensor
 from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge
 from emulator.sampling.workbench import Workbench
@@ -59,10 +59,7 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with plain types."""
-        u = self.fault.upset
-        site = {"layer": self.fault.layer, "layer_name": self.layer_name, "register": u.register}
-        site |= {"row": u.row, "col": u.col, "bits": list(u.bits), "kind": u.kind, "cycle": u.cycle}
-        site["until_cycle"] = u.until_cycle
+        site = {"layer": self.fault.layer, "layer_name": self.layer_name} | upset_facts(self.fault.upset)
         errors = [
             {"m": m, "n": n, "delta": delta}
             for m, n, delta in zip(self.m.tolist(), self.n.tolist(), self.delta.tolist(), strict=True)
@@ -86,11 +83,9 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        u = self.fault.upset
         value = "" if self.before is None else f": {self.before} became {self.after}"
         lines = [
-            f"input {self.image}, layer {self.fault.layer} ({self.layer_name}), {u.register}[{u.row}, {u.col}] "
-            f"bit {','.join(map(str, u.bits))} {self._when()}{value}",
+            f"input {self.image}, layer {self.fault.layer} ({self.layer_name}), {in_words(self.fault.upset)}{value}",
             f"{'requantised words' if self.at_output else 'accumulators'} wrong: {len(self.m)}{self._extent()}  "
             f"(engine: {self.engine})",
             f"outputs of the layer wrong: {self.corrupted_outputs}",
@@ -106,17 +101,30 @@ class Explanation:
             )
         return "\n".join(lines)
 
-    def _when(self) -> str:
-        u = self.fault.upset
-        if u.kind == FLIP:
-            return f"in cycle {u.cycle}"
-        return f"{u.kind} from cycle {u.cycle}" + ("" if u.until_cycle is None else f" to {u.until_cycle}")
-
     def _extent(self) -> str:
         if not len(self.m):
             return ""
         rows, columns = len(np.unique(self.m)), len(np.unique(self.n))
         return f" ({rows} rows x {columns} columns), largest error {int(np.abs(self.delta).max())}"
+
+
+def in_words(upset: Upset) -> str:
+    """Which bits, of what, when."""
+    u = upset
+    when = f"in cycle {u.cycle}"
+    if u.kind != FLIP:
+        when = f"{u.kind} from cycle {u.cycle}" + ("" if u.until_cycle is None else f" to {u.until_cycle}")
+    return f"{u.register}[{u.row}, {u.col}] bit {','.join(map(str, u.bits))} {when}"
+
+
+def upset_facts(upset: Upset) -> dict[str, Any]:
+    """An upset with plain types."""
+    return {name: getattr(upset, name) for name in ("register", "row", "col")} | {
+        "bits": list(upset.bits),
+        "kind": upset.kind,
+        "cycle": upset.cycle,
+        "until_cycle": upset.until_cycle,
+    }
 
 
 _HANG = "DUE: the layer never completes"
@@ -151,7 +159,7 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "auto")
     layer = np.array([fault.layer])
     effects = bench.propagator.run(inference, layer, strikes.errors)
     graph = bench.network.graph
-    answer, golden = graph.tensors[graph.output], bench.golden.logits(inference)
+    answer, golden = graph.answer, bench.golden.logits(inference)
     outcome = judge(answer, golden, effects.logits)
     stage = Stage(int(effects.stage[0])) if live or len(strikes.m) else Stage.DEAD
     if strikes.hang[0]:
@@ -178,9 +186,14 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "auto")
         tie=bool(outcome.tie[0]),
         top1_golden=int(golden.argmax()),
         top1_faulty=int(outcome.top1[0]),
-        real_golden=answer.real(golden),
-        real_faulty=answer.real(effects.logits[0]),
+        real_golden=real_logits(answer, golden),
+        real_faulty=real_logits(answer, effects.logits[0]),
     )
+
+
+def real_logits(answer: QTensor | None, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Stored logits, or those of a float output, as reals."""
+    return values.astype(np.float32) if answer is None else answer.real(values)
 
 
 def _closed_form(bench: Workbench, image: int, fault: Fault) -> Strikes | None:
@@ -188,7 +201,7 @@ def _closed_form(bench: Workbench, image: int, fault: Fault) -> Strikes | None:
     if u.kind != "flip" or len(u.bits) != 1:
         return None
     struck = register(bench.array, u.register)
-    plan = schedule(bench.array, bench.network.graph.layers[fault.layer].shape)
+    plan = plan_of(bench.array, bench.network.graph.layers[fault.layer])
     at = Sites(*(np.array([x]) for x in (u.row, u.col, u.bits[0], u.cycle)))
     fold, _ = struck.lifetime.offset(plan, at)
     values = {"layer": fault.layer, "register": struck.code, "row": u.row, "col": u.col}
@@ -196,37 +209,3 @@ def _closed_form(bench: Workbench, image: int, fault: Fault) -> Strikes | None:
     batch = FaultBatch(**{name: np.array([value]) for name, value in values.items()})
     strikes = strike(bench.golden, bench.inference(image), bench.array, batch, by_cycles=False)
     return None if strikes.engine[0] == UNSOLVED else strikes
-
-
-_PLACE = ("layer", "register", "row", "col", "cycle")
-_FAULT_EXAMPLE = 'Example: "layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7".'
-
-
-def parse_fault(text: str, layers: list[str]) -> Fault:
-    """`layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7`; layer by name or index; bit=3,7 for several bits;
-    kind=stuck-at-1 and until_cycle=120 for other than flips. Raises BadConfig."""
-    pairs = dict(part.partition("=")[::2] for part in text.split())
-    optional = {"kind", "until_cycle"}
-    if set(pairs) - optional != {*_PLACE, "bit"}:
-        raise BadConfig(
-            f"fault {text!r}: keys {sorted(pairs)}; allowed: exactly {', '.join(_PLACE)}, bit, and where wanted "
-            f"{' and '.join(sorted(optional))}. {_FAULT_EXAMPLE}"
-        )
-    try:
-        row, col, cycle = (int(pairs[key]) for key in ("row", "col", "cycle"))
-        bits = tuple(int(bit) for bit in pairs["bit"].split(","))
-        until = int(pairs["until_cycle"]) if "until_cycle" in pairs else None
-    except ValueError:
-        raise BadConfig(
-            f"fault {text!r}: row, col, cycle, bit and until_cycle are whole numbers. {_FAULT_EXAMPLE}"
-        ) from None
-    upset = Upset(
-        register=pairs["register"],
-        row=row,
-        col=col,
-        bits=bits,
-        kind=cast(Kind, pairs.get("kind", FLIP)),
-        cycle=cycle,
-        until_cycle=until,
-    )
-    return Fault(layer=layer_index(layers, pairs["layer"]), upset=upset)

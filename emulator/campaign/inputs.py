@@ -1,8 +1,9 @@
-"""The images of a campaign: an npz file or an array, checked against the network before anything runs."""
+"""The samples of a campaign: an npz file or arrays, checked against the network before anything runs."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadConfig, BadData
-from emulator.graph.qgraph import QuantGraph
+from emulator.graph.qgraph import InputSpec, QuantGraph, Sample
+
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Samples:
-    """inputs (samples, ...) float32 as the network takes them; labels (samples,) int64 or None."""
+    """inputs: one array a sample, or for networks of several inputs one mapping a sample, as the network takes them,
+    without the batch dimension; labels (samples,) int64 or None."""
 
-    inputs: npt.NDArray[np.float32] = field(repr=False)
+    inputs: Sequence[Sample] = field(repr=False)
     labels: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     path: str = ""
     sha256: str = ""
@@ -32,15 +36,18 @@ class Samples:
 
 
 def load_samples(
-    source: str | Path | npt.NDArray[Any], graph: QuantGraph, limit: int | None = None
+    source: str | Path | npt.NDArray[Any] | Arrays, graph: QuantGraph, limit: int | None = None
 ) -> Samples:
-    """The array named like the model's input, else `inputs`, and `labels` if there; the first `limit` samples.
+    """The arrays named like the model's inputs, for a model of one input else `inputs`, and `labels` if there; the
+    first `limit` samples.
 
     Raises BadData for a missing file or array, a wrong shape or type, NaN or infinity; BadConfig for a limit
     below 1.
     """
     if isinstance(source, np.ndarray):
-        return _checked(source, None, graph, limit, "the array")
+        return _checked({"inputs": source}, graph, limit, "the array")
+    if isinstance(source, Mapping):
+        return _checked(source, graph, limit, "the arrays")
     path = Path(source)
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -51,46 +58,85 @@ def load_samples(
         raise BadData(
             f"data {str(path)!r} can't be read as npz ({type(error).__name__}). Write it with numpy.savez."
         ) from error
-    name = graph.input_name if graph.input_name in arrays else "inputs"
-    if name not in arrays:
-        found = ", ".join(arrays) or "nothing"
-        raise BadData(
-            f"data {str(path)!r} holds {found}; allowed: an array {graph.input_name!r} or 'inputs'. Rename it."
-        )
-    return _checked(arrays[name], arrays.get("labels"), graph, limit, str(path.resolve()))
+    return _checked(arrays, graph, limit, str(path.resolve()))
 
 
-def _checked(
-    inputs: npt.NDArray[Any],
-    labels: npt.NDArray[Any] | None,
-    graph: QuantGraph,
-    limit: int | None,
-    where: str,
-) -> Samples:
+def random_samples(graph: QuantGraph, count: int, seed: int) -> Samples:
+    """Samples for a network nobody gave data for: standard normal reals, small whole numbers."""
+    rng = np.random.default_rng(seed)
+    arrays = {spec.name: _random(spec, rng, count) for spec in graph.inputs}
+    return _checked(arrays, graph, None, f"{count} random samples, seed {seed}")
+
+
+def _random(spec: InputSpec, rng: np.random.Generator, count: int) -> npt.NDArray[Any]:
+    shape = (count, *spec.sample_shape)
+    if np.issubdtype(spec.dtype, np.floating):
+        return rng.standard_normal(shape).astype(spec.dtype)
+    if spec.dtype == np.bool_:
+        return rng.random(shape) < 0.5
+    # Indices and token numbers must stay small, pixels fill their byte.
+    return rng.integers(0, 256 if spec.dtype == np.uint8 else 2, shape).astype(spec.dtype)
+
+
+def _checked(arrays: Arrays, graph: QuantGraph, limit: int | None, where: str) -> Samples:
     if limit is not None and limit < 1:
         raise BadConfig(f"limit={limit}; allowed: 1 or more samples. Leave it out to take all.")
-    shape = graph.tensors[graph.input].shape[1:]
-    if inputs.shape[1:] != shape or inputs.ndim != len(shape) + 1 or len(inputs) == 0:
+    chosen = {spec.name: _array_of(arrays, graph, spec, where)[:limit] for spec in graph.inputs}
+    counts = {name: len(array) for name, array in chosen.items()}
+    if len(set(counts.values())) > 1:
         raise BadData(
-            f"{where}: inputs of shape {inputs.shape}; allowed: (samples, {', '.join(map(str, shape))}) with at "
+            f"{where}: {counts} samples; allowed: as many of each input. Cut them to the same length."
+        )
+    digest = hashlib.sha256()
+    for array in chosen.values():
+        digest.update(repr(array.shape).encode() + array.tobytes())
+    first = chosen[graph.inputs[0].name]
+    count = len(first)
+    inputs: Sequence[Sample] = list(first)
+    if len(chosen) > 1:
+        inputs = [{name: array[i] for name, array in chosen.items()} for i in range(count)]
+    return Samples(
+        inputs=inputs,
+        labels=_labels(arrays, limit, count, where),
+        path=where,
+        sha256=digest.hexdigest(),
+    )
+
+
+def _array_of(arrays: Arrays, graph: QuantGraph, spec: InputSpec, where: str) -> npt.NDArray[Any]:
+    """(samples, ...) of one input, in the type the network takes."""
+    name = spec.name if spec.name in arrays or len(graph.inputs) > 1 else "inputs"
+    if name not in arrays:
+        found = ", ".join(arrays) or "nothing"
+        wanted = "an array " + " and one ".join(repr(each.name) for each in graph.inputs)
+        alone = " or 'inputs'" if len(graph.inputs) == 1 else ""
+        raise BadData(f"data {where!r} holds {found}; allowed: {wanted}{alone}. Rename it.")
+    array, shape = arrays[name], spec.sample_shape
+    if array.shape[1:] != shape or array.ndim != len(shape) + 1 or len(array) == 0:
+        raise BadData(
+            f"{where}: {name} of shape {array.shape}; allowed: (samples, {', '.join(map(str, shape))}) with at "
             "least one sample. Preprocess them as the model expects."
         )
-    if inputs.dtype != np.float32:
+    if array.dtype != spec.dtype:
         raise BadData(
-            f"{where}: inputs are {inputs.dtype}; allowed: float32, as the model takes them. "
-            "Preprocess and convert with .astype(numpy.float32)."
+            f"{where}: {name} are {array.dtype}; allowed: {spec.dtype}, as the model takes them. "
+            f"Preprocess and convert with .astype(numpy.{spec.dtype})."
         )
-    chosen = np.ascontiguousarray(inputs[:limit])
-    bad = np.flatnonzero(~np.isfinite(chosen.reshape(len(chosen), -1)).all(axis=1))
-    if len(bad):
-        raise BadData(
-            f"{where}: sample {bad[0]} holds NaN or infinity; allowed: finite numbers. Clean the data."
-        )
-    if labels is not None:
-        if labels.shape != (len(inputs),) or not np.issubdtype(labels.dtype, np.integer):
+    if np.issubdtype(array.dtype, np.floating):
+        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        if len(bad):
             raise BadData(
-                f"{where}: labels {labels.dtype} of shape {labels.shape}; allowed: integers, one a sample."
+                f"{where}: sample {bad[0]} holds NaN or infinity; allowed: finite numbers. Clean the data."
             )
-        labels = labels[:limit].astype(np.int64)
-    digest = hashlib.sha256(repr(chosen.shape).encode() + chosen.tobytes()).hexdigest()
-    return Samples(inputs=chosen, labels=labels, path=where, sha256=digest)
+    return np.ascontiguousarray(array)
+
+
+def _labels(arrays: Arrays, limit: int | None, count: int, where: str) -> npt.NDArray[np.int64] | None:
+    labels = arrays.get("labels")
+    if labels is None:
+        return None
+    if labels.ndim != 1 or len(labels[:limit]) != count or not np.issubdtype(labels.dtype, np.integer):
+        raise BadData(
+            f"{where}: labels {labels.dtype} of shape {labels.shape}; allowed: integers, one a sample."
+        )
+    return labels[:limit].astype(np.int64)

@@ -10,7 +10,7 @@ from emulator.campaign.inputs import load_samples
 from emulator.campaign.store import read_manifest
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.sampling.workbench import Workbench
 
 
@@ -28,7 +28,8 @@ def replay(
     the manifest.
     """
     manifest = read_manifest(Path(directory))
-    network = load(model or manifest["model"]["path"])
+    read = manifest["model"]
+    network = load(model or read["path"], shapes=read["shapes"], answer=read["answer"])
     samples = load_samples(inputs or manifest["inputs"]["path"], network.graph, manifest["inputs"]["samples"])
     for name, stored, now in (
         ("model", manifest["model"]["sha256"], network.sha256),

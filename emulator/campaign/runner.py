@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import schedule
 from emulator.campaign.executors import run_chunks, worker_count
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.results import Results
@@ -31,8 +30,9 @@ from emulator.campaign.store import (
 )
 from emulator.campaign.trial import run_chunk
 from emulator.errors import BadConfig, UnsupportedModel
+from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.importance import Importance
@@ -101,11 +101,10 @@ class Campaign:
 
     def manifest(self) -> dict[str, Any]:
         """What identifies this campaign; a directory holds one."""
-        graph = self.network.graph
         return {
             "schema": 1,
             "version": _package_version(),
-            "model": {"name": graph.name, "path": self.network.path, "sha256": self.network.sha256},
+            "model": self.network.settings(),
             "inputs": self.samples.settings(),
             "array": asdict(self.array),
             "fault": {"kind": "flip", "bits": 1},
@@ -200,7 +199,7 @@ class Campaign:
 
     def _layer(self, index: int) -> dict[str, Any]:
         layer = self.network.graph.layers[index]
-        plan = schedule(self.array, layer.shape)
+        plan = plan_of(self.array, layer)
         return {
             "index": index,
             "name": layer.name,

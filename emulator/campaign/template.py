@@ -7,6 +7,8 @@ TEMPLATE = """\
 
 model = "model.onnx"        # int8 ONNX, QDQ or QOperator
 inputs = "test.npz"         # array named like the model's input, or `inputs`; optional `labels`
+# shape = ["x=1,3,224,224"] # where an input has free dimensions other than the batch
+# answer = "logits"         # output that is the answer; default: the first of several real numbers
 output = "runs/campaign"    # rerun with the same output to resume
 
 array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields

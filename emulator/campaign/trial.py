@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.registers import inventory
-from emulator.array.tiling import Schedule, k_block, schedule
+from emulator.array.tiling import Schedule, k_block
 from emulator.faults.fault import FaultBatch
+from emulator.faults.plan import plan_of
 from emulator.faults.strike import ENGINES, Strikes, strike
-from emulator.propagate.delta import Effects, Stage
+from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge, margin
+from emulator.propagate.propagator import Effects
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
 from emulator.sampling.workbench import Workbench
@@ -80,7 +82,7 @@ def _folds(bench: Workbench, faults: FaultBatch) -> Columns:
     rows, depth = (array.rows, k_block(array)) if os else (array.acc_rows // 2, array.rows)
     for layer in np.unique(faults.layer).tolist():
         chosen = np.flatnonzero(faults.layer == layer)
-        plan: Schedule = schedule(array, bench.network.graph.layers[layer].shape)
+        plan: Schedule = plan_of(array, bench.network.graph.layers[layer])
         fold = faults.fold[chosen]
         columns["row_fold"][chosen] = plan.m_start[fold] // rows
         columns["col_fold"][chosen] = plan.n_start[fold] // array.cols
@@ -93,7 +95,7 @@ def _outcome(bench: Workbench, image: int, effects: Effects, hang: npt.NDArray[n
     """A hang is a DUE: there is no answer that could be wrong."""
     graph = bench.network.graph
     golden = bench.golden.logits(bench.inference(image))
-    outcome = judge(graph.tensors[graph.output], golden, effects.logits)
+    outcome = judge(graph.answer, golden, effects.logits)
     count = len(effects.stage)
     return {
         "masked_at": np.where(hang, _STAGES[Stage.NONE], _STAGES[effects.stage]),

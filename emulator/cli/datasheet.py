@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emulator.array.fit import RawFit
     from emulator.array.spec import ArraySpec
     from emulator.array.tiling import Schedule
-    from emulator.graph.onnx_import import Network
+    from emulator.graph.load import Network
 
 Facts = dict[str, Any]
 
@@ -27,10 +27,11 @@ def network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> Facts:
     """Everything about a network on an array that needs no data."""
     from emulator.array.bit_cycles import exposures
     from emulator.array.cycles import costs
-    from emulator.array.tiling import schedule
+    from emulator.faults.plan import plan_of
+    from emulator.graph.qgraph import HostOp
 
     layers = network.graph.layers
-    plans = [schedule(spec, layer.shape) for layer in layers]
+    plans = [plan_of(spec, layer) for layer in layers]
     exposed = exposures(spec, plans, raw)
     size, live = sum(e.bit_cycles for e in exposed), sum(e.live for e in exposed)
     cycles = sum(plan.cycles for plan in plans)
@@ -38,6 +39,11 @@ def network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> Facts:
         "model": network.graph.name,
         "array": spec.name,
         "clock_hz": spec.clock_hz,
+        "answer": {"output": network.graph.output_name, "values": network.graph.classes},
+        "host_segments": [
+            {"name": op.name, "nodes": list(op.nodes)} for op in network.graph.ops if isinstance(op, HostOp)
+        ],
+        "not_on_the_array": list(network.graph.float_macs),
         "macs": network.graph.macs,
         "cycles": cycles,
         "seconds": cycles / spec.clock_hz,
@@ -110,6 +116,7 @@ def show_network(facts: Facts) -> None:
     """Layers, costs, exposure and the size of the fault space."""
     show(f"{facts['model']} on {facts['array']}: {facts['macs']:,} MACs, {facts['cycles']:,} cycles")
     show(table(["layer", "op", "m", "k", "n", "groups", "MACs", "folds"], _shape_rows(facts)))
+    _show_sides(facts)
     show("")
     header = ["layer", "cycles", "utilisation", "ms", "fault window", "SCALE-Sim cycles", "utilisation", "ms"]
     show(table(header, _cost_rows(facts)))
@@ -128,6 +135,18 @@ def show_network(facts: Facts) -> None:
         f"fault space: {facts['space_size']:,} sites an inference (register bits x cycles), {facts['live']:,} live "
         f"({100 * facts['live_share']:.2f} %); the rest is masked without simulation"
     )
+
+
+def _show_sides(facts: Facts) -> None:
+    """What the answer is, and what is not on the array."""
+    answer = facts["answer"]
+    show(f"\nanswer: output {answer['output']!r}, {answer['values']} values")
+    segments = facts["host_segments"]
+    if segments:
+        kinds = sorted({kind for segment in segments for kind in segment["nodes"]})
+        show(f"run by ONNX Runtime on the host, in {len(segments)} segments: {', '.join(kinds)}")
+    for line in facts["not_on_the_array"]:
+        show(f"not on the array: {line}")
 
 
 def _shape_rows(facts: Facts) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Commands that look without a campaign: inspect, check, inject, rank."""
+"""Commands that look without a campaign: inspect, inject, rank."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from emulator.cli.terminal import announce, command, say, show, show_json, table
 if TYPE_CHECKING:
     from emulator.array.fit import RawFit
     from emulator.array.spec import ArraySpec
-    from emulator.campaign.check import Difference
     from emulator.campaign.explain import Explanation
-    from emulator.campaign.inputs import Samples
     from emulator.faults.fault import Fault
-    from emulator.graph.onnx_import import Network
+    from emulator.graph.load import Network
     from emulator.sampling.workbench import Workbench
 
 # The options of `inspect` and `inject` that no other command has.
@@ -30,12 +28,13 @@ Fit = Annotated[
     Path | None, typer.Option("--fit", help=".toml of raw FIT per Mbit: flip-flop, sram, register names")
 ]
 Markdown = Annotated[bool, typer.Option("--markdown", help="with --registers: as a page")]
-FaultText = Annotated[
-    str,
+FaultTexts = Annotated[
+    list[str],
     typer.Option(
         "--fault",
         help='"layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7"; bit=3,7 for several; also '
-        "kind=stuck-at-0 or stuck-at-1, until_cycle=120",
+        "kind=stuck-at-0 or stuck-at-1, until_cycle=120; stuck-ats without layer= act in every layer; "
+        '"dead-pe row=3 col=4", "dead-row row=3", "dead-column col=4". Repeat it for several at once.',
     ),
 ]
 Vcd = Annotated[Path | None, typer.Option("--vcd", help="write every register as a waveform (VCD)")]
@@ -59,7 +58,7 @@ FigureFile = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for function in (inspect, check, inject, rank):
+    for function in (inspect, inject, rank):
         app.command()(function)
 
 
@@ -71,6 +70,8 @@ def inspect(
     arrays: ArraysOnly = False,
     fit: Fit = None,
     markdown: Markdown = False,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
     """Layers, cycles, registers and the fault space; no data needed.
@@ -82,6 +83,8 @@ def inspect(
     from emulator.array.datasheet import presets, registers_page
     from emulator.campaign.config import load_array
     from emulator.cli import datasheet
+    from emulator.graph.feeds import parse_shapes
+    from emulator.graph.load import load
 
     if arrays and json:
         show_json({"arrays": presets()})
@@ -100,7 +103,8 @@ def inspect(
     raw = _raw_fit(fit, spec)
     facts = datasheet.array_facts(spec, raw)
     if model is not None:
-        facts |= _network_facts(model, spec, raw)
+        network = load(model, shapes=parse_shapes(shape), answer=answer)
+        facts |= _network_facts(network, spec, raw)
     if json:
         show_json(facts)
     elif registers:
@@ -110,77 +114,10 @@ def inspect(
 
 
 @command
-def check(
-    model: options.Model,
-    inputs: Annotated[Path | None, typer.Option(help="npz; default: 8 seeded random samples")] = None,
-    array: options.Array = "gemmini-16",
-    limit: options.Limit = None,
-    cycle_images: Annotated[int, typer.Option(min=0, help="images replayed cycle by cycle")] = 1,
-    seed: options.Seed = 0,
-    json: options.Json = False,
-) -> None:
-    """Compare every tensor with ONNX Runtime, bit for bit.
-
-    Exit 1 on a mismatch.
-
-    Example: emulator check model_int8.onnx --inputs test.npz
-    """
-    from emulator.campaign.check import check as run_check
-    from emulator.campaign.config import load_array
-    from emulator.errors import CheckFailed
-    from emulator.graph.onnx_import import load
-
-    network, spec = load(model), load_array(array)
-    announce(array=array, limit=limit, cycle_images=cycle_images)
-    samples = _samples(network, inputs, limit, seed)
-    report = run_check(
-        network,
-        spec,
-        samples,
-        cycle_images=cycle_images,
-        progress=lambda n: say(f"  {n} of {len(samples)} samples"),
-    )
-    if json:
-        show_json(report.to_json())
-    else:
-        rows = [_range_row(facts) for facts in report.layers]
-        header = ["layer", "acc min", "acc max", "acc bits", "at maximum", "cycles replayed", "differences"]
-        show(table(header, rows))
-        show("")
-        show(
-            f"QLinear form, ONNX Runtime unoptimised: {report.tensors} tensors x {report.samples} samples, "
-            f"{len(report.mismatches)} tensors differ"
-        )
-        show(f"original file, unoptimised, operator by operator: {_summary(report.operators)}")
-        show(f"original file, unoptimised, end to end: {_summary(report.whole)}")
-        for name, difference in report.whole.items():
-            if difference.elements:
-                one = report.operators.get(name, difference)
-                show(
-                    f"  {name}: {one.elements} elements by {one.max_lsb} LSB in its own operator, "
-                    f"{difference.elements} by up to {difference.max_lsb} LSB end to end"
-                )
-        show(f"original file, optimised: top-1 agrees on {100 * report.top1_agreement:.2f} % of samples")
-        if report.accuracy is not None and report.accuracy_original is not None:
-            show(
-                f"accuracy: {100 * report.accuracy:.2f} %, original file {100 * report.accuracy_original:.2f} %"
-            )
-    if not report.ok:
-        listed = ", ".join(f"{name} ({count})" for name, count in list(report.mismatches.items())[:5])
-        raise CheckFailed(
-            f"{len(report.mismatches)} tensors differ from ONNX Runtime [{listed}], "
-            f"{report.engine_mismatches} differences of the cycle engine, {len(report.far_operators)} operators of "
-            f"the original file off by more than 1 LSB {report.far_operators[:5]}. Do not trust campaigns on this "
-            "model; please report it."
-        )
-    say("ok: the emulator equals ONNX Runtime")
-
-
-@command
 def inject(
     model: options.Model,
     inputs: options.Inputs,
-    fault: FaultText,
+    fault: FaultTexts,
     index: Annotated[int, typer.Option(min=0, help="which sample of the inputs")] = 0,
     array: options.Array = "gemmini-16",
     engine: options.Engine = "auto",
@@ -188,29 +125,54 @@ def inject(
     vcd_before: VcdBefore = 16,
     vcd_after: VcdAfter = None,
     figure: FigureFile = None,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
-    """Strike one fault and explain what became of it.
+    """Faults, one or several at once, explained.
 
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_b row=3 col=4 cycle=100 bit=7"
 
     Example: emulator inject m.onnx --inputs t.npz --fault "layer=0 register=pe_valid row=0 col=0 cycle=9 bit=0
     kind=stuck-at-0 until_cycle=20" --vcd fault.vcd --figure fault.png
+
+    Example: emulator inject m.onnx --inputs t.npz --fault "dead-column col=7" --fault "register=pe_a row=1 col=2 bit=7
+    kind=stuck-at-1"
     """
     from emulator.campaign.config import load_array
-    from emulator.campaign.explain import explain, parse_engine, parse_fault
+    from emulator.campaign.explain import explain, parse_engine
+    from emulator.campaign.explain_dense import explain_dense
+    from emulator.campaign.fault_text import parse_fault
     from emulator.campaign.inputs import load_samples
+    from emulator.errors import BadConfig
+    from emulator.faults.fault import Fault
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.feeds import parse_shapes
+    from emulator.graph.load import load
     from emulator.sampling.workbench import Workbench
 
     _check_files(vcd, figure)
-    network, spec = load(model), load_array(array)
+    network = load(model, shapes=parse_shapes(shape), answer=answer)
+    spec = load_array(array)
     chosen = parse_engine(engine)
     announce(array=array, index=index, engine=engine)
     samples = load_samples(inputs, network.graph)
     bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
-    parsed = parse_fault(fault, [layer.name for layer in network.graph.layers])
+    layers = [layer.name for layer in network.graph.layers]
+    named = [parse_fault(text, layers, spec) for text in fault]
+    if len(named) > 1 or named[0].layer is None or len(named[0].upsets) > 1:
+        if vcd is not None or figure is not None:
+            raise BadConfig(
+                f"--vcd or --figure with {', '.join(repr(one.text) for one in named)}; allowed: one fault of one "
+                "layer, which they show. Name a layer, or leave them out."
+            )
+        dense = explain_dense(bench, index, named, chosen)
+        if json:
+            show_json(dense.to_json())
+        else:
+            show(str(dense))
+        return
+    parsed = Fault(layer=named[0].layer, upset=named[0].upsets[0])
     explanation = explain(bench, index, parsed, chosen)
     files = _waveform(vcd, bench, index, parsed, vcd_before, vcd_after) | _figure(figure, explanation, bench)
     if json:
@@ -230,6 +192,8 @@ def rank(
     layers: options.Layers = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
     """The most critical faults by score, without injecting any.
@@ -242,11 +206,13 @@ def rank(
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
+    from emulator.graph.feeds import parse_shapes
+    from emulator.graph.load import load
     from emulator.sampling.ranking import rank as run_rank
     from emulator.sampling.workbench import Workbench
 
-    network, spec = load(model), load_array(array)
+    network = load(model, shapes=parse_shapes(shape), answer=answer)
+    spec = load_array(array)
     samples = load_samples(inputs, network.graph, limit)
     space = FaultSpace(network, spec, registers=options.split(registers), layers=options.split(layers))
     bench = Workbench(network, spec, space, samples.inputs)
@@ -276,14 +242,13 @@ def rank(
     show(table(header, cells))
 
 
-def _network_facts(model: Path, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:
+def _network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:
     """With campaigns_refused: why no campaign can run on this array, None if one can."""
     from emulator.cli.datasheet import network_facts
     from emulator.errors import BadConfig
     from emulator.faults.space import FaultSpace
-    from emulator.graph.onnx_import import load
 
-    network, refused = load(model), None
+    refused = None
     facts = network_facts(network, spec, raw)
     try:
         FaultSpace(network, spec)
@@ -337,49 +302,12 @@ def _waveform(
 
 
 def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> dict[str, Any]:
-    from emulator.array.tiling import schedule
+    from emulator.faults.plan import plan_of
     from emulator.report.figures import error_map, save_figure
 
     if path is None:
         return {}
-    shape = bench.network.graph.layers[explanation.fault.layer].shape
-    save_figure(error_map(explanation, schedule(bench.array, shape)), path)
+    layer = bench.network.graph.layers[explanation.fault.layer]
+    save_figure(error_map(explanation, plan_of(bench.array, layer)), path)
     say(f"figure: {path}")
     return {"figure": str(path)}
-
-
-def _range_row(facts: dict[str, Any]) -> list[str]:
-    return [
-        facts["name"],
-        f"{facts['accumulator_min']:,}",
-        f"{facts['accumulator_max']:,}",
-        f"{facts['accumulator_bits_needed']} of {facts['accumulator_bits']}",
-        f"{100 * facts['saturated_share']:.2f} %",
-        f"{facts['cycles']:,}",
-        str(facts["engine_mismatches"]),
-    ]
-
-
-def _summary(differences: dict[str, Difference]) -> str:
-    elements = sum(difference.elements for difference in differences.values())
-    touched = sum(difference.elements > 0 for difference in differences.values())
-    worst = max((difference.max_lsb for difference in differences.values()), default=0)
-    return f"{elements} elements in {touched} of {len(differences)} tensors differ, at most by {worst} LSB"
-
-
-def _samples(network: Network, inputs: Path | None, limit: int | None, seed: int) -> Samples:
-    """The user's samples, or eight announced random ones over the input's quantised range."""
-    import numpy as np
-
-    from emulator.campaign.inputs import load_samples
-
-    graph = network.graph
-    if inputs is not None:
-        return load_samples(inputs, graph, limit)
-    tensor = graph.tensors[graph.input]
-    codes = np.random.default_rng(seed).integers(-128, 128, (8, tensor.size)).astype(np.int8)
-    say(f"no --inputs: 8 random samples over the input's range, --seed {seed}")
-    real = (tensor.to_onnx(codes).astype(np.float32) - tensor.offset - tensor.zero_point) * np.float32(
-        tensor.scale
-    )
-    return load_samples(real.astype(np.float32), graph)

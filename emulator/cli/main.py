@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emulator.cli import inspection, results, running
+from emulator.cli import inspection, results, running, validation
 
 app = typer.Typer(
     name="emulator",
@@ -34,6 +34,7 @@ def _options(
 
 
 running.register(app)
+validation.register(app)
 inspection.register(app)
 results.register(app)
 

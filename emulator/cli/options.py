@@ -31,6 +31,16 @@ Engine = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of every random choice")]
+Shape = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="NAME=1,3,224,224 where an input has free dimensions; repeatable"),
+]
+Answer = Annotated[
+    str | None,
+    typer.Option(
+        "--answer", help="output that is the answer", show_default="the first of several real numbers"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 Directory = Annotated[Path, typer.Argument(help="directory of a campaign", show_default=False)]
 

@@ -75,6 +75,8 @@ def run(
     ],
     inputs: Annotated[Path | None, typer.Option(help="npz with the images", show_default=False)] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="directory; rerun resumes")] = None,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
     array: Annotated[str | None, typer.Option(help="preset or .toml file", show_default="gemmini-16")] = None,
     registers: options.Registers = None,
     layers: options.Layers = None,
@@ -104,6 +106,8 @@ def run(
     flags: dict[str, Any] = {
         "inputs": inputs,
         "output": output,
+        "shape": shape or None,
+        "answer": answer,
         "array": array,
         "registers": options.split(registers),
         "layers": options.split(layers),

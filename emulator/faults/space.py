@@ -18,11 +18,12 @@ import numpy.typing as npt
 from emulator.array.exposure.lifetime import Sites
 from emulator.array.registers import Register, inventory, register
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import Schedule, schedule
+from emulator.array.tiling import Schedule
 from emulator.array.upset import Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
-from emulator.graph.onnx_import import Network
+from emulator.faults.plan import plan_of
+from emulator.graph.load import Network
 from emulator.graph.qgraph import QuantGraph
 
 Ints = npt.NDArray[np.int64]
@@ -57,6 +58,7 @@ class FaultSpace:
         layers: Sequence[int | str] | None = None,
     ) -> None:
         _check_exact(array)
+        _check_widths(array, network.graph)
         self.array = array
         self.graph = network.graph
         self.strata = _strata(network.graph, array, registers, layers)
@@ -211,6 +213,15 @@ def _check_exact(array: ArraySpec) -> None:
     )
 
 
+def _check_widths(array: ArraySpec, graph: QuantGraph) -> None:
+    wide = [layer.name for layer in graph.layers if layer.act_bits > array.act_bits]
+    if wide:
+        raise BadConfig(
+            f"layer {wide[0]!r} streams 16-bit activations; allowed on {array.name!r}: {array.act_bits} bits. Use an "
+            "array with act_bits=16 and psum_bits=32."
+        )
+
+
 def _strata(
     graph: QuantGraph,
     array: ArraySpec,
@@ -225,7 +236,7 @@ def _strata(
     strata = []
     for layer in range(len(graph.layers)) if layers is None else _layer_indices(graph, layers):
         mac = graph.layers[layer]
-        plan = schedule(array, mac.shape)
+        plan = plan_of(array, mac)
         for entry in sorted(chosen, key=lambda r: r.code):
             count = entry.lifetime.count(plan)
             strata.append(

@@ -15,9 +15,9 @@ from emulator.array.closed_form import AccumulatorErrors, accumulator_errors, co
 from emulator.array.operands import Operands
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import schedule
 from emulator.array.upset import Upset
 from emulator.faults.fault import FaultBatch
+from emulator.faults.plan import plan_of
 from emulator.graph.golden import Golden, Inference
 
 Ints = npt.NDArray[np.int64]
@@ -69,8 +69,11 @@ class Strikes:
 
 def operands(golden: Golden, image: Inference, layer: int) -> Operands:
     """What the array multiplies in MAC layer `layer` of this image."""
-    mac = golden.graph.layers[layer]
-    return Operands(act=golden.streamed(image, layer), wgt=mac.weight, bias=mac.bias)
+    return Operands(
+        act=golden.streamed(image, layer),
+        wgt=golden.stationary(image, layer),
+        bias=golden.bias(image, layer),
+    )
 
 
 def strike(
@@ -82,7 +85,7 @@ def strike(
     parts: list[Strikes] = []
     order: list[npt.NDArray[np.intp]] = []
     for layer in np.unique(faults.layer).tolist():
-        plan = schedule(array, golden.graph.layers[layer].shape)
+        plan = plan_of(array, golden.graph.layers[layer])
         streamed = operands(golden, image, layer)
         in_layer = np.flatnonzero(faults.layer == layer)
         for code in np.unique(faults.register[in_layer]).tolist():
@@ -117,7 +120,7 @@ def strike_by_cycles(
 @lru_cache(maxsize=LAYERS_KEPT)
 def _layer_on_cycles(golden: Golden, image: Inference, array: ArraySpec, layer: int) -> LayerOnCycles:
     mac = golden.graph.layers[layer]
-    return LayerOnCycles(schedule(array, mac.shape), operands(golden, image, layer), mac.requantisation)
+    return LayerOnCycles(plan_of(array, mac), operands(golden, image, layer), mac.requantisation)
 
 
 def _of_closed_form(errors: AccumulatorErrors) -> Strikes:

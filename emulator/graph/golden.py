@@ -5,109 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.graph.kernels import (
-    Values,
-    accumulate,
-    average_at,
-    global_average_at,
-    im2col,
-    max_at,
-    moved_at,
-    pair_at,
-    requantise_layer,
-    table_at,
+from emulator.graph.host import HostRuntime
+from emulator.graph.kernels import im2col, run_rows
+from emulator.graph.program import Program, Rows, Step, Wide, flatten, folded_bias, steps_of
+from emulator.graph.qgraph import HostOp, Int8, QuantGraph, Sample
+from emulator.graph.wide import (
+    WideOperands,
+    Words,
+    as_stored,
+    in_shape,
+    left_operand,
+    right_operand,
+    signed,
+    signed_zero,
 )
-from emulator.graph.program import Col, Kind, Program, flatten
-from emulator.graph.qgraph import Int8, MacLayer, QuantGraph
-from emulator.jit import Int, kernel
 
 Ints = npt.NDArray[np.int64]
-
-
-@kernel
-def element_at(p: Program, op: Int, values: Values, element: Int) -> Int:
-    """One output element of any operator that is not a MAC layer."""
-    row = p.ops[op]
-    kind = row[Col.KIND]
-    if kind == Kind.TABLE:
-        return table_at(p, row, values, element)
-    if kind == Kind.PAIR_TABLE:
-        return pair_at(p, row, values, element)
-    if kind == Kind.MOVE:
-        return moved_at(p, row, values, element)
-    if kind == Kind.MAX_POOL:
-        return max_at(p, row, values, element)
-    if kind == Kind.AVERAGE_POOL:
-        return average_at(p, row, values, element)
-    return global_average_at(p, row, values, element)
-
-
-@kernel
-def run_dense(
-    p: Program,
-    values: Values,
-    acc: npt.NDArray[np.int32],
-    first: Int,
-    last: Int,
-    struck: Int,
-    m: Ints,
-    n: Ints,
-    delta: Ints,
-) -> None:
-    """Operators [first, last), in place. Operator `struck` (-1: none) is a MAC layer whose accumulators
-    [m, n] get `delta` added, modulo 2^32, before they are requantised."""
-    for op in range(first, last):
-        row = p.ops[op]
-        if row[Col.KIND] == Kind.MAC:
-            accumulate(p, row, values, acc)
-            if op == struck:
-                for e in range(len(m)):
-                    acc[row[Col.ACC_START] + m[e] * row[Col.GROUPS] * row[Col.N] + n[e]] += delta[e]
-            requantise_layer(p, row, values, acc)
-        else:
-            _run_elements(p, op, values)
-
-
-@kernel
-def _run_elements(p: Program, op: Int, values: Values) -> None:
-    """Every element of an operator that is not a MAC layer; one loop a kind, so that each stays tight."""
-    row = p.ops[op]
-    kind = row[Col.KIND]
-    start = p.tensor_start[row[Col.TARGET]]
-    size = p.tensor_start[row[Col.TARGET] + 1] - start
-    if kind == Kind.TABLE:
-        for element in range(size):
-            values[start + element] = table_at(p, row, values, element)
-    elif kind == Kind.PAIR_TABLE:
-        for element in range(size):
-            values[start + element] = pair_at(p, row, values, element)
-    elif kind == Kind.MOVE:
-        for element in range(size):
-            values[start + element] = moved_at(p, row, values, element)
-    else:
-        for element in range(size):
-            values[start + element] = element_at(p, op, values, element)
-
-
-NO_ERRORS: Ints = np.zeros(0, np.int64)
+Accumulators = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inference:
-    """One image through the network. values (value_size,) int8 and accumulators (acc_size,) int32: the pools."""
+    """One sample through the network. values (value_size,) int8 and accumulators (acc_size,) int32: the pools; host:
+    the values of neither, by name."""
 
     values: Int8 = field(repr=False)
-    accumulators: npt.NDArray[np.int32] = field(repr=False)
+    accumulators: Accumulators = field(repr=False)
+    host: dict[str, npt.NDArray[Any]] = field(repr=False)
+
+    def copy(self) -> Inference:
+        """Its own pools; host values are replaced, never written to."""
+        return Inference(
+            values=self.values.copy(), accumulators=self.accumulators.copy(), host=dict(self.host)
+        )
 
 
-MacRunner = Callable[[Inference, int], tuple[npt.NDArray[np.int32], Int8]]
+# What computes a MAC layer in place of the fault-free arithmetic: (inference so far, layer) to accumulators and, where
+# it requantises, int8 outputs, both (m, groups * n).
+MacRunner = Callable[[Inference, int], tuple[Accumulators, Int8 | None]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Golden:
     """The fault-free network, ready to run."""
 
@@ -117,70 +60,183 @@ class Golden:
     def program(self) -> Program:
         return flatten(self.graph)
 
-    def run(self, image: npt.NDArray[np.float32]) -> Inference:
-        """image: float32, the network's input without the batch dimension."""
-        stored = self.graph.quantise_input(image[np.newaxis])[0]
-        return self._run(stored, -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        return steps_of(self.graph)
 
-    def rerun(self, golden: Inference, layer: int, m: Ints, n: Ints, delta: Ints) -> Inference:
-        """The whole inference again with errors added to the accumulators of MAC layer `layer`: the slow,
-        plain answer that sparse propagation must equal."""
-        start, end = self.program.tensor_start[self.graph.input : self.graph.input + 2]
-        op = int(self.program.layer_op[layer])
-        return self._run(golden.values[start:end], op, m, n, delta)
+    @cached_property
+    def host(self) -> HostRuntime:
+        return HostRuntime()
 
-    def run_on(self, image: npt.NDArray[np.float32], array: MacRunner) -> Inference:
-        """The inference with its MAC layers computed by `array` from whatever reaches them.
-
-        array(inference so far, layer) returns accumulators and int8 outputs, both (m, groups * n).
-        """
-        p = self.program
-        values, acc = np.zeros(p.value_size, np.int8), np.zeros(p.acc_size, np.int32)
-        stored = self.graph.quantise_input(image[np.newaxis])[0]
-        start = p.tensor_start[self.graph.input]
-        values[start : start + len(stored)] = stored
-        inference = Inference(values=values, accumulators=acc)
-        done = 0
-        for layer, op in enumerate(p.layer_op.tolist()):
-            run_dense(p, values, acc, done, op, -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
-            accumulator, output = array(inference, layer)
-            self.accumulator(inference, layer)[:] = accumulator
-            self.tensor(inference, self.graph.layers[layer].target)[:] = output.reshape(-1)
-            done = op + 1
-        run_dense(p, values, acc, done, len(p.ops), -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
+    def run(self, sample: Sample) -> Inference:
+        """sample: the network's input without the batch dimension, or all inputs by name."""
+        inference = self._fed(sample)
+        for step in self.steps:
+            self.run_step(inference, step)
         return inference
 
-    def _run(self, stored: Int8, struck: Int, m: Ints, n: Ints, delta: Ints) -> Inference:
+    def run_step(self, inference: Inference, step: Step) -> None:
+        """One step, in place."""
+        if isinstance(step, Rows):
+            run_rows(self.program, inference.values, inference.accumulators, step.first, step.last)
+        elif isinstance(step, Wide):
+            given = self.graph.layers[step.layer].bias
+            self.settle(inference, step.layer, self.wide(inference, step.layer).accumulate(given), None)
+        else:
+            self._run_host(inference, step)
+
+    def run_on(self, sample: Sample, array: MacRunner) -> Inference:
+        """The inference with its MAC layers computed by `array` from whatever reaches them."""
+        inference = self._fed(sample)
+        layer_of = {int(op): layer for layer, op in enumerate(self.program.layer_op)}
+        for step in self.steps:
+            if isinstance(step, Wide):
+                self.settle(inference, step.layer, *array(inference, step.layer))
+            elif isinstance(step, Rows):
+                for op in range(*step):
+                    if op in layer_of:
+                        self.settle(inference, layer_of[op], *array(inference, layer_of[op]))
+                    else:
+                        self.run_step(inference, Rows(op, op + 1))
+            else:
+                self.run_step(inference, step)
+        return inference
+
+    def rerun(self, golden: Inference, layer: int, m: Ints, n: Ints, delta: Ints) -> Inference:
+        """The whole inference again with errors added, modulo 2^32, to the accumulators of MAC layer `layer`: the slow,
+        plain answer that sparse propagation must equal."""
+        inference = golden.copy()
+        struck = int(self.program.layer_op[layer])
+        behind = False
+        for step in self.steps:
+            here = step == Wide(layer) or (isinstance(step, Rows) and step.first <= struck < step.last)
+            if here:
+                acc = self.accumulator(golden, layer).copy()
+                np.add.at(acc, (m, n), delta.astype(np.int32))
+                self.settle(inference, layer, acc, None)
+            if here and isinstance(step, Rows):
+                self.run_step(inference, Rows(struck + 1, step.last))
+            elif behind:
+                self.run_step(inference, step)
+            behind |= here
+        return inference
+
+    def settle(self, inference: Inference, layer: int, acc: Accumulators, output: Int8 | None) -> None:
+        """Store the accumulators of a layer, (m, groups * n), and what becomes of them: `output` or, where that is
+        None, what the requantiser makes of them."""
+        mac = self.graph.layers[layer]
+        self.accumulator(inference, layer)[:] = acc
+        if isinstance(mac.target, str):
+            inference.host[mac.target] = in_shape(mac, acc)
+            return
+        assert mac.requantisation is not None
+        result = mac.requantisation(acc) if output is None else output
+        self.tensor(inference, mac.target)[:] = as_stored(mac, result)
+
+    def _fed(self, sample: Sample) -> Inference:
         p = self.program
-        values, acc = np.zeros(p.value_size, np.int8), np.zeros(p.acc_size, np.int32)
-        start = p.tensor_start[self.graph.input]
-        values[start : start + len(stored)] = stored
-        run_dense(p, values, acc, 0, len(p.ops), struck, m, n, delta)
-        return Inference(values=values, accumulators=acc)
+        inference = Inference(values=p.initial.copy(), accumulators=np.zeros(p.acc_size, np.int32), host={})
+        for name, array in self.graph.feeds(sample).items():
+            self.put(inference, name, array)
+        return inference
+
+    def _run_host(self, inference: Inference, segment: HostOp) -> None:
+        feeds = {name: self.value(inference, name) for name in segment.inputs}
+        for name, array in zip(segment.outputs, self.host.run(segment, feeds), strict=True):
+            self.put(inference, name, array)
+
+    # ---- reading
+
+    def value(self, inference: Inference, name: str) -> npt.NDArray[Any]:
+        """A tensor or host value as ONNX Runtime has it."""
+        if name not in self.graph.index:
+            return inference.host[name]
+        index = self.graph.index[name]
+        # Not ascontiguousarray, which gives a scalar an axis.
+        return np.array(
+            self.graph.tensors[index].to_onnx(self.tensor(inference, index)[np.newaxis])[0], order="C"
+        )
+
+    def put(self, inference: Inference, name: str, array: npt.NDArray[Any]) -> None:
+        """The inverse of `value`."""
+        if name in self.graph.index:
+            index = self.graph.index[name]
+            self.tensor(inference, index)[:] = self.graph.tensors[index].from_onnx(array)
+        else:
+            inference.host[name] = array
 
     def tensor(self, inference: Inference, index: int) -> Int8:
         """(size,) stored values of a tensor."""
         start, end = self.program.tensor_start[index : index + 2]
         return inference.values[start:end]
 
-    def logits(self, inference: Inference) -> Int8:
-        """(classes,) int8 logits."""
-        return self.tensor(inference, self.graph.output)
+    def logits(self, inference: Inference) -> npt.NDArray[Any]:
+        """(classes,) the answer: stored int8, or the float values of a host value."""
+        if isinstance(self.graph.output, int):
+            return self.tensor(inference, self.graph.output)
+        return inference.host[self.graph.output].reshape(-1)
 
-    def accumulator(self, inference: Inference, layer: int) -> npt.NDArray[np.int32]:
+    def accumulator(self, inference: Inference, layer: int) -> Accumulators:
         """(m, groups * n) int32 of MAC layer `layer`."""
-        shape = self.graph.layers[layer].shape
-        start = int(self.program.ops[self.program.layer_op[layer], Col.ACC_START])
-        size = shape.m * shape.n * shape.groups
-        return inference.accumulators[start : start + size].reshape(shape.m, shape.n * shape.groups)
+        mac = self.graph.layers[layer]
+        start, end = self.program.acc_start[layer : layer + 2]
+        return inference.accumulators[start:end].reshape(mac.shape.m, mac.columns)
 
-    def streamed(self, inference: Inference, layer: int) -> Int8:
-        """(groups, m, k) int8: the operand the array sees, im2col with padding."""
-        mac: MacLayer = self.graph.layers[layer]
+    # ---- what the array sees
+
+    def streamed(self, inference: Inference, layer: int) -> Words:
+        """(groups, m, k) int8 or int16: the left operand, padding in place."""
+        mac = self.graph.layers[layer]
+        if not mac.compiled:
+            return self.wide(inference, layer).act
         row = self.program.ops[self.program.layer_op[layer]]
         out = np.empty((mac.shape.groups, mac.shape.m, mac.shape.k), np.int8)
-        start = int(self.program.tensor_start[mac.source])
-        padding = self.graph.tensors[mac.source].zero_point
         for group in range(mac.shape.groups):
-            im2col(inference.values, start, row, group, padding, out[group])
+            im2col(self.program, row, inference.values, group, out[group])
         return out
+
+    def stationary(self, inference: Inference, layer: int) -> Words:
+        """(groups, k, n) int8 or int16: the right operand."""
+        mac = self.graph.layers[layer]
+        return mac.weight if mac.weight is not None else self.wide(inference, layer).wgt
+
+    def bias(self, inference: Inference, layer: int) -> Accumulators:
+        """(groups, n) int32, or (groups, m, n) where it depends on the row: what the sums of products start from, the
+        zero points of both operands folded in."""
+        mac = self.graph.layers[layer]
+        zero = mac.weight_zero_point
+        if mac.compiled and not isinstance(zero, str) and not zero.any():
+            return folded_bias(mac)
+        return self.wide(inference, layer).bias(mac.bias)
+
+    def wide(self, inference: Inference, layer: int) -> WideOperands:
+        """Both operands of a MAC layer, from whatever holds them."""
+        mac = self.graph.layers[layer]
+        zero_point = self._zero_points(inference, mac.zero_point)
+        zero_points = self._zero_points(inference, mac.weight_zero_point)
+        if zero_points.size == mac.bias.size:
+            zero_points = zero_points.reshape(mac.bias.shape)
+        first = int(zero_point.reshape(-1)[0])
+        wgt: Words | None = mac.weight
+        if wgt is None:
+            assert mac.right is not None
+            wgt = right_operand(mac, self._signed(inference, mac.right))
+        return WideOperands(
+            act=left_operand(mac, self._signed(inference, mac.source), first),
+            wgt=wgt,
+            zero_point=first,
+            zero_points=np.broadcast_to(zero_points, mac.bias.shape),
+        )
+
+    def _signed(self, inference: Inference, source: int | str) -> Words:
+        """An operand in ONNX order."""
+        if isinstance(source, str):
+            return signed(inference.host[source])
+        stored = self.tensor(inference, source)[np.newaxis]
+        ordered: Words = self.graph.tensors[source].in_order(stored)[0]
+        return ordered
+
+    def _zero_points(self, inference: Inference, given: int | str | Accumulators) -> Accumulators:
+        if isinstance(given, str):
+            return signed_zero(inference.host[given])
+        return np.asarray(given, np.int32)

@@ -9,74 +9,85 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.gemm import requantise
-from emulator.graph.program import Col, Program
+from emulator.graph.program import Col, Kind, Program
 from emulator.jit import Int, kernel
+from emulator.simd import conv, depthwise, requantise_rows
 
 Values = npt.NDArray[np.int8]
 Row = npt.NDArray[np.int64]
+Accumulators = npt.NDArray[np.int32]
 
 
 @kernel
-def im2col(values: Values, start: Int, row: Row, group: Int, padding: Int, out: Values) -> None:
-    """The streamed operand of one group: out (m, k) int8, padding where the window leaves the image."""
-    per_group = row[Col.CHANNELS] // row[Col.GROUPS]
-    m = 0
-    for oh in range(row[Col.OUT_HEIGHT]):
-        for ow in range(row[Col.OUT_WIDTH]):
-            k = 0
-            for kh in range(row[Col.KERNEL_H]):
-                ih = oh * row[Col.STRIDE_H] + kh * row[Col.DILATION_H] - row[Col.PAD_TOP]
-                for kw in range(row[Col.KERNEL_W]):
-                    iw = ow * row[Col.STRIDE_W] + kw * row[Col.DILATION_W] - row[Col.PAD_LEFT]
-                    if 0 <= ih < row[Col.HEIGHT] and 0 <= iw < row[Col.WIDTH]:
-                        base = start + (ih * row[Col.WIDTH] + iw) * row[Col.CHANNELS] + group * per_group
-                        out[m, k : k + per_group] = values[base : base + per_group]
-                    else:
-                        out[m, k : k + per_group] = padding
-                    k += per_group
-            m += 1
+def im2col(p: Program, row: Row, values: Values, group: Int, out: Values) -> None:
+    """The streamed operand of one group: out (m, k) int8, the zero point where a tap leaves the source."""
+    channels = row[Col.CHANNELS]
+    width = channels // row[Col.GROUPS]
+    start = p.tensor_start[row[Col.SOURCE]] + group * width
+    taps = p.indices[row[Col.TAPS_START] :]
+    tap = 0
+    for m in range(row[Col.M]):
+        for t in range(row[Col.TAPS]):
+            k = t * width
+            if taps[tap] < 0:
+                out[m, k : k + width] = row[Col.PADDING]
+            else:
+                base = start + taps[tap] * channels
+                out[m, k : k + width] = values[base : base + width]
+            tap += 1
 
 
 @kernel
-def gemm(
-    act: Values, weight_t: Values, bias: npt.NDArray[np.int32], acc: npt.NDArray[np.int32], first: Int
-) -> None:
-    """acc[:, first:first + n] = bias + act (m, k) @ weight_t (n, k) transposed, modulo 2^32."""
-    for m in range(act.shape[0]):
-        for n in range(weight_t.shape[0]):
+def _correct_weight_zero(p: Program, row: Row, values: Values, acc: Accumulators) -> None:
+    """acc (m, groups * n) -= zero point of the weights * the sum of what each row of a group streams."""
+    act = np.empty((row[Col.M], row[Col.K]), np.int8)
+    n = row[Col.N]
+    for group in range(row[Col.GROUPS]):
+        im2col(p, row, values, group, act)
+        zero = p.weight_zero[row[Col.BIAS_START] + group * n :]
+        for m in range(row[Col.M]):
             total = np.int32(0)
-            for k in range(act.shape[1]):
-                total = np.int32(total + np.int32(act[m, k]) * np.int32(weight_t[n, k]))
-            acc[m, first + n] = total + bias[n]
+            for k in range(row[Col.K]):
+                total = np.int32(total + act[m, k])
+            for column in range(n):
+                acc[m, group * n + column] -= np.int32(total * zero[column])
 
 
 @kernel
-def accumulate(p: Program, row: Row, values: Values, acc: npt.NDArray[np.int32]) -> None:
+def accumulate(p: Program, row: Row, values: Values, acc: Accumulators) -> None:
     """The accumulators of a MAC layer into the accumulator pool."""
-    groups, k, n = row[Col.GROUPS], row[Col.K], row[Col.N]
-    m = row[Col.OUT_HEIGHT] * row[Col.OUT_WIDTH]
-    out = acc[row[Col.ACC_START] : row[Col.ACC_START] + m * groups * n].reshape(m, groups * n)
-    act = np.empty((m, k), np.int8)
-    start = p.tensor_start[row[Col.SOURCE]]
-    padding = p.zero_points[row[Col.SOURCE]]
-    for group in range(groups):
-        im2col(values, start, row, group, padding, act)
-        w = row[Col.WEIGHT_START] + group * k * n
-        b = row[Col.BIAS_START] + group * n
-        gemm(act, p.weight_t[w : w + k * n].reshape(n, k), p.bias[b : b + n], out, group * n)
+    m, groups, channels, columns = (
+        row[Col.M],
+        row[Col.GROUPS],
+        row[Col.CHANNELS],
+        row[Col.GROUPS] * row[Col.N],
+    )
+    out = acc[row[Col.ACC_START] : row[Col.ACC_START] + m * columns].reshape(m, columns)
+    source = values[p.tensor_start[row[Col.SOURCE]] : p.tensor_start[row[Col.SOURCE] + 1]]
+    taps = p.indices[row[Col.TAPS_START] : row[Col.TAPS_START] + m * row[Col.TAPS]].reshape(m, row[Col.TAPS])
+    bias = p.bias[row[Col.BIAS_START] : row[Col.BIAS_START] + columns]
+    packed = p.packed[row[Col.PACKED_START] : row[Col.PACKED_START] + row[Col.PACKED_SIZE]]
+    if row[Col.DEPTHWISE]:
+        depthwise(source, channels, taps, row[Col.PADDING], packed, bias, out)
+    else:
+        conv(source, channels, groups, taps, row[Col.PADDING], packed, bias, out)
+    if row[Col.LOPSIDED]:
+        _correct_weight_zero(p, row, values, out)
 
 
 @kernel
-def requantise_layer(p: Program, row: Row, values: Values, acc: npt.NDArray[np.int32]) -> None:
+def requantise_layer(p: Program, row: Row, values: Values, acc: Accumulators) -> None:
     """Every accumulator of a MAC layer to its int8 value."""
-    channels = row[Col.GROUPS] * row[Col.N]
-    zero_point, low, high = row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH]
-    scale = p.scale[row[Col.BIAS_START] : row[Col.BIAS_START] + channels]
-    for m in range(row[Col.OUT_HEIGHT] * row[Col.OUT_WIDTH]):
-        total = acc[row[Col.ACC_START] + m * channels :]
-        out = values[p.tensor_start[row[Col.TARGET]] + m * channels :]
-        for c in range(channels):
-            out[c] = requantise(total[c], scale[c], zero_point, low, high)
+    m, columns = row[Col.M], row[Col.GROUPS] * row[Col.N]
+    start = p.tensor_start[row[Col.TARGET]]
+    requantise_rows(
+        acc[row[Col.ACC_START] : row[Col.ACC_START] + m * columns].reshape(m, columns),
+        p.scale[row[Col.BIAS_START] : row[Col.BIAS_START] + columns],
+        row[Col.ZERO_POINT],
+        row[Col.LOW],
+        row[Col.HIGH],
+        values[start : start + m * columns].reshape(m, columns),
+    )
 
 
 @kernel
@@ -95,52 +106,34 @@ def pair_at(p: Program, row: Row, values: Values, element: Int) -> Int:
 
 
 @kernel
-def moved_at(p: Program, row: Row, values: Values, element: Int) -> Int:
-    """A moved value, or the fill of a Pad."""
-    origin = p.moves[row[Col.INDEX_START] + element]
-    if origin < 0:
-        return np.int64(row[Col.FILL])
-    return np.int64(values[p.tensor_start[row[Col.SOURCE]] + origin])
-
-
-@kernel
 def max_at(p: Program, row: Row, values: Values, element: Int) -> Int:
-    """The maximum of one window; element = (oh * OUT_WIDTH + ow) * CHANNELS + c."""
-    channel = element % row[Col.CHANNELS]
-    ow = element // row[Col.CHANNELS] % row[Col.OUT_WIDTH]
-    oh = element // row[Col.CHANNELS] // row[Col.OUT_WIDTH]
+    """The maximum of one window; element = pixel * CHANNELS + channel."""
+    pixel, channel = divmod(element, row[Col.CHANNELS])
     start = p.tensor_start[row[Col.SOURCE]] + channel
+    first = row[Col.TAPS_START] + pixel * row[Col.TAPS]
     best = np.int64(-128)
-    for kh in range(row[Col.KERNEL_H]):
-        ih = oh * row[Col.STRIDE_H] + kh * row[Col.DILATION_H] - row[Col.PAD_TOP]
-        for kw in range(row[Col.KERNEL_W]):
-            iw = ow * row[Col.STRIDE_W] + kw * row[Col.DILATION_W] - row[Col.PAD_LEFT]
-            if 0 <= ih < row[Col.HEIGHT] and 0 <= iw < row[Col.WIDTH]:
-                best = max(best, np.int64(values[start + (ih * row[Col.WIDTH] + iw) * row[Col.CHANNELS]]))
+    for tap in p.indices[first : first + row[Col.TAPS]]:
+        if tap >= 0:
+            best = max(best, np.int64(values[start + tap * row[Col.CHANNELS]]))
     return best
 
 
 @kernel
 def average_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """The mean of one window, in the order and precision of ONNX Runtime's QLinearAveragePool."""
-    channel = element % row[Col.CHANNELS]
-    ow = element // row[Col.CHANNELS] % row[Col.OUT_WIDTH]
-    oh = element // row[Col.CHANNELS] // row[Col.OUT_WIDTH]
+    pixel, channel = divmod(element, row[Col.CHANNELS])
     start = p.tensor_start[row[Col.SOURCE]] + channel
+    first = row[Col.TAPS_START] + pixel * row[Col.TAPS]
     scale_in, scale_out = p.real[row[Col.REAL_START]], p.real[row[Col.REAL_START] + 1]
     zero_in, zero_out = p.zero_points[row[Col.SOURCE]], p.zero_points[row[Col.TARGET]]
     total = np.float32(0)
     count = 0
-    for kh in range(row[Col.KERNEL_H]):
-        ih = oh * row[Col.STRIDE_H] + kh * row[Col.DILATION_H] - row[Col.PAD_TOP]
-        for kw in range(row[Col.KERNEL_W]):
-            iw = ow * row[Col.STRIDE_W] + kw * row[Col.DILATION_W] - row[Col.PAD_LEFT]
-            if 0 <= ih < row[Col.HEIGHT] and 0 <= iw < row[Col.WIDTH]:
-                value = values[start + (ih * row[Col.WIDTH] + iw) * row[Col.CHANNELS]]
-                total += np.float32(value - zero_in) * scale_in
-                count += 1
+    for tap in p.indices[first : first + row[Col.TAPS]]:
+        if tap >= 0:
+            total += np.float32(values[start + tap * row[Col.CHANNELS]] - zero_in) * scale_in
+            count += 1
     if row[Col.COUNT_PAD]:
-        count = row[Col.KERNEL_H] * row[Col.KERNEL_W]
+        count = row[Col.TAPS]
     mean = total / np.float32(count)
     # ONNX Runtime adds the zero point before it rounds, so the sum must have the size it has there.
     offset = p.real[row[Col.REAL_START] + 2]
@@ -153,6 +146,54 @@ def global_average_at(p: Program, row: Row, values: Values, element: Int) -> Int
     """The mean of a channel: integer sum, one requantisation."""
     start = p.tensor_start[row[Col.SOURCE]] + element
     total = np.int32(0)
-    for position in range(row[Col.HEIGHT]):
+    for position in range(row[Col.COUNT]):
         total += values[start + position * row[Col.CHANNELS]] - p.zero_points[row[Col.SOURCE]]
     return requantise(total, p.real[row[Col.REAL_START]], p.zero_points[row[Col.TARGET]], -128, 127)
+
+
+@kernel
+def run_element_op(p: Program, op: Int, values: Values) -> None:
+    """Every element of an operator that is not a MAC layer; one loop a kind, so that each stays tight."""
+    row = p.ops[op]
+    kind = row[Col.KIND]
+    start = p.tensor_start[row[Col.TARGET]]
+    size = p.tensor_start[row[Col.TARGET] + 1] - start
+    if kind == Kind.TABLE:
+        for element in range(size):
+            values[start + element] = table_at(p, row, values, element)
+    elif kind == Kind.PAIR_TABLE:
+        for element in range(size):
+            values[start + element] = pair_at(p, row, values, element)
+    elif kind == Kind.MOVE:
+        _move(p, row, values, start)
+    elif kind == Kind.MAX_POOL:
+        for element in range(size):
+            values[start + element] = max_at(p, row, values, element)
+    elif kind == Kind.AVERAGE_POOL:
+        for element in range(size):
+            values[start + element] = average_at(p, row, values, element)
+    else:
+        for element in range(size):
+            values[start + element] = global_average_at(p, row, values, element)
+
+
+@kernel
+def _move(p: Program, row: Row, values: Values, start: Int) -> None:
+    """Moved values, and the fill of a Pad."""
+    source = p.tensor_start[row[Col.SOURCE]]
+    place, origin = p.indices[row[Col.PLACE_START] :], p.indices[row[Col.ORIGIN_START] :]
+    for i in range(row[Col.COUNT]):
+        moved = row[Col.FILL] if origin[i] < 0 else np.int64(values[source + origin[i]])
+        values[start + place[i]] = moved
+
+
+@kernel
+def run_rows(p: Program, values: Values, acc: Accumulators, first: Int, last: Int) -> None:
+    """Operators [first, last), in place."""
+    for op in range(first, last):
+        row = p.ops[op]
+        if row[Col.KIND] == Kind.MAC:
+            accumulate(p, row, values, acc)
+            requantise_layer(p, row, values, acc)
+        else:
+            run_element_op(p, op, values)

@@ -1,7 +1,8 @@
-"""The integer graph flattened for kernels: one row of numbers an operator, pools of constants.
+"""The compiled operators flattened for kernels: one row of numbers an operator, pools of constants.
 
-A tensor's values lie at tensor_start[t] in a value pool, a MAC layer's accumulators at Col.ACC_START in an
-accumulator pool; one inference is one value pool and one accumulator pool.
+A tensor's values lie at tensor_start[t] in a value pool, a MAC layer's accumulators at acc_start[layer] in an
+accumulator pool; one inference is one value pool, one accumulator pool and its host values. Between runs of rows come
+the steps kernels do not take: host segments, and MAC layers on computed or wide operands.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import numpy.typing as npt
 
 from emulator.graph.qgraph import (
     AveragePoolOp,
+    ElementOp,
     GlobalAveragePoolOp,
+    HostOp,
     MacLayer,
     MaxPoolOp,
     MoveOp,
-    Op,
     PairTableOp,
+    QTensor,
     QuantGraph,
     TableOp,
-    Window,
 )
+from emulator.simd import pack, pack_depthwise
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+Ints = npt.NDArray[np.int64]
 
 
 class Kind(IntEnum):
@@ -41,82 +45,110 @@ class Kind(IntEnum):
 
 
 class Col(IntEnum):
-    """Columns of an operator row; the window ones are filled for MAC layers and pools."""
+    """Columns of an operator row. CHANNELS: values a source pixel. M, TAPS: output pixels, window positions; the taps
+    lie at TAPS_START of the index pool, who reads each source pixel at REACH_START."""
 
     KIND = 0
     SOURCE = 1
     RIGHT = 2
     TARGET = 3
-    HEIGHT = 4
-    WIDTH = 5
-    CHANNELS = 6
-    OUT_HEIGHT = 7
-    OUT_WIDTH = 8
-    KERNEL_H = 9
-    KERNEL_W = 10
-    STRIDE_H = 11
-    STRIDE_W = 12
-    DILATION_H = 13
-    DILATION_W = 14
-    PAD_TOP = 15
-    PAD_LEFT = 16
-    GROUPS = 17
-    K = 18
-    N = 19
-    WEIGHT_START = 20
-    BIAS_START = 21
-    ACC_START = 22
-    ZERO_POINT = 23
-    LOW = 24
-    HIGH = 25
-    TABLE_START = 26
-    INDEX_START = 27
-    REACH_START = 28
-    FILL = 29
-    COUNT_PAD = 30
-    REAL_START = 31
+    CHANNELS = 4
+    M = 5
+    TAPS = 6
+    TAPS_START = 7
+    REACH_START = 8
+    GROUPS = 9
+    K = 10
+    N = 11
+    WEIGHT_START = 12
+    PACKED_START = 13
+    PACKED_SIZE = 14
+    DEPTHWISE = 15
+    BIAS_START = 16
+    ACC_START = 17
+    PADDING = 18
+    ZERO_POINT = 19
+    LOW = 20
+    HIGH = 21
+    TABLE_START = 22
+    COUNT = 23
+    PLACE_START = 24
+    ORIGIN_START = 25
+    FILL = 26
+    COUNT_PAD = 27
+    REAL_START = 28
+    LOPSIDED = 29
 
 
 class Program(NamedTuple):
-    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, weight_t (groups, n, k) at the same
-    start; bias and scale (groups * n) share BIAS_START; tables int8; moves int32 (origins of moves, then who
-    reads each source element: `Col.REACH_START` points at size + 1 offsets followed by target indices).
-    real (float32): scale in, scale out, offset out of average pools.
-    layer_op[i]: the operator row of MAC layer i.
+    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, packed the same in the order of
+    `emulator.simd`; bias (zero points folded in), scale and weight_zero (groups * n) share BIAS_START; a row is
+    LOPSIDED where weight_zero is not all 0, DEPTHWISE where each group has one channel and one output. tables int8.
+    indices int32: taps, places and origins of moves, and reaches: size, size + 1 offsets, then the readers. real
+    (float32): scale in, scale out, offset out of average pools.
+
+    initial (value_size,): the pool before a run, constants in place. acc_start: of each MAC layer, and the end.
+    layer_op[i]: the row of MAC layer i, -1 where kernels do not run it.
     """
 
-    ops: npt.NDArray[np.int64]
-    tensor_start: npt.NDArray[np.int64]
-    zero_points: npt.NDArray[np.int64]
+    ops: Ints
+    tensor_start: Ints
+    zero_points: Ints
     weight: npt.NDArray[np.int8]
-    weight_t: npt.NDArray[np.int8]
+    packed: npt.NDArray[np.int32]
+    weight_zero: npt.NDArray[np.int32]
     bias: npt.NDArray[np.int32]
     scale: npt.NDArray[np.float32]
     tables: npt.NDArray[np.int8]
-    moves: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int32]
     real: npt.NDArray[np.float32]
-    layer_op: npt.NDArray[np.int64]
-    acc_size: int
-    input: int
-    output: int
+    initial: npt.NDArray[np.int8]
+    acc_start: Ints
+    layer_op: Ints
 
     @property
     def value_size(self) -> int:
         return int(self.tensor_start[-1])
 
+    @property
+    def acc_size(self) -> int:
+        return int(self.acc_start[-1])
+
+
+class Rows(NamedTuple):
+    """Operator rows [first, last), run one after the other by a kernel."""
+
+    first: int
+    last: int
+
+
+class Wide(NamedTuple):
+    """MAC layer `layer`, computed outside the kernels."""
+
+    layer: int
+
+
+Step = Rows | Wide | HostOp
+
 
 class _Pool(Generic[Scalar]):
-    """Arrays laid end to end; `add` returns where an array starts."""
+    """Arrays laid end to end; `add` returns where an array starts. Equal arrays lie there once."""
 
     def __init__(self, dtype: type[Scalar]) -> None:
         self.dtype = dtype
         self.parts: list[npt.NDArray[np.generic]] = []
+        self.known: dict[bytes, int] = {}
         self.size = 0
 
-    def add(self, array: npt.NDArray[np.generic]) -> int:
+    def add(self, array: npt.NDArray[np.generic], *, shared: bool = False) -> int:
+        flat = np.ascontiguousarray(array, self.dtype).reshape(-1)
+        key = flat.tobytes() if shared else b""
+        if key and key in self.known:
+            return self.known[key]
         start = self.size
-        self.parts.append(array.reshape(-1))
-        self.size += array.size
+        self.known[key] = start
+        self.parts.append(flat)
+        self.size += flat.size
         return start
 
     def join(self) -> npt.NDArray[Scalar]:
@@ -124,70 +156,150 @@ class _Pool(Generic[Scalar]):
         return np.concatenate([*self.parts, np.zeros(1, self.dtype)]).astype(self.dtype)
 
 
+class _Pools:
+    """What a Program's constants are gathered in, by the names they have there."""
+
+    def __init__(self) -> None:
+        self.weight, self.tables = _Pool(np.int8), _Pool(np.int8)
+        self.packed = _Pool(np.int32)
+        self.weight_zero, self.bias, self.indices = (_Pool(np.int32) for _ in range(3))
+        self.scale, self.real = _Pool(np.float32), _Pool(np.float32)
+
+
+def steps_of(graph: QuantGraph) -> tuple[Step, ...]:
+    """The operators as runs of rows and what comes between them."""
+    steps: list[Step] = []
+    rows = layer = 0
+    for op in graph.ops:
+        if isinstance(op, HostOp):
+            steps.append(op)
+        elif isinstance(op, MacLayer) and not op.compiled:
+            steps.append(Wide(layer))
+        else:
+            before = steps.pop() if steps and isinstance(steps[-1], Rows) else Rows(rows, rows)
+            assert isinstance(before, Rows)
+            rows += 1
+            steps.append(Rows(before.first, rows))
+        layer += isinstance(op, MacLayer)
+    return tuple(steps)
+
+
 def flatten(graph: QuantGraph) -> Program:
     """`graph` as a Program."""
-    weight, weight_t, bias = _Pool(np.int8), _Pool(np.int8), _Pool(np.int32)
-    scale, tables, moves, real = _Pool(np.float32), _Pool(np.int8), _Pool(np.int32), _Pool(np.float32)
-    rows = np.zeros((len(graph.ops), len(Col)), np.int64)
-    acc_size = 0
-    for row, op in zip(rows, graph.ops, strict=True):
-        row[Col.KIND], row[Col.TARGET] = _KINDS[type(op)], op.target
-        row[Col.SOURCE] = op.left if isinstance(op, PairTableOp) else op.source
-        match op:
-            case MacLayer():
-                _window(row, op.window)
-                row[[Col.GROUPS, Col.K, Col.N]] = op.shape.groups, op.shape.k, op.shape.n
-                row[Col.WEIGHT_START] = weight.add(op.weight)
-                weight_t.add(op.weight.transpose(0, 2, 1))
-                row[Col.BIAS_START] = bias.add(op.bias)
-                scale.add(op.requantisation.scale)
-                row[Col.ACC_START] = acc_size
-                row[[Col.ZERO_POINT, Col.LOW, Col.HIGH]] = (
-                    op.requantisation.zero_point,
-                    op.requantisation.low,
-                    op.requantisation.high,
-                )
-                acc_size += op.shape.m * op.shape.n * op.shape.groups
-            case TableOp():
-                row[Col.TABLE_START] = tables.add(op.table)
-            case PairTableOp():
-                row[Col.RIGHT] = op.right
-                row[Col.TABLE_START] = tables.add(op.table)
-            case MoveOp():
-                row[Col.FILL] = op.fill
-                row[Col.INDEX_START] = moves.add(op.origin)
-                row[Col.REACH_START] = moves.add(_reach(op.origin, graph.tensors[op.source].size))
-            case MaxPoolOp():
-                _window(row, op.window)
-            case AveragePoolOp():
-                _window(row, op.window)
-                row[Col.COUNT_PAD] = op.count_include_pad
-                begin, end = graph.tensors[op.source], graph.tensors[op.target]
-                row[Col.REAL_START] = real.add(np.array([begin.scale, end.scale, end.offset], np.float32))
-            case GlobalAveragePoolOp():
-                row[[Col.HEIGHT, Col.WIDTH, Col.CHANNELS]] = op.positions, 1, op.channels
-                row[Col.REAL_START] = real.add(np.array([op.scale], np.float32))
-    sizes = [tensor.size for tensor in graph.tensors]
+    pools = _Pools()
+    sizes = [layer.shape.m * layer.columns for layer in graph.layers]
+    acc_start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    rows: list[Ints] = []
+    layer_op = np.full(len(graph.layers), -1, np.int64)
+    layer = 0
+    for op in graph.ops:
+        if isinstance(op, MacLayer):
+            if op.compiled:
+                layer_op[layer] = len(rows)
+                rows.append(_mac_row(op, int(acc_start[layer]), pools))
+            layer += 1
+        elif not isinstance(op, HostOp):
+            rows.append(_element_row(op, graph.tensors, pools))
+    tensors = [tensor.size for tensor in graph.tensors]
+    start = np.concatenate([[0], np.cumsum(tensors)]).astype(np.int64)
     return Program(
-        ops=rows,
-        tensor_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        ops=np.stack(rows) if rows else np.zeros((0, len(Col)), np.int64),
+        tensor_start=start,
         zero_points=np.array([tensor.zero_point for tensor in graph.tensors], np.int64),
-        weight=weight.join(),
-        weight_t=weight_t.join(),
-        bias=bias.join(),
-        scale=scale.join(),
-        tables=tables.join(),
-        moves=moves.join(),
-        real=real.join(),
-        layer_op=np.flatnonzero(rows[:, Col.KIND] == Kind.MAC),
-        acc_size=acc_size,
-        input=graph.input,
-        output=graph.output,
+        **{name: pool.join() for name, pool in vars(pools).items()},
+        initial=_initial(graph.tensors, start),
+        acc_start=acc_start,
+        layer_op=layer_op,
     )
 
 
-_KINDS: dict[type[Op], Kind] = {
-    MacLayer: Kind.MAC,
+def _initial(tensors: tuple[QTensor, ...], start: Ints) -> npt.NDArray[np.int8]:
+    values = np.zeros(int(start[-1]), np.int8)
+    for tensor, first in zip(tensors, start, strict=False):
+        if tensor.constant is not None:
+            values[first : first + tensor.size] = tensor.constant
+    return values
+
+
+def _row(kind: Kind, source: int, target: int) -> Ints:
+    row = np.zeros(len(Col), np.int64)
+    row[[Col.KIND, Col.SOURCE, Col.TARGET]] = kind, source, target
+    return row
+
+
+def _mac_row(op: MacLayer, acc_start: int, pools: _Pools) -> Ints:
+    assert isinstance(op.source, int) and isinstance(op.target, int) and op.taps is not None
+    assert op.weight is not None and op.requantisation is not None
+    row = _row(Kind.MAC, op.source, op.target)
+    _put_taps(row, op.taps, op.channels, pools)
+    row[[Col.GROUPS, Col.K, Col.N]] = op.shape.groups, op.shape.k, op.shape.n
+    row[Col.WEIGHT_START] = pools.weight.add(op.weight)
+    row[Col.DEPTHWISE] = op.shape.groups == op.channels > 1 and op.shape.n == 1
+    packed = _packed(op, bool(row[Col.DEPTHWISE]))
+    row[[Col.PACKED_START, Col.PACKED_SIZE]] = pools.packed.add(packed), len(packed)
+    row[Col.BIAS_START] = pools.bias.add(folded_bias(op))
+    assert not isinstance(op.weight_zero_point, str)
+    pools.weight_zero.add(op.weight_zero_point)
+    pools.scale.add(op.requantisation.scale)
+    row[Col.ACC_START], row[Col.LOPSIDED] = acc_start, bool(op.weight_zero_point.any())
+    rq = op.requantisation
+    row[[Col.PADDING, Col.ZERO_POINT, Col.LOW, Col.HIGH]] = op.zero_point, rq.zero_point, rq.low, rq.high
+    return row
+
+
+def _packed(op: MacLayer, depthwise: bool) -> npt.NDArray[np.int32]:
+    assert op.weight is not None
+    if depthwise:
+        return pack_depthwise(np.ascontiguousarray(op.weight[:, :, 0].T))
+    return pack(op.weight, op.channels // op.shape.groups)
+
+
+def folded_bias(op: MacLayer) -> npt.NDArray[np.int32]:
+    """(groups, n) int32: the bias and what the constant zero points add to it,
+    b - zx * sum(w) + k * zx * zw, modulo 2^32; sum of x * zw is left for each row."""
+    assert (
+        op.weight is not None and isinstance(op.zero_point, int) and not isinstance(op.weight_zero_point, str)
+    )
+    zero = op.weight_zero_point.astype(np.int64)
+    total = op.weight.astype(np.int64).sum(axis=1) - op.shape.k * zero
+    folded: npt.NDArray[np.int32] = (op.bias.astype(np.int64) - op.zero_point * total).astype(np.int32)
+    return folded
+
+
+def _put_taps(row: Ints, taps: npt.NDArray[np.int32], channels: int, pools: _Pools) -> None:
+    row[[Col.M, Col.TAPS]] = taps.shape
+    row[Col.CHANNELS] = channels
+    row[Col.TAPS_START] = pools.indices.add(taps, shared=True)
+    row[Col.REACH_START] = pools.indices.add(_reach(taps.reshape(-1)), shared=True)
+
+
+def _element_row(op: ElementOp, tensors: tuple[QTensor, ...], pools: _Pools) -> Ints:
+    row = _row(_KINDS[type(op)], op.source, op.target)
+    match op:
+        case TableOp():
+            row[Col.TABLE_START] = pools.tables.add(op.table, shared=True)
+        case PairTableOp():
+            row[Col.RIGHT] = op.right
+            row[Col.TABLE_START] = pools.tables.add(op.table, shared=True)
+        case MoveOp():
+            row[[Col.COUNT, Col.FILL]] = len(op.origin), op.fill
+            row[Col.PLACE_START] = pools.indices.add(op.place, shared=True)
+            row[Col.ORIGIN_START] = pools.indices.add(op.origin, shared=True)
+            row[Col.REACH_START] = pools.indices.add(_reach(op.origin), shared=True)
+        case MaxPoolOp():
+            _put_taps(row, op.taps, op.channels, pools)
+        case AveragePoolOp():
+            _put_taps(row, op.taps, op.channels, pools)
+            row[Col.COUNT_PAD] = op.count_include_pad
+            begin, end = tensors[op.source], tensors[op.target]
+            row[Col.REAL_START] = pools.real.add(np.array([begin.scale, end.scale, end.offset], np.float32))
+        case GlobalAveragePoolOp():
+            row[[Col.COUNT, Col.CHANNELS]] = op.positions, op.channels
+            row[Col.REAL_START] = pools.real.add(np.array([op.scale], np.float32))
+    return row
+
+
+_KINDS: dict[type[ElementOp], Kind] = {
     TableOp: Kind.TABLE,
     PairTableOp: Kind.PAIR_TABLE,
     MoveOp: Kind.MOVE,
@@ -197,21 +309,11 @@ _KINDS: dict[type[Op], Kind] = {
 }
 
 
-def _window(row: npt.NDArray[np.int64], w: Window) -> None:
-    row[[Col.HEIGHT, Col.WIDTH, Col.CHANNELS, Col.OUT_HEIGHT, Col.OUT_WIDTH]] = (
-        w.height,
-        w.width,
-        w.channels,
-        w.out_height,
-        w.out_width,
-    )
-    row[[Col.KERNEL_H, Col.KERNEL_W, Col.STRIDE_H, Col.STRIDE_W]] = *w.kernel, *w.stride
-    row[[Col.DILATION_H, Col.DILATION_W, Col.PAD_TOP, Col.PAD_LEFT]] = *w.dilation, w.pad_top, w.pad_left
-
-
-def _reach(origin: npt.NDArray[np.int32], source_size: int) -> npt.NDArray[np.int32]:
-    """size + 1 offsets, then for each source element the target elements that show it."""
+def _reach(origin: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """For each source index below the largest one, where it stands in `origin`: the number of source indices, that
+    many + 1 offsets, then the places."""
     order = np.argsort(origin, kind="stable")
     shown = order[np.searchsorted(origin[order], 0) :]
-    offsets = np.searchsorted(origin[shown], np.arange(source_size + 1))
-    return np.concatenate([offsets, shown]).astype(np.int32)
+    size = int(origin.max(initial=-1)) + 1
+    offsets = np.searchsorted(origin[shown], np.arange(size + 1))
+    return np.concatenate([[size], offsets, shown]).astype(np.int32)

@@ -1,225 +1,391 @@
-"""QDQ to the QLinear form: each Conv, Gemm, MatMul, Add and average pool between DequantizeLinear and
-QuantizeLinear becomes the ONNX operator that computes it in integers. Everything else stays as it is.
+"""QDQ to the QLinear form: each Conv, Gemm, MatMul, Add, Mul, Concat and average pool between DequantizeLinear and
+QuantizeLinear becomes the ONNX operator that computes it in integers; a product whose result stays float, the integer
+product and its scale. Everything else stays as it is.
 
 The QLinear form is the reference: the emulator equals ONNX Runtime running it with optimisations off.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from emulator.errors import UnsupportedModel
+from emulator.graph.normalise import normalise
+from emulator.graph.rewriting import (
+    Inputs,
+    Quantised,
+    Rewriter,
+    StaysFloat,
+    array_of,
+    attribute_of,
+    dequantised,
+    quantisation_of,
+)
+from emulator.graph.sixteen_bits import CONV16, DOMAIN, MATMUL16, add_functions
+from emulator.graph.transposed import to_convolution
 
 MICROSOFT = "com.microsoft"
+
+# Where a node that stays float says why.
+REASON = "emulator.stays_float"
 
 
 def to_qlinear(model: ir.Model) -> ir.Model:
     """A copy of `model` in QLinear form; tensor names of quantised values are kept."""
     copy = ir.serde.from_proto(ir.serde.to_proto(model))
-    _scalar_quantisation(copy.graph)
+    r = Rewriter(copy.graph)
+    normalise(r)
+    for op, rewrite in (
+        ("ConvTranspose", to_convolution),
+        ("DynamicQuantizeMatMul", _split_dynamic),
+        ("MatMulIntegerToFloat", _split_to_float),
+    ):
+        for node in [node for node in copy.graph if node.op_type == op]:
+            _attempt(r, node, rewrite)
+    for gemm in [node for node in copy.graph if node.op_type == "QGemm"]:
+        act = Quantised(value=gemm.inputs[0], scale=gemm.inputs[1], zero_point=gemm.inputs[2], axis=0)  # type: ignore[arg-type]
+        gemm.replace_input_with(0, _upright(r, gemm, act).value)
+        gemm.attributes.pop("transA", None)
     for quantise in [node for node in copy.graph if node.op_type == "QuantizeLinear"]:
-        _rewrite_island(copy.graph, quantise)
+        _rewrite_island(r, quantise)
+    for product in [node for node in copy.graph if node.op_type in _PRODUCTS]:
+        _attempt(r, product, _to_integer_product)
     copy.opset_imports.setdefault(MICROSOFT, 1)
     _remove_unused(copy.graph)
+    add_functions(copy)
     return copy
 
 
-def _scalar_quantisation(graph: ir.Graph) -> None:
-    """Scales and zero points of shape (1,) become scalars: QLinearAdd takes nothing else."""
-    for node in graph:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        for value in node.inputs[1:3]:
-            constant = value.const_value if value is not None and value.is_initializer() else None
-            if value is not None and constant is not None and tuple(constant.shape) == (1,):
-                value.const_value = ir.tensor(constant.numpy().reshape(()), name=value.name)
-                value.shape = ir.Shape(())
+def _attempt(r: Rewriter, node: ir.Node, rewrite: Callable[[Rewriter, ir.Node], None]) -> None:
+    try:
+        rewrite(r, node)
+    except StaysFloat as reason:
+        node.metadata_props[REASON] = str(reason)
 
 
-def _rewrite_island(graph: ir.Graph, quantise: ir.Node) -> None:
+def _rewrite_island(r: Rewriter, quantise: ir.Node) -> None:
     real = quantise.inputs[0]
     node = real.producer() if real is not None else None
-    if node is None or len(node.outputs[0].consumers()) != 1:
+    if node is None or len(node.outputs[0].uses()) != 1 or node.outputs[0].is_graph_output():
         return
-    if node.op_type in ("Relu", "Clip") and _single_mac(node) is not None:
-        _split_activation(graph, node, quantise)
+    if node.op_type in ("Relu", "Clip") and _single_mac(node):
+        _split_activation(r, node, quantise)
         return
     build = _BUILDERS.get(node.op_type)
-    if build is None or any(_dequantise_of(v) is None for v in _dynamic_inputs(node)):
+    if build is None:
         return
-    inputs, attributes = build(node)
+    try:
+        out = quantisation_of(quantise, quantise.outputs[0]).per_tensor()
+        inputs, attributes = build(r, node, out)
+    except StaysFloat as reason:
+        node.metadata_props[REASON] = str(reason)
+        return
     domain = "" if node.op_type in ("Conv", "MatMul") else MICROSOFT
-    # QLinearConv alone takes its bias after the output's scale and zero point.
-    at = 6 if node.op_type == "Conv" else len(inputs)
-    inputs[at:at] = _quantisation(quantise)
-    output = quantise.outputs[0]
-    replacement = ir.Node(
-        domain, _QLINEAR[node.op_type], inputs, attributes=attributes, name=node.name, num_outputs=1
+    new = ir.Node(
+        domain,
+        _QLINEAR[node.op_type],
+        inputs,
+        attributes=ir.convenience.convert_attributes(attributes),
+        name=node.name,
+        num_outputs=1,
     )
-    _replace(graph, quantise, replacement, output)
+    wanted, made = out.zero.dtype, _type_of(inputs, node.op_type)
+    if wanted == made:
+        r.replace(quantise, new)
+    else:
+        _replace_retyped(r, quantise, new, out)
 
 
-def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node, output: ir.Value) -> None:
-    """Put `new` where `old` was, its output under the old name."""
-    name = output.name
-    value = new.outputs[0]
-    graph.insert_before(old, new)
-    ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
-    graph.remove(old, safe=True)
-    value.name = name
-    value.type, value.shape = output.type, output.shape
+def _type_of(inputs: Inputs, op: str) -> np.dtype[np.generic]:
+    """The type an integer operator has for its output: that of its first operand."""
+    zero = array_of(inputs[4] if op == "Concat" else inputs[2])
+    assert zero is not None
+    return zero.dtype
 
 
-def _split_activation(graph: ir.Graph, activation: ir.Node, quantise: ir.Node) -> None:
+def _replace_retyped(r: Rewriter, quantise: ir.Node, new: ir.Node, out: Quantised) -> None:
+    """int8 in, uint8 out or the other way round: the same numbers, moved by 128 afterwards."""
+    zero = _moved_by_128(r, out)
+    at = next(i for i, value in enumerate(new.inputs) if value is out.zero_point)
+    new.replace_input_with(at, zero)
+    r.graph.insert_before(quantise, new)
+    new.outputs[0].name = r.fresh(f"{quantise.outputs[0].name}/other_sign")
+    real = r.node(
+        quantise, "DequantizeLinear", [new.outputs[0], out.scale, zero], f"{quantise.outputs[0].name}/real"
+    )
+    quantise.replace_input_with(0, real)
+
+
+def _moved_by_128(r: Rewriter, q: Quantised) -> ir.Value:
+    """The zero point for the same reals in the other byte type."""
+    signed = q.zero.dtype == np.int8
+    moved = q.zero.astype(np.int16) + (128 if signed else -128)
+    return r.constant(f"{q.value.name}/other_zero", moved.astype(np.uint8 if signed else np.int8))
+
+
+def _split_activation(r: Rewriter, activation: ir.Node, quantise: ir.Node) -> None:
     """MAC -> Relu -> Q becomes MAC -> Q -> DQ -> Relu -> Q: rounding and max commute, so nothing changes."""
     mac_output = activation.inputs[0]
     assert mac_output is not None
-    scale, zero_point = _quantisation(quantise)
-    first = ir.Node("", "QuantizeLinear", [mac_output, scale, zero_point], num_outputs=1)
-    first.outputs[0].name = f"{mac_output.name}_quantised"
-    back = ir.Node("", "DequantizeLinear", [first.outputs[0], scale, zero_point], num_outputs=1)
-    back.outputs[0].name = f"{mac_output.name}_dequantised"
-    graph.insert_before(activation, [first, back])
-    activation.replace_input_with(0, back.outputs[0])
-    _rewrite_island(graph, first)
+    scale, zero_point = quantise.inputs[1:3]
+    name = mac_output.name
+    first = r.node(activation, "QuantizeLinear", [mac_output, scale, zero_point], f"{name}_quantised")
+    back = r.node(activation, "DequantizeLinear", [first, scale, zero_point], f"{name}_dequantised")
+    activation.replace_input_with(0, back)
+    producer = first.producer()
+    assert producer is not None
+    _rewrite_island(r, producer)
 
 
-def _single_mac(activation: ir.Node) -> ir.Node | None:
+def _single_mac(activation: ir.Node) -> bool:
     value = activation.inputs[0]
     node = value.producer() if value is not None else None
-    if (
-        node is None
-        or node.op_type not in ("Conv", "Gemm", "MatMul")
-        or len(node.outputs[0].consumers()) != 1
-    ):
+    if node is None or len(node.outputs[0].uses()) != 1:
+        return False
+    return node.op_type in ("Conv", "Gemm", "MatMul")
+
+
+# ---- operands
+
+
+def _weight(node: ir.Node, axis: int) -> Quantised:
+    """Input 1, whose per-channel scales must run along `axis`, that of the output columns."""
+    q = dequantised(node.inputs[1])
+    weight = array_of(q.value)
+    if q.zero.dtype not in (np.int8, np.uint8):
+        raise StaysFloat(f"its weights are {q.zero.dtype}")
+    if q.scales.size > 1:
+        rank = weight.ndim if weight is not None else 2
+        if q.axis % rank != axis % rank or q.scales.ndim != 1:
+            raise StaysFloat(
+                f"its weight scales run along axis {q.axis}, not along that of the output channels"
+            )
+    return q
+
+
+def _same_sign(r: Rewriter, act: Quantised, wgt: Quantised, before: ir.Node) -> Quantised:
+    """Integer operators that requantise take no unsigned weights for signed activations: the same numbers, signed."""
+    if not (act.zero.dtype == np.int8 and wgt.zero.dtype == np.uint8):
+        return wgt
+    zero = _moved_by_128(r, wgt)
+    weight = array_of(wgt.value)
+    if weight is not None:
+        moved = (weight.astype(np.int16) - 128).astype(np.int8)
+        value = r.constant(f"{wgt.value.name}/signed", moved)
+    else:
+        real = r.node(before, "DequantizeLinear", wgt.triple, f"{wgt.value.name}/real")
+        value = r.node(before, "QuantizeLinear", [real, wgt.scale, zero], f"{wgt.value.name}/signed")
+    return Quantised(value=value, scale=wgt.scale, zero_point=zero, axis=wgt.axis)
+
+
+def _bias(r: Rewriter, node: ir.Node, act: Quantised, wgt: Quantised, factor: float = 1.0) -> ir.Value | None:
+    """The bias in units of x_scale * w_scale, int32; QLinear operators take no other."""
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    if given is None:
         return None
-    return node
+    unit = act.scales.astype(np.float64) * wgt.scales.astype(np.float64)
+    try:
+        q = dequantised(given)
+        integers, scales = array_of(q.value), q.scales.astype(np.float64)
+        same = scales.size in (1, unit.size) and np.allclose(scales, unit, rtol=1e-4, atol=0)
+        if same and integers is not None and integers.dtype == np.int32 and factor == 1.0:
+            return q.value
+        real = None if integers is None else (integers.astype(np.float64) - q.zero) * scales
+    except StaysFloat:
+        found = array_of(given)
+        real = None if found is None else found.astype(np.float64)
+    if real is None:
+        raise StaysFloat("its bias is computed")
+    rounded = np.rint(real * factor / unit)
+    if not np.isfinite(rounded).all() or np.abs(rounded).max(initial=0) >= 1 << 31:
+        raise StaysFloat("its bias does not fit 32 bits")
+    return r.constant(f"{given.name}/int32", rounded.astype(np.int32))
 
 
-def _dynamic_inputs(node: ir.Node) -> list[ir.Value]:
-    return [value for value in node.inputs if value is not None]
+def _build_conv(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
+    act = dequantised(node.inputs[0]).per_tensor()
+    wgt = _same_sign(r, act, _weight(node, axis=0), node)
+    if wgt.zero.size > 1 and np.any(wgt.zero != wgt.zero.reshape(-1)[0]):
+        raise StaysFloat("its weights have several zero points")
+    inputs = [*act.triple, *wgt.triple, out.scale, out.zero_point]
+    bias = _bias(r, node, act, wgt)
+    return [*inputs, bias] if bias is not None else inputs, _attributes(node)
 
 
-def _dequantise_of(value: ir.Value) -> ir.Node | None:
-    node = value.producer()
-    return node if node is not None and node.op_type == "DequantizeLinear" else None
+def _build_gemm(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
+    act = _upright(r, node, dequantised(node.inputs[0]).per_tensor())
+    transposed = bool(attribute_of(node, "transB", 0))
+    wgt = _same_sign(r, act, _weight(node, axis=0 if transposed else 1), node)
+    alpha, beta = (float(attribute_of(node, name, 1.0)) for name in ("alpha", "beta"))
+    if alpha <= 0:
+        raise StaysFloat(f"its alpha is {alpha}")
+    bias = _bias(r, node, act, wgt, beta / alpha)
+    found = array_of(bias)
+    if found is not None and found.ndim > 1 and found.size != found.shape[-1]:
+        raise StaysFloat("its bias is a matrix")
+    attributes = {key: value for key, value in _attributes(node).items() if key in ("alpha", "transB")}
+    return [*act.triple, *wgt.triple, bias, out.scale, out.zero_point], attributes
 
 
-def _quantisation(node: ir.Node) -> tuple[ir.Value, ir.Value]:
-    """Scale and zero point of a QuantizeLinear or DequantizeLinear node."""
-    zero_point = node.inputs[2] if len(node.inputs) > 2 else None
-    scale = node.inputs[1]
-    if scale is None or zero_point is None:
-        raise UnsupportedModel(
-            f"{node.op_type} (node {node.name!r}) has no zero point; allowed: int8 or uint8 with scale and zero "
-            "point. Quantise again with explicit zero points (onnxruntime.quantization writes them)."
-        )
-    return scale, zero_point
+def _upright(r: Rewriter, node: ir.Node, act: Quantised) -> Quantised:
+    """The left operand of a Gemm, transposed beforehand where Gemm would do it."""
+    if not attribute_of(node, "transA", 0):
+        return act
+    value = r.node(node, "Transpose", [act.value], f"{node.outputs[0].name}/upright", perm=[1, 0])
+    return Quantised(value=value, scale=act.scale, zero_point=act.zero_point, axis=act.axis)
 
 
-def _triple(value: ir.Value | None) -> list[ir.Value | None]:
-    """Quantised tensor, scale, zero point behind a dequantised value."""
-    node = _dequantise_of(value) if value is not None else None
-    assert node is not None
-    return [node.inputs[0], *_quantisation(node)]
+def _build_matmul(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
+    act = dequantised(node.inputs[0]).per_tensor()
+    wgt = _same_sign(r, act, _weight(node, axis=-1), node)
+    return [*act.triple, *wgt.triple, out.scale, out.zero_point], {}
 
 
-def _weight_triple(node: ir.Node, axis: int) -> list[ir.Value | None]:
-    """The weight behind input 1, whose per-channel scales must run along `axis`, that of the output channels."""
-    triple = _triple(node.inputs[1])
-    dequantise = _dequantise_of(node.inputs[1]) if node.inputs[1] is not None else None
-    weight, scale = _array(triple[0]), _array(triple[1])
-    if dequantise is None or weight is None or scale is None or scale.size == 1:
-        return triple
-    found = int(_attribute(dequantise, "axis", 1)) % weight.ndim
-    if found != axis % weight.ndim or _attribute(dequantise, "block_size", 0):
-        raise UnsupportedModel(
-            f"{node.op_type} (node {node.name!r}): weight scales along axis {found}; allowed: one scale, or one an "
-            f"output channel (axis {axis % weight.ndim}), no blocks. Quantise weights per output channel."
-        )
-    return triple
+def _build_pair(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
+    left, right = (dequantised(value).per_tensor() for value in node.inputs[:2])
+    if not left.zero.dtype == right.zero.dtype == out.zero.dtype:
+        raise StaysFloat("int8 and uint8 meet")
+    return [*left.triple, *right.triple, out.scale, out.zero_point], {}
 
 
-def _bias(node: ir.Node) -> ir.Value | None:
-    """The int32 bias behind input 2; QLinear operators take it in units of x_scale * w_scale."""
-    triples = [_dequantise_of(value) for value in node.inputs[:3] if value is not None]
-    scales = [_array(triple.inputs[1]) for triple in triples if triple is not None]
-    known = [scale for scale in scales if scale is not None]
-    if len(known) == 3 and not np.allclose(known[2], known[0] * known[1], rtol=1e-4, atol=0):
-        raise UnsupportedModel(
-            f"{node.op_type} (node {node.name!r}): bias scale {known[2].reshape(-1)[:4].tolist()}; allowed: "
-            "x_scale * w_scale. Quantise the bias as onnxruntime.quantization does."
-        )
-    bias = triples[2]
-    assert bias is not None
-    return bias.inputs[0]
+def _build_concat(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
+    parts = [dequantised(value).per_tensor() for value in node.inputs]
+    if {part.zero.dtype for part in parts} != {out.zero.dtype}:
+        raise StaysFloat("int8 and uint8 meet")
+    flat = [value for part in parts for value in part.triple]
+    return [out.scale, out.zero_point, *flat], _attributes(node)
 
 
-def _array(value: ir.Value | None) -> npt.NDArray[np.float64] | None:
-    constant = value.const_value if value is not None else None
-    return None if constant is None else constant.numpy().astype(np.float64)
+def _build_pool(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
+    act = dequantised(node.inputs[0]).per_tensor()
+    if act.zero.dtype != out.zero.dtype or any(d != 1 for d in attribute_of(node, "dilations", ())):
+        raise StaysFloat("int8 and uint8 meet, or it is dilated")
+    attributes = {key: value for key, value in _attributes(node).items() if key != "dilations"}
+    return [*act.triple, out.scale, out.zero_point], attributes
 
 
-def _build_conv(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    inputs = [*_triple(node.inputs[0]), *_weight_triple(node, axis=0)]
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        inputs.append(_bias(node))
-    return inputs, list(node.attributes.values())
+def _attributes(node: ir.Node) -> Attributes:
+    return {name: attribute.value for name, attribute in node.attributes.items()}
 
 
-def _build_gemm(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    if float(_attribute(node, "beta", 1.0)) != 1.0:
-        raise UnsupportedModel(
-            f"Gemm (node {node.name!r}) has beta={_attribute(node, 'beta', 1.0)}; allowed: 1. "
-            "Fold beta into the bias before quantising."
-        )
-    transposed = bool(_attribute(node, "transB", 0))
-    inputs = [*_triple(node.inputs[0]), *_weight_triple(node, axis=0 if transposed else 1)]
-    has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    inputs.append(_bias(node) if has_bias else None)
-    kept = [node.attributes[key] for key in ("alpha", "transA", "transB") if key in node.attributes]
-    return inputs, kept
+# ---- products whose result stays float
 
 
-def _build_matmul(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    return [*_triple(node.inputs[0]), *_weight_triple(node, axis=-1)], []
+def _to_integer_product(r: Rewriter, node: ir.Node) -> None:
+    """Conv, Gemm or MatMul of dequantised operands, read as a float: the int32 accumulators, and their scale."""
+    transposed = bool(attribute_of(node, "transB", 0))
+    axis = {"Conv": 0, "MatMul": -1}.get(node.op_type, 0 if transposed else 1)
+    act, wgt = dequantised(node.inputs[0]), _weight(node, axis)
+    wide = act.zero.dtype in (np.int16, np.uint16)
+    if not wide:
+        act.per_tensor()
+    elif act.scales.size != 1:
+        raise StaysFloat("its activations have several scales")
+    alpha, beta = (float(attribute_of(node, name, 1.0)) for name in ("alpha", "beta"))
+    if alpha <= 0:
+        raise StaysFloat(f"its alpha is {alpha}")
+    act = _upright(r, node, act)
+    if wgt.zero.size > 1 and np.any(wgt.zero != wgt.zero.reshape(-1)[0]):
+        raise StaysFloat("its weights have several zero points")
+    bias, name = _bias(r, node, act, wgt, beta / alpha), node.outputs[0].name
+    weight = wgt.value
+    if transposed:
+        weight = r.node(node, "Transpose", [weight], f"{name}/weight", perm=[1, 0])
+    zero = wgt.zero_point
+    if wgt.zero.size > 1:
+        zero = r.constant(f"{name}/weight_zero", wgt.zero.reshape(-1)[:1].reshape(()))
+    operands = [act.value, weight, act.zero_point, zero]
+    conv = node.op_type == "Conv"
+    if wide:
+        op, domain = CONV16 if conv else MATMUL16, DOMAIN
+    else:
+        op, domain = "ConvInteger" if conv else "MatMulInteger", ""
+    attributes = _attributes(node) if conv else {}
+    total = r.node(node, op, operands, f"{name}/accumulator", domain=domain, **attributes)
+    unit = (np.float32(alpha) * act.scales * wgt.scales.reshape(-1)).astype(np.float32)
+    tail = (-1, *(1,) * _spatial_rank(wgt)) if node.op_type == "Conv" else (-1,)
+    if bias is not None:
+        found = array_of(bias)
+        assert found is not None
+        shaped = r.constant(f"{name}/bias", found if found.ndim > 1 else found.reshape(tail))
+        total = r.node(node, "Add", [total, shaped], f"{name}/biased")
+    real = r.node(node, "Cast", [total], f"{name}/float", to=int(ir.DataType.FLOAT))
+    unit = unit.reshape(()) if unit.size == 1 else unit.reshape(tail)
+    r.replace(
+        node, ir.Node("", "Mul", [real, r.constant(f"{name}/unit", unit)], num_outputs=1, name=node.name)
+    )
 
 
-def _build_pair(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    return [*_triple(node.inputs[0]), *_triple(node.inputs[1])], []
+def _spatial_rank(wgt: Quantised) -> int:
+    weight = array_of(wgt.value)
+    if weight is None:
+        raise StaysFloat("its weights are computed")
+    return weight.ndim - 2
 
 
-def _build_pool(node: ir.Node) -> tuple[list[ir.Value | None], list[ir.Attr]]:
-    return _triple(node.inputs[0]), list(node.attributes.values())
+def _split_dynamic(r: Rewriter, node: ir.Node) -> None:
+    """DynamicQuantizeMatMul: quantise, multiply in integers, scale."""
+    name = node.outputs[0].name
+    quantise = ir.Node("", "DynamicQuantizeLinear", [node.inputs[0]], num_outputs=3)
+    for output, tag in zip(quantise.outputs, ("quantised", "scale", "zero_point"), strict=True):
+        output.name = r.fresh(f"{name}/{tag}")
+    r.graph.insert_before(node, quantise)
+    act, scale, zero = quantise.outputs
+    rest = [*node.inputs[1:], *[None] * 3]
+    _scaled_product(r, node, [act, rest[0], zero, rest[2]], [scale, rest[1]], rest[3])
 
 
-def _attribute(node: ir.Node, name: str, default: float) -> float:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else float(attribute.value)
+def _split_to_float(r: Rewriter, node: ir.Node) -> None:
+    """MatMulIntegerToFloat: multiply in integers, scale."""
+    a, b, a_scale, b_scale, *rest = node.inputs
+    a_zero, b_zero, bias = [*rest, *[None] * 3][:3]
+    _scaled_product(r, node, [a, b, a_zero, b_zero], [a_scale, b_scale], bias)
+
+
+def _scaled_product(
+    r: Rewriter, node: ir.Node, operands: Inputs, scales: Inputs, bias: ir.Value | None
+) -> None:
+    name = node.outputs[0].name
+    total = r.node(node, "MatMulInteger", operands, f"{name}/accumulator")
+    real = r.node(node, "Cast", [total], f"{name}/float", to=int(ir.DataType.FLOAT))
+    unit = r.node(node, "Mul", scales, f"{name}/unit")
+    if bias is None:
+        r.replace(node, ir.Node("", "Mul", [real, unit], num_outputs=1, name=node.name))
+        return
+    scaled = r.node(node, "Mul", [real, unit], f"{name}/scaled")
+    r.replace(node, ir.Node("", "Add", [scaled, bias], num_outputs=1, name=node.name))
 
 
 def _remove_unused(graph: ir.Graph) -> None:
     outputs = set(graph.outputs)
     for node in reversed(list(graph)):
-        if not any(value in outputs or value.consumers() for value in node.outputs):
+        if not any(value in outputs or value.uses() for value in node.outputs):
             graph.remove(node, safe=True)
 
 
+Attributes = dict[str, Any]
+_Built = tuple[list[ir.Value | None], Attributes]
+_PRODUCTS = ("Conv", "Gemm", "MatMul")
 _QLINEAR = {
     "Conv": "QLinearConv",
     "MatMul": "QLinearMatMul",
     "Gemm": "QGemm",
     "Add": "QLinearAdd",
+    "Mul": "QLinearMul",
+    "Concat": "QLinearConcat",
     "AveragePool": "QLinearAveragePool",
     "GlobalAveragePool": "QLinearGlobalAveragePool",
 }
-_BUILDERS = {
+_BUILDERS: dict[str, Callable[[Rewriter, ir.Node, Quantised], _Built]] = {
     "Conv": _build_conv,
     "MatMul": _build_matmul,
     "Gemm": _build_gemm,
     "Add": _build_pair,
+    "Mul": _build_pair,
+    "Concat": _build_concat,
     "AveragePool": _build_pool,
     "GlobalAveragePool": _build_pool,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
+from emulator.graph.qgraph import MacLayer, Sample
 from emulator.graph.session import open_session, with_outputs
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 class Reference:
@@ -20,12 +24,14 @@ class Reference:
         model = network.original if original else network.reference
         produced = {name for node in model.graph.node for name in node.output}
         self.graph = network.graph
-        self.names = [tensor.name for tensor in self.graph.tensors if tensor.name in produced]
+        raw = [op.target for op in self.graph.ops if isinstance(op, MacLayer) and isinstance(op.target, str)]
+        known = [tensor.name for tensor in self.graph.tensors] + [str(name) for name in raw]
+        self.names = [name for name in known if name in produced]
         self._model, self._optimised = model, optimised
 
     @cached_property
     def session(self) -> Any:
-        """Every tensor."""
+        """Every tensor, and the accumulators that are results."""
         return open_session(with_outputs(self._model, self.names), optimised=self._optimised)
 
     @cached_property
@@ -33,16 +39,20 @@ class Reference:
         """The model's own output, with nothing else read: reading a tensor can undo an optimisation."""
         return open_session(self._model, optimised=self._optimised)
 
-    def tensors(self, inputs: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
-        """(batch, ...) inputs to every quantised tensor, in ONNX order and type, one image at a time."""
-        rows = [self.session.run(self.names, {self.graph.input_name: image[np.newaxis]}) for image in inputs]
-        columns = zip(*rows, strict=True)
-        return {name: np.concatenate(list(column)) for name, column in zip(self.names, columns, strict=True)}
+    def tensors(self, samples: Iterable[Sample]) -> Arrays:
+        """Every tensor, (samples, *shape), in ONNX order and type, one sample at a time."""
+        if not self.names:
+            return {}
+        rows = [self.session.run(self.names, self.graph.feeds(sample)) for sample in samples]
+        return {
+            name: np.stack(column) for name, column in zip(self.names, zip(*rows, strict=True), strict=True)
+        }
 
-    def logits(self, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(batch, classes) float32."""
-        rows = [self.answer.run(None, {self.graph.input_name: image[np.newaxis]})[0] for image in inputs]
-        return np.concatenate(rows)
+    def logits(self, samples: Iterable[Sample]) -> npt.NDArray[Any]:
+        """(samples, classes) the answer as the model gives it."""
+        name = self.graph.output_name
+        rows = [self.answer.run([name], self.graph.feeds(sample))[0].reshape(-1) for sample in samples]
+        return np.stack(rows)
 
 
 class OperatorReference:
@@ -53,31 +63,34 @@ class OperatorReference:
         self.graph = network.graph
         model = onnx.ModelProto()
         model.CopyFrom(network.original)
-        quantised = {tensor.name for tensor in self.graph.tensors}
+        inputs = {info.name for info in model.graph.input}
+        quantised = {tensor.name: tensor for tensor in self.graph.tensors if tensor.name not in inputs}
         produced = [name for node in model.graph.node for name in node.output if name in quantised]
-        first = self.graph.tensors[self.graph.input].name
         for node in model.graph.node:
             for position, name in enumerate(node.output):
                 if name in quantised:
                     node.output[position] = f"{name}/alone"
-        self.names = [name for name in produced if name != first]
-        known = {info.name for info in model.graph.input}
-        for tensor in self.graph.tensors:
-            if tensor.name in produced and tensor.name not in known:
-                kind = onnx.TensorProto.UINT8 if tensor.offset else onnx.TensorProto.INT8
-                shape = [None, *tensor.shape[1:]]
-                model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, kind, shape))
-        self.feeds = list(produced)
-        self.session = open_session(with_outputs(model, [f"{name}/alone" for name in self.names]))
+        self.names = self.feeds = produced
+        for name in produced:
+            tensor = quantised[name]
+            kind = onnx.TensorProto.UINT8 if tensor.offset else onnx.TensorProto.INT8
+            model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, tensor.shape))
+        del model.graph.value_info[:]
+        self._model = with_outputs(model, [f"{name}/alone" for name in self.names])
 
-    def tensors(
-        self, inputs: npt.NDArray[np.float32], given: dict[str, npt.NDArray[Any]]
-    ) -> dict[str, npt.NDArray[Any]]:
-        """given: the emulator's tensors, (batch, ...) in ONNX order; the same, one operator later."""
-        rows = []
-        for i, image in enumerate(inputs):
-            feeds = {name: given[name][i : i + 1] for name in self.feeds}
-            feeds[self.graph.input_name] = image[np.newaxis]
+    @cached_property
+    def session(self) -> Any:
+        """Every operator on its own."""
+        return open_session(self._model)
+
+    def tensors(self, samples: Iterable[Sample], given: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """given: the emulator's tensors, (samples, *shape) in ONNX order; the same, one operator later."""
+        rows: list[list[npt.NDArray[Any]]] = []
+        if not self.names:
+            return {}
+        for i, sample in enumerate(samples):
+            feeds = {name: np.asarray(given[name][i]) for name in self.feeds} | self.graph.feeds(sample)
             rows.append(self.session.run([f"{name}/alone" for name in self.names], feeds))
-        columns = zip(*rows, strict=True)
-        return {name: np.concatenate(list(column)) for name, column in zip(self.names, columns, strict=True)}
+        return {
+            name: np.stack(column) for name, column in zip(self.names, zip(*rows, strict=True), strict=True)
+        }

@@ -7,7 +7,6 @@ output elements that see a changed input, with the very kernels of the golden ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ import numpy.typing as npt
 
 from emulator.faults.strike import LayerErrors
 from emulator.gemm import requantise, round_scaled
-from emulator.graph.golden import Golden, Inference
 from emulator.graph.kernels import average_at, global_average_at, max_at, pair_at, table_at
 from emulator.graph.program import Col, Kind, Program
 from emulator.jit import Int, inlined, kernel
@@ -40,8 +38,8 @@ class Scratch(NamedTuple):
     """Working memory, clean between faults: `current` equals golden, counts and acc_delta are zero.
 
     touched (value_size,): per tensor the list of its changed elements, counts[t] long. stamp: the last epoch in
-    which an element was recomputed. rows, row_mark, row_values: the accumulator rows touched in
-    the operator at hand.
+    which an element was recomputed. rows, row_mark, row_change, row_values: the accumulator rows touched in
+    the operator at hand, and the sum of the changes each has seen.
     """
 
     current: Values
@@ -52,6 +50,7 @@ class Scratch(NamedTuple):
     acc_delta: npt.NDArray[np.int32]
     rows: Ints
     row_mark: npt.NDArray[np.uint8]
+    row_change: npt.NDArray[np.int32]
     row_values: Values
     last_use: Ints
 
@@ -121,54 +120,33 @@ def strike_output(p: Program, s: Scratch, golden: Values, op: Int, m: Ints, n: I
 
 
 @kernel
-def _output_index(reach: Int, stride: Int, size: Int) -> Int:
-    """Which output position has its window tap at input position `reach` (padding included); -1: none."""
-    if stride != 1:
-        if reach % stride != 0:
-            return -1
-        reach //= stride
-    return reach if 0 <= reach < size else -1
-
-
-@kernel
 def _scatter_mac(p: Program, s: Scratch, golden: Values, op: Int) -> int:
     """Add weight * change of every changed input element to the accumulator rows that read it; the number of
     rows touched."""
     row = p.ops[op]
-    start = p.tensor_start[row[Col.SOURCE]]
-    channels, groups, n_size = row[Col.CHANNELS], row[Col.GROUPS], row[Col.N]
-    width, kernel_w, out_width = row[Col.WIDTH], row[Col.KERNEL_W], row[Col.OUT_WIDTH]
-    stride_h, stride_w, out_height = row[Col.STRIDE_H], row[Col.STRIDE_W], row[Col.OUT_HEIGHT]
-    pad_top, pad_left, dilation_h, dilation_w = (
-        row[Col.PAD_TOP],
-        row[Col.PAD_LEFT],
-        row[Col.DILATION_H],
-        row[Col.DILATION_W],
-    )
-    per_group = channels // groups
+    start, reach = p.tensor_start[row[Col.SOURCE]], row[Col.REACH_START]
+    channels, groups, n_size, taps = row[Col.CHANNELS], row[Col.GROUPS], row[Col.N], row[Col.TAPS]
+    width, seen = channels // groups, reach + p.indices[reach] + 2
     rows = 0
     for i in range(s.counts[row[Col.SOURCE]]):
-        element = s.touched[start + i]
+        element = np.int64(s.touched[start + i])
         change = np.int32(s.current[start + element]) - np.int32(golden[start + element])
-        position, channel = divmod(element, np.int32(channels))
-        ih, iw = divmod(position, np.int32(width))
-        group = channel // per_group
-        for kh in range(row[Col.KERNEL_H]):
-            oh = _output_index(ih + pad_top - kh * dilation_h, stride_h, out_height)
-            if oh < 0:
-                continue
-            for kw in range(kernel_w):
-                ow = _output_index(iw + pad_left - kw * dilation_w, stride_w, out_width)
-                if ow < 0:
-                    continue
-                k = (kh * kernel_w + kw) * per_group + channel - group * per_group
-                at = (oh * out_width + ow) * groups + group
-                if s.row_mark[at] == 0:
-                    s.row_mark[at] = 1
-                    s.rows[rows] = at
-                    rows += 1
-                weight = row[Col.WEIGHT_START] + (group * row[Col.K] + k) * n_size
-                _add_scaled(s.acc_delta, at * n_size, p.weight, weight, n_size, change)
+        pixel, channel = divmod(element, channels)
+        if pixel >= p.indices[reach]:
+            continue
+        group = channel // width
+        for j in range(p.indices[reach + 1 + pixel], p.indices[reach + 2 + pixel]):
+            m, tap = divmod(np.int64(p.indices[seen + j]), taps)
+            at = m * groups + group
+            if s.row_mark[at] == 0:
+                s.row_mark[at] = 1
+                s.rows[rows] = at
+                s.row_change[at] = 0
+                rows += 1
+            s.row_change[at] += change
+            k = tap * width + channel - group * width
+            weight = row[Col.WEIGHT_START] + (group * row[Col.K] + k) * n_size
+            _add_scaled(s.acc_delta, at * n_size, p.weight, weight, n_size, change)
     return rows
 
 
@@ -197,7 +175,12 @@ def _sparse_mac(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int3
         first = at * n_size
         change = s.acc_delta[first : first + n_size]
         total = acc[acc_start + first : acc_start + first + n_size]
-        scale = p.scale[bias_start + at % groups * n_size :]
+        column = bias_start + at % groups * n_size
+        scale = p.scale[column:]
+        if row[Col.LOPSIDED]:
+            # (w - zw) * change, summed: what was added, less zw times the sum of the changes.
+            for n in range(n_size):
+                change[n] -= np.int32(p.weight_zero[column + n] * s.row_change[at])
         for n in range(n_size):
             s.row_values[n] = requantise(np.int32(total[n] + change[n]), scale[n], zero_point, low, high)
             change[n] = 0
@@ -229,12 +212,14 @@ def _sparse_move(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     row = p.ops[op]
     source, target = row[Col.SOURCE], row[Col.TARGET]
     start, first = p.tensor_start[target], p.tensor_start[source]
-    reach = row[Col.REACH_START]
-    shown = reach + p.tensor_start[source + 1] - first + 1
+    reach, place = row[Col.REACH_START], row[Col.PLACE_START]
+    shown = reach + p.indices[reach] + 2
     for i in range(s.counts[source]):
         element = s.touched[first + i]
-        for j in range(p.moves[reach + element], p.moves[reach + element + 1]):
-            _settle(s, golden, target, start, p.moves[shown + j], s.current[first + element])
+        if element < p.indices[reach]:
+            for j in range(p.indices[reach + 1 + element], p.indices[reach + 2 + element]):
+                to = p.indices[place + p.indices[shown + j]]
+                _settle(s, golden, target, start, to, s.current[first + element])
 
 
 @kernel
@@ -255,26 +240,20 @@ def _sparse_pool(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     row = p.ops[op]
     source, target = row[Col.SOURCE], row[Col.TARGET]
     start, first = p.tensor_start[target], p.tensor_start[source]
-    channels, width, out_width = row[Col.CHANNELS], row[Col.WIDTH], row[Col.OUT_WIDTH]
-    stride_h, stride_w, out_height = row[Col.STRIDE_H], row[Col.STRIDE_W], row[Col.OUT_HEIGHT]
-    is_max = row[Col.KIND] == Kind.MAX_POOL
+    channels, taps, reach = row[Col.CHANNELS], row[Col.TAPS], row[Col.REACH_START]
+    seen = reach + p.indices[reach] + 2
     for i in range(s.counts[source]):
-        position, channel = divmod(s.touched[first + i], channels)
-        ih, iw = divmod(position, width)
-        for kh in range(row[Col.KERNEL_H]):
-            oh = _output_index(ih + row[Col.PAD_TOP] - kh * row[Col.DILATION_H], stride_h, out_height)
-            if oh < 0:
-                continue
-            for kw in range(row[Col.KERNEL_W]):
-                ow = _output_index(iw + row[Col.PAD_LEFT] - kw * row[Col.DILATION_W], stride_w, out_width)
-                element = (oh * out_width + ow) * channels + channel
-                if ow >= 0 and _fresh(s, start + element):
-                    value = (
-                        max_at(p, row, s.current, element)
-                        if is_max
-                        else average_at(p, row, s.current, element)
-                    )
-                    _settle(s, golden, target, start, element, value)
+        pixel, channel = divmod(np.int64(s.touched[first + i]), channels)
+        if pixel >= p.indices[reach]:
+            continue
+        for j in range(p.indices[reach + 1 + pixel], p.indices[reach + 2 + pixel]):
+            element = p.indices[seen + j] // taps * channels + channel
+            if _fresh(s, start + element):
+                if row[Col.KIND] == Kind.MAX_POOL:
+                    value = max_at(p, row, s.current, element)
+                else:
+                    value = average_at(p, row, s.current, element)
+                _settle(s, golden, target, start, element, value)
 
 
 @kernel
@@ -297,10 +276,13 @@ def _sparse_op(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32
 
 
 @kernel
-def flow(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], struck: Int, end: Int) -> None:
-    """From the struck layer's output through operator `end`; stops when nothing changed is read any more."""
-    alive = s.last_use[p.ops[struck, Col.TARGET]]
-    for op in range(struck + 1, end + 1):
+def flow(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], first: Int, last: Int) -> None:
+    """Operators [first, last); stops when nothing changed is read any more."""
+    alive = np.int64(-1)
+    for tensor in range(len(s.counts)):
+        if s.counts[tensor] > 0:
+            alive = max(alive, s.last_use[tensor])
+    for op in range(first, last):
         if op > alive:
             break
         row = p.ops[op]
@@ -326,87 +308,54 @@ def restore(p: Program, s: Scratch, golden: Values) -> None:
 
 
 @kernel
-def _propagate_many(
+def propagate_many(
     p: Program,
     s: Scratch,
     golden: Values,
     acc: npt.NDArray[np.int32],
     op: Ints,
+    output: Int,
     errors: LayerErrors,
     logits: Values,
     stage: Values,
     corrupted: Ints,
 ) -> None:
-    out = p.tensor_start[p.output]
+    """Faults in compiled layers (rows `op`), each followed to the tensor `output` by rows alone."""
+    out = p.tensor_start[output]
     for f in range(len(op)):
         if errors.ptr[f] < errors.ptr[f + 1]:
             stage[f] = strike_layer(p, s, golden, acc, op[f], errors, f)
             corrupted[f] = s.counts[p.ops[op[f], Col.TARGET]]
             if stage[f] == Stage.NONE:
-                flow(p, s, golden, acc, op[f], p.ops.shape[0] - 1)
-                if s.counts[p.output] == 0:
+                flow(p, s, golden, acc, op[f] + 1, p.ops.shape[0])
+                if s.counts[output] == 0:
                     stage[f] = Stage.NETWORK
         for c in range(logits.shape[1]):
             logits[f, c] = s.current[out + c]
         restore(p, s, golden)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Effects:
-    """What each fault did. logits (faults, classes) int8; stage (faults,) Stage codes; corrupted (faults,):
-    int8 elements of the struck layer's output that changed."""
-
-    logits: Values = field(repr=False)
-    stage: Values = field(repr=False)
-    corrupted: Ints = field(repr=False)
-
-
-class Propagator:
-    """Sparse propagation for one image at a time; reuse it, its working memory is allocated once."""
-
-    def __init__(self, golden: Golden) -> None:
-        self.golden = golden
-        p = golden.program
-        mac = p.ops[p.layer_op]
-        rows = mac[:, Col.OUT_HEIGHT] * mac[:, Col.OUT_WIDTH] * mac[:, Col.GROUPS]
-        tensors = len(p.tensor_start) - 1
-        last_use = np.full(tensors, -1, np.int64)
-        for i, row in enumerate(p.ops):
-            last_use[row[Col.SOURCE]] = i
-            if row[Col.KIND] == Kind.PAIR_TABLE:
-                last_use[row[Col.RIGHT]] = i
-        self.scratch = Scratch(
-            current=np.zeros(p.value_size, np.int8),
-            touched=np.zeros(p.value_size, np.int32),
-            counts=np.zeros(tensors, np.int64),
-            stamp=np.full(p.value_size, -1, np.int64),
-            epoch=np.zeros(1, np.int64),
-            acc_delta=np.zeros(int((rows * mac[:, Col.N]).max()), np.int32),
-            rows=np.zeros(int(rows.max()), np.int64),
-            row_mark=np.zeros(int(rows.max()), np.uint8),
-            row_values=np.zeros(int(mac[:, Col.N].max()), np.int8),
-            last_use=last_use,
-        )
-
-    def run(self, image: Inference, layer: Ints, errors: LayerErrors) -> Effects:
-        """Faults of one image, fault f in MAC layer layer[f]. A fault without errors is masked in the array
-        (Stage.ARRAY)."""
-        p = self.golden.program
-        self.scratch.current[:] = image.values
-        effects = Effects(
-            logits=np.empty((len(layer), self.golden.graph.classes), np.int8),
-            stage=np.full(len(layer), Stage.ARRAY, np.int8),
-            corrupted=np.zeros(len(layer), np.int64),
-        )
-        _propagate_many(
-            p,
-            self.scratch,
-            image.values,
-            image.accumulators,
-            p.layer_op[layer],
-            errors,
-            effects.logits,
-            effects.stage,
-            effects.corrupted,
-        )
-        return effects
+def scratch_for(p: Program) -> Scratch:
+    """Working memory for the faults of one image at a time."""
+    tensors = len(p.tensor_start) - 1
+    mac = p.ops[p.layer_op[p.layer_op >= 0]]
+    rows = mac[:, Col.M] * mac[:, Col.GROUPS]
+    last_use = np.full(tensors, -1, np.int64)
+    for i, row in enumerate(p.ops):
+        last_use[row[Col.SOURCE]] = i
+        if row[Col.KIND] == Kind.PAIR_TABLE:
+            last_use[row[Col.RIGHT]] = i
+    most = int(rows.max(initial=1))
+    return Scratch(
+        current=np.zeros(p.value_size, np.int8),
+        touched=np.zeros(p.value_size, np.int32),
+        counts=np.zeros(tensors, np.int64),
+        stamp=np.full(p.value_size, -1, np.int64),
+        epoch=np.zeros(1, np.int64),
+        acc_delta=np.zeros(int((rows * mac[:, Col.N]).max(initial=1)), np.int32),
+        rows=np.zeros(most, np.int64),
+        row_mark=np.zeros(most, np.uint8),
+        row_change=np.zeros(most, np.int32),
+        row_values=np.zeros(int(mac[:, Col.N].max(initial=1)), np.int8),
+        last_use=last_use,
+    )

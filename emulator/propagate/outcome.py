@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from emulator.graph.qgraph import QTensor
-from emulator.propagate.delta import Values
 
+# Of a network: int8 as stored, or the values of a float output.
+Answer = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
@@ -31,33 +33,55 @@ class Outcomes:
     top1: Ints = field(repr=False)
 
 
-def judge(answer: QTensor, golden: Values, faulty: Values) -> Outcomes:
-    """golden (classes,) int8, faulty (faults, classes) int8, both as stored in `answer`."""
+def judge(answer: QTensor | None, golden: Answer, faulty: Answer) -> Outcomes:
+    """golden (classes,), faulty (faults, classes): int8 as stored in `answer`, or real values where that is None."""
     top = int(golden.argmax())
     top1 = faulty.argmax(axis=1)
     sdc1 = top1 != top
     # A stable descending order: among equal logits the lower index comes first, as argmax does.
-    first_five = np.argsort(-golden.astype(np.int16), kind="stable")[:5]
+    first_five = np.argsort(-golden.astype(np.float64), kind="stable")[:5]
     best = faulty == faulty.max(axis=1, keepdims=True)
-    confidence = _softmax(answer.real(golden[np.newaxis]))[0, top]
-    moved = np.abs(_softmax(answer.real(faulty))[:, top] - confidence)
+    confidence = _confidence(answer, golden[np.newaxis])[0, top]
+    moved = np.abs(_confidence(answer, faulty)[:, top] - confidence)
     return Outcomes(
         sdc1=sdc1,
         tie=sdc1 & (best & (golden == golden.max())).any(axis=1),
         sdc5=~np.isin(top1, first_five),
-        sdc10=moved > 0.1 * confidence,
-        sdc20=moved > 0.2 * confidence,
+        # Written so that a NaN counts as moved.
+        sdc10=~(moved <= 0.1 * confidence),
+        sdc20=~(moved <= 0.2 * confidence),
         top1=top1.astype(np.int64),
     )
 
 
-def margin(golden: Values) -> int:
+def margin(golden: Answer) -> float:
     """Golden top-1 minus runner-up, in logit LSB."""
-    second, first = np.sort(golden.astype(np.int64))[-2:]
-    return int(first - second)
+    second, first = np.sort(in_lsb(golden))[-2:]
+    return float(first - second)
 
 
-def _softmax(real: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    shifted = np.exp(real.astype(np.float64) - real.max(axis=1, keepdims=True))
+def in_lsb(golden: Answer) -> npt.NDArray[np.float64]:
+    """The golden answer in LSB; a float one as if it filled the range of 8 bits."""
+    if np.issubdtype(golden.dtype, np.integer):
+        return golden.astype(np.float64)
+    return golden.astype(np.float64) / lsb_of(golden)
+
+
+def lsb_of(golden: Answer) -> float:
+    """One step of a float answer if its range were that of 8 bits."""
+    spread = float(golden.max() - golden.min())
+    return spread / 255 if np.isfinite(spread) and spread > 0 else 1.0
+
+
+def _confidence(answer: QTensor | None, values: Answer) -> npt.NDArray[np.float64]:
+    """(rows, classes): the softmax of logits; an answer that is one already is left as it is."""
+    real = values.astype(np.float64) if answer is None else answer.real(values).astype(np.float64)
+    if answer is None and (real >= 0).all() and np.allclose(real.sum(axis=1), 1, atol=1e-3):
+        return real
+    return _softmax(real)
+
+
+def _softmax(real: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = np.exp(real - real.max(axis=1, keepdims=True))
     result: npt.NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
     return result

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from emulator import __version__
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
-from emulator.array.tiling import schedule
 from emulator.array.trace import LayerTrace, Moment, Probe
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault
+from emulator.faults.plan import plan_of
 from emulator.faults.strike import operands
 from emulator.sampling.workbench import Workbench
 
@@ -45,7 +45,7 @@ def write_fault_waveform(
     """
     array, mac = bench.array, bench.network.graph.layers[fault.layer]
     trace = LayerTrace(
-        schedule(array, mac.shape),
+        plan_of(array, mac),
         operands(bench.golden, bench.inference(image), fault.layer),
         mac.requantisation,
         (fault.upset,),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -10,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
+from emulator.errors import UnsupportedModel
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network
-from emulator.propagate.delta import Propagator
+from emulator.graph.load import Network
+from emulator.graph.qgraph import Sample
 from emulator.propagate.outcome import margin
+from emulator.propagate.propagator import Propagator
 from emulator.sensitivity.gradients import Floats, GradientSource
 from emulator.sensitivity.score import Horizon, Scorer, horizons
 
@@ -29,7 +32,7 @@ class Workbench:
         network: Network,
         array: ArraySpec,
         space: FaultSpace,
-        inputs: npt.NDArray[np.float32],
+        inputs: Sequence[Sample],
     ) -> None:
         self.network = network
         self.array = array
@@ -40,7 +43,7 @@ class Workbench:
         per_image = program.value_size + 4 * program.acc_size
         self.inference = lru_cache(maxsize=max(1, CACHE_BYTES // per_image))(self._inference)
         self._ahead = lru_cache(maxsize=None)(self._look_ahead)
-        outputs = sum(network.graph.tensors[layer.target].size for layer in network.graph.layers)
+        outputs = sum(layer.shape.m * layer.columns for layer in network.graph.layers)
         self.jacobians = lru_cache(maxsize=max(1, CACHE_BYTES // (4 * network.graph.classes * outputs)))(
             self._jacobians
         )
@@ -54,10 +57,10 @@ class Workbench:
         return Propagator(self.golden)
 
     @cached_property
-    def margins(self) -> npt.NDArray[np.int64]:
+    def margins(self) -> npt.NDArray[np.float64]:
         """(images,) golden top-1 minus runner-up, in logit LSB."""
         logits = (self.golden.logits(self.inference(i)) for i in range(self.images))
-        return np.array([margin(row) for row in logits], np.int64)
+        return np.array([margin(row) for row in logits])
 
     def scorer(self, image: int, lookahead: int) -> Scorer:
         """Scores for `image`: exact through `lookahead` MAC layers after the struck one, linear from there."""
@@ -73,15 +76,24 @@ class Workbench:
         return self.golden.run(self.inputs[image])
 
     def _jacobians(self, image: int, lookahead: int) -> dict[int, Floats]:
-        return self._ahead(lookahead).gradients.jacobians(self.inputs[image])
+        gradients = self._ahead(lookahead).gradients
+        if gradients is None:
+            return {}
+        return gradients.jacobians(self.inputs[image], self.golden.logits(self.inference(image)))
 
     def _look_ahead(self, lookahead: int) -> _Ahead:
-        found = horizons(self.golden.program, lookahead)
-        return _Ahead(found, GradientSource(self.network, [horizon.tensor for horizon in found]))
+        found = horizons(self.golden, lookahead)
+        tensors = [horizon.tensor for horizon in found if horizon is not None]
+        try:
+            return _Ahead(found, GradientSource(self.network, tensors) if tensors else None)
+        except UnsupportedModel as error:
+            raise UnsupportedModel(
+                f"importance sampling needs gradients: {error}. Or use the sampler that needs none: uniform."
+            ) from error
 
 
 class _Ahead(NamedTuple):
-    """Where exact propagation ends for one lookahead, and the gradients from there."""
+    """Where exact propagation ends for one lookahead, and the gradients from there, None where it ends nowhere."""
 
-    horizons: tuple[Horizon, ...]
-    gradients: GradientSource
+    horizons: tuple[Horizon | None, ...]
+    gradients: GradientSource | None

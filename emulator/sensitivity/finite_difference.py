@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from emulator.errors import BadConfig
 from emulator.faults.strike import LayerErrors
 from emulator.graph.golden import Golden, Inference
-from emulator.propagate.delta import Propagator
+from emulator.propagate.propagator import Propagator
 
 Ints = npt.NDArray[np.int64]
 
@@ -25,6 +26,11 @@ def finite_differences(
     (probes, classes) int16.
     """
     mac = golden.graph.layers[layer]
+    if not mac.compiled or mac.requantisation is None or not isinstance(mac.target, int):
+        raise BadConfig(
+            f"finite differences at layer {mac.name!r}, whose sums are not requantised to a tensor; allowed: layers "
+            "with int8 operands, constant weights and an int8 result."
+        )
     channels = mac.shape.n * mac.shape.groups
     m, n = np.divmod(elements, channels)
     acc = golden.accumulator(image, layer)[m, n].astype(np.int64)

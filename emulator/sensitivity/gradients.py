@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.graph.onnx_import import Network
+from emulator.graph.load import Network
+from emulator.graph.qgraph import Sample
 from emulator.graph.session import open_session, with_outputs
+from emulator.propagate.outcome import lsb_of
 from emulator.sensitivity.backward import StraightThrough, gradient_model
 from emulator.sensitivity.qdq import to_qdq
 
@@ -34,18 +37,19 @@ class GradientSource:
         self._outputs = [f"grad:{name}" for name in names]
         self._session = open_session(with_outputs(model, self._outputs), optimised=True)
 
-    def jacobians(self, image: npt.NDArray[np.float32]) -> dict[int, Floats]:
+    def jacobians(self, sample: Sample, logits: npt.NDArray[Any]) -> dict[int, Floats]:
         """d logit / d value, both in LSB: tensor index to (elements, classes) float32, elements in storage
-        order. image: float32, the network's input without the batch dimension."""
+        order. sample: the network's input; logits: its golden answer."""
         # One class at a time: a batch would be no faster, and models of fixed batch 1 are common.
         seeds = np.eye(self.graph.classes, dtype=np.float32)[:, np.newaxis]
-        feeds = {self.graph.input_name: image[np.newaxis]}
+        feeds = self.graph.feeds(sample)
         rows_of = [self._session.run(self._outputs, feeds | {"seed": seed}) for seed in seeds]
         gradients = [np.concatenate(rows) for rows in zip(*rows_of, strict=True)]
-        answer = self.graph.tensors[self.graph.output]
+        answer = self.graph.answer
+        lsb = lsb_of(logits) if answer is None else answer.scale
         result = {}
         for index, gradient in zip(self.tensors, gradients, strict=True):
             tensor = self.graph.tensors[index]
-            rows = tensor.to_storage(gradient).astype(np.float32) * np.float32(tensor.scale / answer.scale)
-            result[index] = np.ascontiguousarray(rows.T)
+            rows = tensor.to_storage(gradient.reshape(-1, *tensor.shape)).astype(np.float32)
+            result[index] = np.ascontiguousarray(rows.T * np.float32(tensor.scale / lsb))
         return result

@@ -18,9 +18,12 @@ import numpy.typing as npt
 
 from emulator.faults.strike import LayerErrors, Strikes
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.program import Col, Kind, Program
+from emulator.graph.program import Col, Kind, Program, Rows
+from emulator.graph.qgraph import HostOp, MacLayer
 from emulator.jit import Int, kernel
-from emulator.propagate.delta import Propagator, Scratch, Stage, flow, restore, strike_layer
+from emulator.propagate.delta import Scratch, Stage, flow, restore, strike_layer
+from emulator.propagate.outcome import in_lsb
+from emulator.propagate.propagator import Propagator
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -35,19 +38,22 @@ class Horizon:
     tensor: int
 
 
-def horizons(program: Program, lookahead: int) -> tuple[Horizon, ...]:
-    """One a MAC layer: the last operator with one changed tensor left, at most `lookahead` MAC layers on."""
-    return tuple(_horizon(program, int(op), lookahead) for op in program.layer_op)
+def horizons(golden: Golden, lookahead: int) -> tuple[Horizon | None, ...]:
+    """One a MAC layer: the last operator with one changed tensor left, at most `lookahead` MAC layers on. None for
+    layers outside the kernels, and where more than one changed tensor leaves the run of rows."""
+    result = []
+    for op in golden.program.layer_op.tolist():
+        runs = [step for step in golden.steps if isinstance(step, Rows) and step.first <= op < step.last]
+        result.append(_horizon(golden, op, runs[0].last, lookahead) if runs else None)
+    return tuple(result)
 
 
-def _horizon(p: Program, struck: int, lookahead: int) -> Horizon:
-    readers: dict[int, int] = {}
-    for index, row in enumerate(p.ops):
-        for tensor in _sources(row):
-            readers[tensor] = index
+def _horizon(golden: Golden, struck: int, end: int, lookahead: int) -> Horizon | None:
+    p = golden.program
+    readers = _last_readers(golden)
     changed = {int(p.ops[struck, Col.TARGET])}
     best = Horizon(op=struck, tensor=int(p.ops[struck, Col.TARGET]))
-    for index in range(struck + 1, len(p.ops)):
+    for index in range(struck + 1, end):
         row = p.ops[index]
         if changed.intersection(_sources(row)):
             lookahead -= int(row[Col.KIND] == Kind.MAC)
@@ -58,6 +64,21 @@ def _horizon(p: Program, struck: int, lookahead: int) -> Horizon:
         if len(needed) == 1:
             best = Horizon(op=index, tensor=needed[0])
     return best
+
+
+def _last_readers(golden: Golden) -> dict[int, int]:
+    """The last row that reads each tensor; one past the rows for what a later step reads."""
+    p, graph = golden.program, golden.graph
+    readers = {tensor: index for index, row in enumerate(p.ops) for tensor in _sources(row)}
+    outside = [
+        op for op in graph.ops if isinstance(op, HostOp) or (isinstance(op, MacLayer) and not op.compiled)
+    ]
+    for op in outside:
+        read = (
+            [graph.index.get(name) for name in op.inputs] if isinstance(op, HostOp) else [op.source, op.right]
+        )
+        readers |= {tensor: len(p.ops) for tensor in read if isinstance(tensor, int)}
+    return readers
 
 
 def _sources(row: Ints) -> set[int]:
@@ -93,7 +114,7 @@ def _score_layer(
     for f in chosen:
         stage = strike_layer(p, s, golden, acc, op, errors, f)
         if stage == Stage.NONE:
-            flow(p, s, golden, acc, op, end)
+            flow(p, s, golden, acc, op + 1, end + 1)
         for i in range(s.counts[frontier]):
             alive[f] = True
             element = s.touched[start + i]
@@ -105,25 +126,29 @@ def _score_layer(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scorer:
-    """Scores faults of one image. jacobians: (elements, classes) at the tensor of each horizon."""
+    """Scores faults of one image. jacobians: (elements, classes) at the tensor of each horizon. unsolved: the score of
+    faults in layers that have no horizon."""
 
     golden: Golden
     propagator: Propagator = field(repr=False)
     image: Inference = field(repr=False)
-    horizons: tuple[Horizon, ...] = field(repr=False)
+    horizons: tuple[Horizon | None, ...] = field(repr=False)
     jacobians: Mapping[int, Floats] = field(repr=False)
+    unsolved: float = 0.02
     softness: Softness = Softness()
 
     def score(self, layer: Ints, strikes: Strikes) -> npt.NDArray[np.float64]:
         """(faults,) float64 in [0, 1]; exactly 0 where the fault is masked before its horizon."""
         change, alive = self.predicted_change(layer, strikes)
-        logits = self.golden.logits(self.image).astype(np.float32)
+        logits = in_lsb(self.golden.logits(self.image)).astype(np.float32)
         top = int(logits.argmax())
         moved = logits + change
         left = moved[:, top] - np.delete(moved, top, axis=1).max(axis=1)
         margin = logits[top] - np.delete(logits, top).max()
         width = self.softness.floor_lsb + self.softness.slope * np.abs(margin - left)
-        score: npt.NDArray[np.float64] = np.where(alive, 1.0 / (1.0 + np.exp(left / width)), 0.0)
+        crossing = np.where(alive, 1.0 / (1.0 + np.exp(left / width)), 0.0)
+        seen = np.array([horizon is not None for horizon in self.horizons])[layer]
+        score: npt.NDArray[np.float64] = np.where(seen, crossing, self.unsolved)
         return score
 
     def predicted_change(self, layer: Ints, strikes: Strikes) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -133,6 +158,8 @@ class Scorer:
         self.propagator.scratch.current[:] = self.image.values
         for index in np.unique(layer).tolist():
             horizon = self.horizons[index]
+            if horizon is None:
+                continue
             _score_layer(
                 self.golden.program,
                 self.propagator.scratch,

@@ -31,10 +31,11 @@ def every_site(plan: Schedule, reg: Register) -> Sites:
     return Sites(*every, np.repeat(np.arange(cycles), reg.total_bits))
 
 
+@pytest.mark.parametrize("requantised", [True, False], ids=["requantised", "raw"])
 @pytest.mark.parametrize("shape", SHAPES, ids=repr)
 @pytest.mark.parametrize("spec", ARRAYS, ids=lambda spec: f"{spec.dataflow}-{spec.dataflows}")
-def test_live_sites_are_counted_exactly_once(spec: ArraySpec, shape: GemmShape) -> None:
-    plan = schedule(spec, shape)
+def test_live_sites_are_counted_exactly_once(spec: ArraySpec, shape: GemmShape, requantised: bool) -> None:
+    plan = schedule(spec, shape, requantised=requantised)
     for reg in inventory(spec):
         count = reg.lifetime.count(plan)
         assert count.shape == (plan.folds,) and (count >= 0).all(), reg.name

@@ -164,6 +164,20 @@ def test_a_stuck_bit_of_every_data_register_is_that_of_the_cycle_engine(
             assert same((plan, operands), (upset,)), upset
 
 
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_a_register_may_be_wider_than_the_words_it_is_given(dataflow: Dataflow) -> None:
+    """int8 activations, of which a stuck bit beyond the eighth makes others."""
+    spec = ArraySpec(rows=4, cols=3, act_bits=12, wgt_bits=12, psum_bits=26, acc_rows=8, dataflow=dataflow)
+    rng = np.random.default_rng(9)
+    act, wgt = (rng.integers(-128, 128, shape).astype(np.int8) for shape in ((1, 6, 9), (1, 9, 7)))
+    operands = Operands(act=act, wgt=wgt, bias=np.zeros((1, 7), np.int32))
+    layer = schedule(spec, operands.shape), operands
+    for bit in (7, 10, 11):
+        stuck = Upset(register="pe_a", row=2, col=1, bits=(bit,), kind="stuck-at-1")
+        assert same(layer, (stuck, replace(stuck, row=1, kind="stuck-at-0"))), bit
+        assert not np.array_equal(forced_accumulator(*layer, (stuck,)), forced_accumulator(*layer, ()))
+
+
 def test_a_window_one_cycle_longer_is_noticed_by_the_comparison() -> None:
     rng = np.random.default_rng(4)
     layer = layer_of("ws", rng, (4, 3))

@@ -122,7 +122,7 @@ import sys
 from emulator.array.spec import ArraySpec
 from emulator.campaign.runner import Campaign
 from emulator.faults.space import FaultSpace
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 from emulator.sampling.stopping import max_trials
 
 if __name__ == "__main__":
@@ -224,7 +224,7 @@ def test_an_impossible_number_of_workers_is_refused(digits: Any, tmp_path: Path,
 
 
 def shape_of(digits: Any, *samples: int) -> tuple[int, ...]:
-    return (*samples, *digits.network.graph.tensors[digits.network.graph.input].shape[1:])
+    return (*samples, *digits.network.graph.inputs[0].sample_shape)
 
 
 @pytest.mark.parametrize(
@@ -262,10 +262,11 @@ def test_a_missing_array_is_named(digits: Any, tmp_path: Path) -> None:
 
 
 def test_the_array_named_like_the_input_comes_first(digits: Any, tmp_path: Path) -> None:
-    name = digits.network.graph.input_name
+    name = digits.network.graph.inputs[0].name
     wrong = np.zeros(shape_of(digits, 2), np.float32)
     np.savez(tmp_path / "both.npz", **{name: digits.inputs[:3], "inputs": wrong})
-    assert np.array_equal(load_samples(tmp_path / "both.npz", digits.network.graph).inputs, digits.inputs[:3])
+    found = load_samples(tmp_path / "both.npz", digits.network.graph).inputs
+    assert np.array_equal(np.stack(found), digits.inputs[:3])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from onnx import helper
 Emulator = Callable[..., Any]
 
 USAGE, MODEL, DATA = 2, 3, 4
+MODELS = Path(__file__).parents[2] / "models"
 FAULT = "layer=conv1 register=pe_b row=3 col=2 cycle=40 bit=7"
 
 
@@ -39,10 +41,14 @@ def _spoil_models(place: Path) -> None:
     model = onnx.load_model_from_string(data)
     nodes = model.graph.node
     flatten = next(i for i, node in enumerate(nodes) if node.op_type == "Flatten")
-    odd = helper.make_node("Softmax", [nodes[flatten].input[0]], ["odd_out"], name="odd_one", axis=1)
+    odd = helper.make_node(
+        "Enhance", [nodes[flatten].input[0]], ["odd_out"], name="odd_one", domain="film.noir"
+    )
     nodes[flatten].input[0] = "odd_out"
     nodes.insert(flatten, odd)
-    onnx.save(model, place / "softmax.onnx")
+    model.opset_import.append(helper.make_opsetid("film.noir", 1))
+    onnx.save(model, place / "foreign.onnx")
+    shutil.copy(MODELS / "digits/digits_cnn_float.onnx", place / "float.onnx")
 
 
 def _spoil_data(place: Path) -> None:
@@ -76,7 +82,7 @@ def refused(emulator: Emulator, code: int, words: list[str], *arguments: object)
         ("text.onnx", ["text.onnx", "can't be read as ONNX"]),
         ("half.onnx", ["half.onnx", "can't be read as ONNX"]),
         ("empty.onnx", ["empty.onnx"]),
-        ("softmax.onnx", ["Softmax", "'odd_one'", "allowed"]),
+        ("foreign.onnx", ["Enhance", "'odd_one'", "film.noir", "allowed"]),
     ],
 )
 def test_a_bad_model(command: str, name: str, words: list[str], spoilt: Path, emulator: Emulator) -> None:
@@ -84,6 +90,13 @@ def test_a_bad_model(command: str, name: str, words: list[str], spoilt: Path, em
     data = () if command in ("inspect", "check") else ("--inputs", spoilt / "test.npz")
     refused(emulator, MODEL, words, command, spoilt / name, *data, *needs)
     assert not (spoilt / "runs/never").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "inject", "rank", "run"])
+def test_a_float_model_is_not_run_as_it_is(command: str, spoilt: Path, emulator: Emulator) -> None:
+    """`check` quantises it first, and says so."""
+    words = ["no integer MAC layer", "allowed", "emulator quantize"]
+    test_a_bad_model(command, "float.onnx", words, spoilt, emulator)
 
 
 @pytest.mark.parametrize("command", ["check", "inject", "rank", "run"])

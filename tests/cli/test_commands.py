@@ -17,12 +17,12 @@ import pytest
 
 from emulator.campaign.config import CampaignConfig
 from emulator.campaign.results import Results
-from emulator.graph import onnx_import
+from emulator.graph import load as loading
 from emulator.graph.qgraph import MacLayer
 
 Emulator = Callable[..., Any]
 
-COMMANDS = "demo init run inspect check inject rank status report replay".split()
+COMMANDS = "demo init run quantize check inspect inject rank status report replay".split()
 ESTIMATE = {"value", "low", "high", "confidence", "n", "ess", "method"}
 CAMPAIGN = set(
     """sdc1_live sdc1 sdc5 masked trials live_share space_size by_layer by_register by_bit sampler""".split()
@@ -94,10 +94,10 @@ def test_check_without_data_says_what_it_took_instead(place: Path, emulator: Emu
 def test_check_fails_if_one_weight_is_wrong(
     layer: int, place: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = onnx_import.load
+    load = loading.load
 
-    def tampered(path: Path) -> onnx_import.Network:
-        network = load(path)
+    def tampered(path: Path, **settings: Any) -> loading.Network:
+        network = load(path, **settings)
         struck = network.graph.layers[layer]
         weight = struck.weight.copy()
         weight[0, 0, 0] ^= 1
@@ -105,7 +105,7 @@ def test_check_fails_if_one_weight_is_wrong(
         assert isinstance(struck, MacLayer)
         return replace(network, graph=replace(network.graph, ops=tuple(ops)))
 
-    monkeypatch.setattr(onnx_import, "load", tampered)
+    monkeypatch.setattr(loading, "load", tampered)
     answer = emulator("check", place / "model.onnx", "--inputs", place / "test.npz", "--limit", 20, "--json")
     assert answer.code == 1
     assert answer.json["ok"] is False

@@ -13,7 +13,7 @@ from emulator.campaign.check import check
 from emulator.campaign.inputs import load_samples
 from emulator.faults.strike import operands
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 
 GEMMINI = ArraySpec.preset("gemmini-16")
 
@@ -64,5 +64,5 @@ def test_each_operator_of_the_original_file_is_within_one_lsb() -> None:
     for bundle in (digits(), fashion_mnist()):
         network = load(bundle.model)
         report = check(network, GEMMINI, load_samples(bundle.inputs, network.graph, 200), cycle_images=0)
-        assert report.ok and report.operators
-        assert max(difference.max_lsb for difference in report.operators.values()) <= 1
+        assert report.ok and report.original.operators
+        assert max(difference.max_lsb for difference in report.original.operators.values()) <= 1

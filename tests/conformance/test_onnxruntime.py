@@ -16,7 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
+from emulator.graph.load import load
 
 IMAGES = np.random.default_rng(17).normal(0, 1, (12, 3, 9, 9)).astype(np.float32)
 
@@ -109,7 +109,7 @@ def test_every_tensor_of_a_quantised_model_equals_onnx_runtime(
         want = run_unoptimised(network.reference, integers, {"x": image[np.newaxis]})
         for index, tensor in enumerate(network.graph.tensors):
             if tensor.name in want:
-                found = tensor.to_onnx(golden.tensor(run, index)[np.newaxis])
+                found = tensor.to_onnx(golden.tensor(run, index)[np.newaxis])[0]
                 np.testing.assert_array_equal(found, want[tensor.name], err_msg=tensor.name)
         differing_answers.add(golden.logits(run).tobytes())
     assert len(differing_answers) > 6

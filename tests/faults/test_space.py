@@ -24,8 +24,8 @@ from emulator.faults.fault import Fault, FaultBatch
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import ENGINES, operands, strike, strike_by_cycles
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import Network, load
-from emulator.propagate.delta import Propagator
+from emulator.graph.load import Network, load
+from emulator.propagate.propagator import Propagator
 
 NAMES = [entry.name for entry in inventory(ArraySpec())]
 TINY_ARRAY = ArraySpec(

@@ -22,7 +22,7 @@ from onnx_models import (
 )
 
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import Network, load
+from emulator.graph.load import Network, load
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def emulated(network: Network, image: npt.NDArray[np.float32]) -> dict[str, npt.
     golden = Golden(network.graph)
     inference = golden.run(image)
     return {
-        tensor.name: tensor.to_onnx(golden.tensor(inference, index)[np.newaxis])
+        tensor.name: tensor.to_onnx(golden.tensor(inference, index)[np.newaxis])[0]
         for index, tensor in enumerate(network.graph.tensors)
     }
 
@@ -118,6 +118,9 @@ def test_accumulators_are_the_weighted_sums_of_the_streamed_values(
     image = golden.run(sample.image)
     for index, layer in enumerate(network.graph.layers):
         streamed = golden.streamed(image, index).astype(np.int64)
-        sums = np.matmul(streamed, layer.weight.astype(np.int64)) + layer.bias[:, np.newaxis]
+        sums = (
+            np.matmul(streamed, golden.stationary(image, index).astype(np.int64))
+            + golden.bias(image, index)[:, np.newaxis]
+        )
         want = sums.transpose(1, 0, 2).reshape(layer.shape.m, -1)
         np.testing.assert_array_equal(golden.accumulator(image, index), want)

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_models import Sample, convolution_models, pooling_models, quantised_models, run_unoptimised
+from oracle import cut_at
+from strikes import random_strikes
 
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import LayerErrors, Strikes, strike
+from emulator.faults.strike import LayerErrors, strike
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.onnx_import import Network, load
-from emulator.propagate.delta import Effects, Propagator, Stage
+from emulator.graph.load import load
+from emulator.propagate.delta import Stage
+from emulator.propagate.propagator import Effects, Propagator
 
 Ints = npt.NDArray[np.int64]
 
@@ -147,28 +150,16 @@ def test_a_corrupted_layer_has_the_logits_onnx_runtime_computes_from_it(bundled:
         if not len(chosen):
             continue
         target = graph.tensors[graph.layers[layer].target]
-        part = with_layer_replaced(bundled.network, target.name)
+        part = cut_at(bundled.network, target.name)
         for fault in chosen.tolist():
             again = golden.rerun(image, layer, *errors_of(strikes, fault))
-            wrong = target.to_onnx(golden.tensor(again, graph.layers[layer].target)[np.newaxis])
+            wrong = golden.value(again, target.name)
             name = graph.tensors[graph.output].name
-            feeds = {graph.input_name: bundled.inputs[12:13], target.name: wrong}
+            feeds = graph.feeds(bundled.inputs[12]) | {target.name: wrong}
             want = wrong if name == target.name else run_unoptimised(part, [name], feeds)[name]
             np.testing.assert_array_equal(effects.logits[fault], want.reshape(-1))
             checked += 1
     assert checked >= 30
-
-
-def with_layer_replaced(network: Network, start: str) -> onnx.ModelProto:
-    """`network.reference` with the tensor `start` as a second input, in place of the node that computes it."""
-    model = onnx.ModelProto()
-    model.CopyFrom(network.reference)
-    (node,) = [node for node in model.graph.node if start in node.output]
-    model.graph.node.remove(node)
-    tensor = next(t for t in network.graph.tensors if t.name == start)
-    kind = onnx.TensorProto.UINT8 if tensor.offset else onnx.TensorProto.INT8
-    model.graph.input.append(onnx.helper.make_tensor_value_info(start, kind, tensor.shape))
-    return model
 
 
 # ---- random networks: residual paths, tensors with several readers, every operator
@@ -177,33 +168,6 @@ def with_layer_replaced(network: Network, start: str) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("propagate") / "model.onnx"
-
-
-def random_strikes(golden: Golden, rng: np.random.Generator, faults: int) -> tuple[Ints, Strikes]:
-    """One to four distinct wrong accumulators a fault, small and large, of either sign."""
-    layer = rng.integers(0, len(golden.graph.layers), faults)
-    m, n, delta, ptr = [], [], [], [0]
-    for index in layer.tolist():
-        shape = golden.graph.layers[index].shape
-        words = shape.m * shape.n * shape.groups
-        element = rng.choice(words, min(words, int(rng.integers(1, 5))), replace=False)
-        m += (element // (shape.n * shape.groups)).tolist()
-        n += (element % (shape.n * shape.groups)).tolist()
-        delta += (rng.choice([-1, 1], len(element)) << rng.integers(0, 31, len(element))).tolist()
-        ptr.append(len(m))
-    nothing = np.zeros(faults, np.int64)
-    never = np.zeros(faults, np.bool_)
-    return layer, Strikes(
-        ptr=np.array(ptr),
-        m=np.array(m),
-        n=np.array(n),
-        delta=np.array(delta),
-        before=nothing,
-        after=nothing,
-        at_output=never,
-        hang=never,
-        engine=nothing,
-    )
 
 
 def check_random_network(sample: Sample, file: Path, seed: int, faults: int) -> None:

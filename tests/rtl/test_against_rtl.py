@@ -33,7 +33,8 @@ def array(rows: int, cols: int, dataflow: str) -> ArraySpec:
 
 
 def random_layer(spec: ArraySpec, rng: np.random.Generator) -> tuple[Schedule, Host]:
-    """Several folds, edge tiles, sometimes preloaded words and, output-stationary, a right shift."""
+    """Several folds, edge tiles, sometimes preloaded words, a bias a row, sums that leave as they are, and,
+    output-stationary, a right shift."""
     groups, m, k = (int(rng.integers(1, most)) for most in (3, 3 * spec.rows, 3 * spec.rows))
     n = int(rng.integers(1, 2 * spec.cols + 2))
 
@@ -44,11 +45,15 @@ def random_layer(spec: ArraySpec, rng: np.random.Generator) -> tuple[Schedule, H
     operands = Operands(
         act=words(groups, m, k),
         wgt=words(groups, k, n),
-        bias=rng.integers(-(2**14), 2**14, (groups, n)).astype(np.int32),
+        bias=rng.integers(-(2**14), 2**14, (groups, m, n) if rng.random() < 0.4 else (groups, n)).astype(
+            np.int32
+        ),
         preload=words(groups, m, n).astype(np.int8) if rng.random() < 0.5 else None,
     )
     shift = int(rng.integers(0, 6)) if spec.dataflow == "os" and rng.random() < 0.5 else 0
-    plan = schedule(spec, operands.shape, shift=shift)
+    plan = schedule(spec, operands.shape, shift=shift, requantised=rng.random() < 0.7)
+    if not plan.requantised:
+        return plan, compile_layer(plan, operands, None)
     scales = Requantisation(scale=rng.uniform(1e-4, 1e-2, groups * n).astype(np.float32), zero_point=3)
     fixed = spec.requantiser == "fixed-point"
     return plan, compile_layer(plan, operands, FixedPoint.of(scales) if fixed else scales)

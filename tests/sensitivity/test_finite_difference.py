@@ -9,10 +9,10 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx_models import run_unoptimised
+from oracle import cut_at
 
 from emulator.faults.strike import LayerErrors
-from emulator.graph.onnx_import import Network
-from emulator.propagate.delta import Propagator
+from emulator.propagate.propagator import Propagator
 from emulator.sensitivity.finite_difference import finite_differences
 from emulator.sensitivity.gradients import GradientSource
 
@@ -37,28 +37,16 @@ def test_finite_differences_are_what_onnx_runtime_finds_for_the_changed_tensor(b
         elements, change = probes(bundled, layer, 12, seed=layer)
         found = finite_differences(golden, image, layer, elements, change)
         tensor = graph.tensors[mac.target]
-        model = with_input_at(bundled.network, tensor.name)
+        model = cut_at(bundled.network, tensor.name)
         for i, (element, by) in enumerate(zip(elements.tolist(), change.tolist(), strict=True)):
             stored = golden.tensor(image, mac.target).copy()
             stored[element] = np.clip(int(stored[element]) + by, -128, 127)
-            feeds = {graph.input_name: inputs, tensor.name: tensor.to_onnx(stored[np.newaxis])}
+            feeds = graph.feeds(inputs[0]) | {tensor.name: tensor.to_onnx(stored[np.newaxis])[0]}
             logits = run_unoptimised(model, [answer.name], feeds)[answer.name].reshape(-1)
             want = logits.astype(int) - golden.logits(image).astype(int)
             np.testing.assert_array_equal(found[i], want, err_msg=f"{mac.name} {element} {by}")
             moved += bool(want.any())
     assert moved > 10
-
-
-def with_input_at(network: Network, name: str) -> onnx.ModelProto:
-    """The reference with this tensor fed from outside instead of computed."""
-    model = onnx.ModelProto()
-    model.CopyFrom(network.reference)
-    (node,) = [node for node in model.graph.node if name in node.output]
-    model.graph.node.remove(node)
-    tensor = next(t for t in network.graph.tensors if t.name == name)
-    kind = onnx.TensorProto.UINT8 if tensor.offset else onnx.TensorProto.INT8
-    model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, tensor.shape))
-    return model
 
 
 def test_finite_differences_are_full_recomputations(bundled: Any) -> None:
@@ -97,6 +85,11 @@ def test_one_lsb_of_a_logit_is_one_lsb_of_the_answer(bundled: Any) -> None:
     np.testing.assert_array_equal(found, 3 * np.eye(graph.classes, dtype=int))
 
 
+def jacobians_of(source: GradientSource, bundled: Any, image: int) -> dict[int, npt.NDArray[np.float32]]:
+    logits = bundled.golden.logits(bundled.inference(image))
+    return source.jacobians(bundled.inputs[image], logits)
+
+
 def test_the_jacobian_at_the_last_layers_input_is_its_weight_matrix_in_lsb(bundled: Any) -> None:
     graph = bundled.network.graph
     fc = graph.layers[-1]
@@ -112,7 +105,7 @@ def test_the_jacobian_at_the_last_layers_input_is_its_weight_matrix_in_lsb(bundl
         if np.abs(bundled.golden.logits(bundled.inference(index)).astype(int)).max() > 80:
             continue  # a logit near saturation counts less
         np.testing.assert_allclose(
-            source.jacobians(bundled.inputs[index])[fc.source], want, rtol=1e-3, atol=1e-5
+            jacobians_of(source, bundled, index)[fc.source], want, rtol=1e-3, atol=1e-5
         )
         checked += 1
     assert checked >= 3
@@ -142,7 +135,7 @@ def test_jacobians_go_with_finite_differences(
         elements = np.random.default_rng(i).permutation(graph.tensors[target].size)[:400]
         steps = np.full(len(elements), 32)
         slopes.append(finite_differences(bundled.golden, bundled.inference(i), index, elements, steps) / 32)
-        jacobians.append(source.jacobians(bundled.inputs[i])[target][elements])
+        jacobians.append(jacobians_of(source, bundled, i)[target][elements])
     slope, jacobian = np.concatenate(slopes).ravel(), np.concatenate(jacobians).ravel()
     assert np.corrcoef(slope, jacobian)[0, 1] > least
     clear = (np.abs(slope) * 32 >= 2) & (np.abs(jacobian) * 32 >= 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from onnx_models import Builder, Sample, Tensor, quantised_models
 from emulator.faults.space import FaultSpace
 from emulator.faults.strike import strike
 from emulator.graph.golden import Golden
-from emulator.graph.onnx_import import load
-from emulator.graph.qgraph import MacLayer, PairTableOp, QuantGraph
-from emulator.propagate.delta import Propagator
+from emulator.graph.load import load
+from emulator.graph.program import Rows
+from emulator.graph.qgraph import HostOp, MacLayer, QuantGraph
 from emulator.propagate.outcome import judge
+from emulator.propagate.propagator import Propagator
 from emulator.sampling.workbench import Workbench
 from emulator.sensitivity.score import horizons
 
@@ -33,47 +35,78 @@ def bench_of(bundled: Any, images: int = 30) -> Workbench:
 # ---- horizons
 
 
-def reads(op: Any) -> list[int]:
-    return [op.left, op.right] if isinstance(op, PairTableOp) else [op.source]
+def reads(op: Any) -> set[Any]:
+    """Tensors an operator reads, whoever runs it."""
+    return {op.source, getattr(op, "right", None)} - {None}
 
 
-def stale_after(graph: QuantGraph, struck: int, last: int) -> set[int]:
-    """Tensors computed up to operator `last` that may differ from golden and that something later reads, or
-    that are the answer."""
-    changed = {graph.ops[struck].target}
-    for op in graph.ops[struck + 1 : last + 1]:
-        if changed & set(reads(op)):
-            changed.add(op.target)
-    later = {tensor for op in graph.ops[last + 1 :] for tensor in reads(op)} | {graph.output}
-    return changed & later
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Operators that follow each other in the kernels, and what others read later or is the answer."""
+
+    ops: list[Any]
+    kept: set[int]
 
 
-def mac_layers_crossed(graph: QuantGraph, struck: int, last: int) -> int:
-    """MAC layers between that read something changed."""
-    changed = {graph.ops[struck].target}
-    crossed = 0
-    for op in graph.ops[struck + 1 : last + 1]:
-        if changed & set(reads(op)):
+def runs_of(graph: QuantGraph) -> list[Run]:
+    """Between host segments and products outside the kernels."""
+    runs: list[list[Any]] = [[]]
+    kept = {graph.output}
+    for op in graph.ops:
+        if isinstance(op, HostOp):
+            kept |= {graph.index.get(name) for name in op.inputs}
+        elif isinstance(op, MacLayer) and not op.compiled:
+            kept |= reads(op)
+        else:
+            runs[-1].append(op)
+            continue
+        runs.append([])
+    found = [run for run in runs if run]
+    return [Run(ops=run, kept=kept | _read_in(found[i + 1 :])) for i, run in enumerate(found)]
+
+
+def _read_in(runs: list[list[Any]]) -> set[int]:
+    return {tensor for run in runs for op in run for tensor in reads(op)}
+
+
+def changed_by(run: Run, struck: int, last: int) -> tuple[set[int], int]:
+    """Tensors computed up to operator `last` that may differ from golden, and MAC layers crossed on the way."""
+    changed, crossed = {run.ops[struck].target}, 0
+    for op in run.ops[struck + 1 : last + 1]:
+        if changed & reads(op):
             changed.add(op.target)
             crossed += isinstance(op, MacLayer)
-    return crossed
+    return changed, crossed
+
+
+def stale_after(run: Run, struck: int, last: int) -> set[int]:
+    """Those of them that something later reads, or that are the answer."""
+    return changed_by(run, struck, last)[0] & (_read_in([run.ops[last + 1 :]]) | run.kept)
 
 
 def check_horizons(graph: QuantGraph, lookahead: int) -> None:
     """One tensor carries every change across the horizon, and no later operator would do within the budget."""
-    found = horizons(Golden(graph).program, lookahead)
-    layers = [index for index, op in enumerate(graph.ops) if isinstance(op, MacLayer)]
-    assert len(found) == len(layers)
-    for struck, horizon in zip(layers, found, strict=True):
-        allowed = [
-            last
-            for last in range(struck, len(graph.ops))
-            if mac_layers_crossed(graph, struck, last) <= lookahead
-            and len(stale_after(graph, struck, last)) == 1
-        ]
-        assert horizon.op in allowed
-        assert stale_after(graph, struck, horizon.op) == {horizon.tensor}
-        assert horizon.tensor == stale_after(graph, struck, allowed[-1]).pop()
+    found = iter(horizons(Golden(graph), lookahead))
+    first = 0
+    compiled = [layer for layer in graph.layers if layer.compiled]
+    by_layer = dict(zip(map(id, graph.layers), found, strict=True))
+    for run in runs_of(graph):
+        for struck, op in enumerate(run.ops):
+            if not isinstance(op, MacLayer):
+                continue
+            allowed = [
+                last
+                for last in range(struck, len(run.ops))
+                if changed_by(run, struck, last)[1] <= lookahead and len(stale_after(run, struck, last)) == 1
+            ]
+            horizon = by_layer.pop(id(op))
+            assert horizon is not None
+            assert horizon.op - first in allowed
+            assert stale_after(run, struck, horizon.op - first) == {horizon.tensor}
+            assert horizon.tensor == stale_after(run, struck, allowed[-1]).pop()
+        first += len(run.ops)
+    assert len(by_layer) == len(graph.layers) - len(compiled)
+    assert set(by_layer.values()) <= {None}
 
 
 @pytest.mark.parametrize("lookahead", [0, 1, 2, ALL_LAYERS])
@@ -105,7 +138,7 @@ def test_a_horizon_never_lies_between_two_parallel_layers(tmp_path: Path, lookah
     onnx.save(b.model(layer(b.add(layer(stem), layer(stem)))), tmp_path / "forked.onnx")
     graph = load(tmp_path / "forked.onnx").graph
     check_horizons(graph, lookahead)
-    found = graph.tensors[horizons(Golden(graph).program, lookahead)[0].tensor].name
+    found = graph.tensors[horizons(Golden(graph), lookahead)[0].tensor].name
     sums = {tensor.name for tensor in graph.tensors} - {stem.name}
     assert (found == stem.name) if lookahead < 2 else (found in sums)
 
@@ -116,29 +149,16 @@ def test_the_answer_depends_on_nothing_but_the_horizon(bundled: Any) -> None:
     image = bundled.inference(2)
     rng = np.random.default_rng(0)
     for lookahead in (0, 1, 2):
-        for layer, horizon in enumerate(horizons(golden.program, lookahead)):
+        for layer, horizon in enumerate(horizons(golden, lookahead)):
             channels = graph.layers[layer].shape.n * graph.layers[layer].shape.groups
             count = min(8, channels)
             n = rng.choice(channels, count, replace=False)
             m = rng.integers(0, graph.layers[layer].shape.m, count)
             again = golden.rerun(image, layer, m, n, np.full(count, 1 << 24))
-            values = {graph.input: golden.tensor(image, graph.input)}
-            values |= {op.target: golden.tensor(image, op.target) for op in graph.ops}
-            values[horizon.tensor] = golden.tensor(again, horizon.tensor)
-            late = finish(golden, values, horizon.op + 1)
-            np.testing.assert_array_equal(late, golden.logits(again))
-
-
-def finish(golden: Golden, values: dict[int, Any], first: int) -> Any:
-    """Operators `first` and later on these tensors; the answer."""
-    from emulator.graph.golden import NO_ERRORS, run_dense
-
-    p = golden.program
-    pool, acc = np.zeros(p.value_size, np.int8), np.zeros(p.acc_size, np.int32)
-    for tensor, value in values.items():
-        pool[p.tensor_start[tensor] : p.tensor_start[tensor + 1]] = value
-    run_dense(p, pool, acc, first, len(p.ops), -1, NO_ERRORS, NO_ERRORS, NO_ERRORS)
-    return pool[p.tensor_start[golden.graph.output] : p.tensor_start[golden.graph.output + 1]]
+            late = image.copy()
+            golden.tensor(late, horizon.tensor)[:] = golden.tensor(again, horizon.tensor)
+            golden.run_step(late, Rows(horizon.op + 1, len(golden.program.ops)))
+            np.testing.assert_array_equal(golden.logits(late), golden.logits(again))
 
 
 # ---- predicted changes and scores

@@ -5,7 +5,7 @@ module accumulator_unit
     input logic clk,
     input longint host,
     input logic os,
-    input logic bias_step,
+    input logic bias_tiled,
     input psum_t out_b[COLS],
     input psum_t out_c[COLS],
     input logic out_dataflow[COLS],
@@ -65,7 +65,7 @@ module accumulator_unit
       write_mask[0] <= mask;
       write_data <= data;
       if (kept && !tag_accumulate[id]) begin
-        host_bias(host, longint'(tag_bias[id]) + (bias_step ? longint'(row) : 64'sd0), words);
+        host_bias(host, bias_tiled ? longint'(tag_bias[id]) * ROWS + longint'(row) : longint'(tag_bias[id]), words);
         for (int unsigned c = 0; c < COLS; c++) bias[c] = acc_t'(words[c]);
         write_bias <= bias;
       end

@@ -5,7 +5,8 @@ module drain
 (
     input logic clk,
     input longint host,
-    input logic bias_step,
+    input logic scale_step,
+    input logic requantised,
     input int blocks,
     input int zero_point,
     input int low,
@@ -24,6 +25,7 @@ module drain
   act_t requant_result[REQUANT_STAGES][COLS] /*verilator public_flat_rw*/;
 
   longint fields[4];  // base, rows, out_row, scale row
+  logic drains;
   acc_address_t address;
   logic [23:0] row;
   acc_t drained[COLS];
@@ -44,9 +46,10 @@ module drain
     end
 
     // A row leaves the accumulator memory.
-    next_valid[0] = drain_block < blocks_done && int'(drain_block) < blocks;
+    drains = drain_block < blocks_done && int'(drain_block) < blocks;
+    next_valid[0] = drains && requantised;
     next_row[0] = requant_row[0];
-    if (next_valid[0]) begin
+    if (drains) begin
       host_block(host, int'(drain_block), fields);
       address = acc_address_t'(fields[0]) + drain_row;
       row = 24'(fields[2]) + 24'(drain_row);
@@ -54,20 +57,22 @@ module drain
       if (int'(address) < ACC_ROWS) drained = accumulator[address];
       for (int unsigned c = 0; c < COLS; c++) words[c] = int'(drained[c]);
       observe_drain(host, int'(row), words);
-      host_scale(host, fields[3] + (bias_step ? longint'(drain_row) : 64'sd0), scales, shifts);
+      host_scale(host, fields[3] + (scale_step ? longint'(drain_row) : 64'sd0), scales, shifts);
       for (int unsigned c = 0; c < COLS; c++) begin
         scale[c] = 32'(scales[c]);
         multiplier[c] = scales[c];
         by[c] = shift_t'(shifts[c]);
       end
-      requant_acc <= drained;
-      if (FIXED_POINT) begin
-        requant_multiplier <= multiplier;
-        requant_shift <= by;
-      end else begin
-        requant_scale <= scale;
+      if (requantised) begin
+        requant_acc <= drained;
+        if (FIXED_POINT) begin
+          requant_multiplier <= multiplier;
+          requant_shift <= by;
+        end else begin
+          requant_scale <= scale;
+        end
+        next_row[0] = row;
       end
-      next_row[0] = row;
       if (longint'(drain_row) >= fields[1] - 64'sd1) begin
         drain_row <= '0;
         drain_block <= drain_block + 1'b1;

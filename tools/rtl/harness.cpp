@@ -76,7 +76,7 @@ struct RtlProgram {
     const uint32_t* shift;
     const int64_t* blocks;  // (blocks, 4)
     int64_t n_requests, n_loads, n_act, n_wgt, n_stream, n_bias, n_scale, n_blocks, out_rows, cycles;
-    int32_t os, bias_step, zero_point, low, high, initial;
+    int32_t os, bias_tiled, scale_step, requantised, zero_point, low, high, initial;
 };
 
 struct RtlResult {
@@ -431,7 +431,9 @@ int Machine::load(const RtlProgram& p) {
     }
     model_->host = reinterpret_cast<uintptr_t>(this);
     model_->os = p.os != 0;
-    model_->bias_step = p.bias_step != 0;
+    model_->bias_tiled = p.bias_tiled != 0;
+    model_->scale_step = p.scale_step != 0;
+    model_->requantised = p.requantised != 0;
     model_->requests = static_cast<int>(p.n_requests);
     model_->blocks = n_blocks_;
     model_->zero_point = p.zero_point;
@@ -489,7 +491,7 @@ void Machine::do_load(const Load& load) {
 bool Machine::complete() const {
     const auto* root = model_->rootp;
     if (n_blocks_ == 0 || root->array__DOT__drain__DOT__drain_block < n_blocks_) return false;
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; model_->requantised && i < 9; i++)
         if (root->array__DOT__drain__DOT__requant_valid[i]) return false;
     return true;
 }

@@ -35,7 +35,7 @@ OUTCOME = np.dtype(
 
 TABLES = "requests loads act_source wgt_source stream bias scale shift blocks"
 COUNTS = "requests loads act_source wgt_source stream bias scale blocks out_rows cycles"
-SCALARS = "os bias_step zero_point low high initial"
+SCALARS = "os bias_tiled scale_step requantised zero_point low high initial"
 
 
 class RtlError(ValueError):
@@ -55,7 +55,8 @@ class Program:
     base, kept, accumulate, final, bias. loads: int64 (n, 4), cycle, buffer (0 act, 1 wgt), buffer row, source row.
     act_source: int16 (n, R); wgt_source: int16 (n, C); stream, bias: int32 (n, C); scale: uint32 (n, C), float32 bits
     or multipliers; shift: uint32 like scale, fixed-point builds only. blocks: int64 (K, 4), base, rows, out_row,
-    scale row. initial: every word of the accumulator memory at the start. cycles: the cycle limit.
+    scale row. bias_tiled, scale_step, requantised: those of sections 6 and 7. initial: every word of the accumulator
+    memory at the start. cycles: the cycle limit.
     """
 
     requests: Int64
@@ -70,7 +71,9 @@ class Program:
     blocks: Int64 = field(default_factory=_no_rows)
     out_rows: int = 0
     os: bool = False
-    bias_step: int = 0
+    bias_tiled: bool = False
+    scale_step: int = 0
+    requantised: bool = True
     zero_point: int = 0
     low: int = -128
     high: int = 127

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from emulator.array.bits import wrap_words
 from emulator.array.closed_form import control, geometry, output_stationary, sums
 from emulator.array.closed_form.records import AccumulatorErrors, Errors, Ints, Touched, Words, room
+from emulator.array.closed_form.sums import ALL_BITS
 from emulator.array.exposure.lifetime import Flags, Sites
 from emulator.array.operands import Operands, Streamed, check_operands
 from emulator.array.registers import Register
@@ -22,10 +24,10 @@ BUFFERS = ("act_buffer", "wgt_buffer")
 
 
 def has_closed_form(plan: Schedule, name: str) -> bool:
-    """Is there a closed form for flips of this register? None where sums saturate or may overflow, and none for
-    sums of results that were shifted on their way out."""
+    """Is there a closed form for flips of this register? None where sums saturate or partial sums narrower than the
+    accumulator may overflow, and none for sums of results that were shifted on their way out."""
     spec = plan.spec
-    if spec.overflow == "saturate" or spec.psum_bits < spec.exact_psum_bits:
+    if spec.overflow == "saturate" or spec.psum_bits < min(spec.exact_psum_bits, spec.acc_bits):
         return False
     bus = "out_c" if plan.output_stationary else "out_b"
     running = RUNNING if plan.shift == 0 else ()
@@ -63,6 +65,7 @@ def accumulator_errors(
             f"on {plan.spec.name!r}; allowed: those that are `covered`. Use replay_layer for the others."
         )
     errors, used = _solve(plan, operands.streamed(plan.spec), register, at, fold)
+    errors, used = _within(plan.spec.acc_bits, errors, used)
     m, n = errors.m[:used], errors.n[:used]
     if plan.spec.dataflow == "is":
         group, row = np.divmod(n, plan.streamed.n)
@@ -70,6 +73,17 @@ def accumulator_errors(
     return AccumulatorErrors(
         ptr=errors.ptr, m=m, n=n, delta=errors.delta[:used], before=errors.before, after=errors.after
     )
+
+
+def _within(bits: int, errors: Errors, used: int) -> tuple[Errors, int]:
+    """Deltas modulo 2^bits, without those that are none then."""
+    if bits == ALL_BITS:
+        return errors, used
+    delta = wrap_words(errors.delta[:used].astype(np.int64), bits)
+    stays = delta != 0
+    ptr = np.concatenate(([0], np.cumsum(stays)))[errors.ptr]
+    m, n, delta = (words[:used][stays] for words in (errors.m, errors.n, delta))
+    return errors._replace(ptr=ptr, m=m, n=n, delta=delta.astype(np.int32)), int(ptr[-1])
 
 
 def _solve(plan: Schedule, x: Streamed, register: Register, at: Sites, fold: Ints) -> tuple[Errors, int]:

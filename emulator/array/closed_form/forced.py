@@ -14,7 +14,7 @@ import numpy as np
 
 from emulator.array.bits import wrap_signed
 from emulator.array.closed_form.pe import Widths, Words5, clocked_out, clocked_weight, narrowed, widths
-from emulator.array.closed_form.records import Int32s, Ints
+from emulator.array.closed_form.records import Int32s, Ints, Words
 from emulator.array.closed_form.streams import (
     GROUP,
     M_START,
@@ -75,6 +75,19 @@ class Masks(NamedTuple):
     flipped: Ints
 
 
+class Entry(NamedTuple):
+    """An upset that words of a column meet: its row of the column, the cycles from their slot to there, and its line of
+    Masks."""
+
+    row: int
+    delay: int
+    field: int
+    first: int
+    last: int
+    kept: int
+    flipped: int
+
+
 def has_forced_form(plan: Schedule, upsets: Sequence[Upset]) -> bool:
     """Are all of these upsets, of any kind and window, of registers that hold data in or around the mesh?"""
     return all(upset.register in FIELD_OF or upset.register in BUS for upset in upsets)
@@ -96,14 +109,13 @@ def forced_accumulator(plan: Schedule, operands: Operands, upsets: Sequence[Upse
             f"{', '.join((*FIELD_OF, *BUS))}. Use replay_layer."
         )
     x = operands.streamed(plan.spec)
-    struck = _by_column(plan.spec, upsets)
-    plain = is_linear(plan)
-    stepped = [col for col in range(min(plan.spec.cols, plan.streamed.n)) if col in struck or not plain]
-    acc = product(plan, x, stepped)
+    alike, stepped = _columns(plan, _by_column(plan.spec, upsets))
+    acc = np.array(x.bias, order="C")
+    for entries, cols in alike.items():
+        add_product(plan, x, _changed(plan, x.act, entries), cols, acc)
     entering, k = streams(plan, x), widths(plan.spec)
-    for col in stepped:
-        masks = _masks(plan.spec.rows, struck.get(col, []))
-        forced_column(entering, k, col, masks, acc)
+    for col, met in stepped.items():
+        forced_column(entering, k, col, _masks(plan.spec.rows, met), acc)
     if plan.spec.dataflow == "is":
         acc = acc.transpose(0, 2, 1)
     return np.ascontiguousarray(acc.transpose(1, 0, 2)).reshape(plan.shape.m, -1)
@@ -114,32 +126,66 @@ def is_linear(plan: Schedule) -> bool:
     spec = plan.spec
     # k products stay below k * 2^(act + wgt - 2), and the word they are added to is smaller than that.
     exact = int(plan.k_size.max()) << (spec.act_bits + spec.wgt_bits) <= 1 << spec.psum_bits
-    return exact and spec.overflow == "wrap" and plan.shift == 0
+    # What wraps at more bits than the accumulator has wraps there just the same.
+    return (exact or spec.psum_bits >= spec.acc_bits) and spec.overflow == "wrap" and plan.shift == 0
 
 
-def product(plan: Schedule, x: Streamed, without: Sequence[int]) -> Int32s:
-    """bias + act @ wgt (+ preload), (groups, m, n) int32; the bias alone in the array's columns `without`."""
-    keep = np.flatnonzero(~np.isin(np.arange(plan.streamed.n) % plan.spec.cols, without))
-    acc = np.array(x.bias, order="C")
-    if len(keep) == 0:
-        return acc
+def add_product(plan: Schedule, x: Streamed, act: Words, cols: Sequence[int], acc: Int32s) -> None:
+    """act @ wgt (+ preload) onto the array's columns `cols` of acc (groups, m, n)."""
+    keep = np.flatnonzero(np.isin(np.arange(plan.streamed.n) % plan.spec.cols, cols))
     # float64 holds these sums exactly, and has a fast product.
-    act, wgt = (np.ascontiguousarray(words, np.float64) for words in (x.act, x.wgt[:, :, keep]))
-    total = (act @ wgt).astype(np.int64)
-    total += x.bias[:, :, keep]
+    left, right = (np.ascontiguousarray(words, np.float64) for words in (act, x.wgt[:, :, keep]))
+    total = (left @ right).astype(np.int64)
+    total += acc[:, :, keep]
     if x.preload is not None:
         total += x.preload[:, :, keep]
     half = 1 << (plan.spec.acc_bits - 1)
     acc[:, :, keep] = ((total + half) & (2 * half - 1)) - half
-    return acc
 
 
 # ---- the upsets of a column
 
 
-def _by_column(spec: ArraySpec, upsets: Sequence[Upset]) -> dict[int, list[tuple[int, ...]]]:
-    """The upsets that words of each column meet: row, delay and the columns of Masks."""
-    struck: dict[int, list[tuple[int, ...]]] = {}
+def _columns(
+    plan: Schedule, struck: dict[int, list[Entry]]
+) -> tuple[dict[tuple[Entry, ...], list[int]], dict[int, list[Entry]]]:
+    """(columns that are a product, by what becomes of their activations; those that must be stepped).
+
+    Sums stay exact whatever the activations are.
+    """
+    alike: dict[tuple[Entry, ...], list[int]] = {}
+    stepped: dict[int, list[Entry]] = {}
+    linear = is_linear(plan)
+    for col in range(min(plan.spec.cols, plan.streamed.n)):
+        entries = struck.get(col, [])
+        if linear and all(entry.field == ACT and entry.first <= 0 and entry.last == END for entry in entries):
+            alike.setdefault(tuple(sorted(entries, key=_in_time)), []).append(col)
+        else:
+            stepped[col] = entries
+    return alike, stepped
+
+
+def _changed(plan: Schedule, act: Words, entries: Sequence[Entry]) -> Words:
+    """Activations (groups, m, k) under upsets of all slots. A row of the array takes every `rows`-th k, with sums
+    stationary every `rows`-th m."""
+    if not entries:
+        return act
+    # The register may be wider than the words given.
+    act = act.astype(np.int16)
+    for entry in entries:
+        of_row = slice(entry.row, None, plan.spec.rows)
+        seen = act[:, of_row] if plan.output_stationary else act[:, :, of_row]
+        seen[:] = (seen & np.int16(entry.kept)) ^ np.int16(entry.flipped)
+    return act
+
+
+def _in_time(entry: Entry) -> tuple[int, int]:
+    return entry.row, entry.delay
+
+
+def _by_column(spec: ArraySpec, upsets: Sequence[Upset]) -> dict[int, list[Entry]]:
+    """The upsets that words of each column meet."""
+    struck: dict[int, list[Entry]] = {}
     for upset in upsets:
         if FIELD_OF.get(upset.register) == ACT:
             # A wrong activation goes on to the right.
@@ -152,13 +198,13 @@ def _by_column(spec: ArraySpec, upsets: Sequence[Upset]) -> dict[int, list[tuple
     return struck
 
 
-def _masks(rows: int, entries: list[tuple[int, ...]]) -> Masks:
-    table = np.array(sorted(entries, key=lambda entry: entry[:2]), np.int64).reshape(-1, 7)
+def _masks(rows: int, entries: list[Entry]) -> Masks:
+    table = np.array(sorted(entries, key=_in_time), np.int64).reshape(-1, 7)
     ptr = np.searchsorted(table[:, 0], np.arange(rows + 2))
     return Masks(ptr, *np.ascontiguousarray(table[:, 2:].T))
 
 
-def _mask(spec: ArraySpec, upset: Upset) -> tuple[int, ...]:
+def _mask(spec: ArraySpec, upset: Upset) -> Entry:
     row, field, delay = _place(spec, upset)
     last = upset.cycle if upset.kind == FLIP else upset.until_cycle
     # A word is sign-extended, and so is what is done to its sign bit.
@@ -166,7 +212,7 @@ def _mask(spec: ArraySpec, upset: Upset) -> tuple[int, ...]:
         wrap_signed(sum(1 << bit for bit in upset.bits), register(spec, upset.register).width(upset.row))
     )
     kept, flipped = {"flip": (-1, mask), "stuck-at-0": (~mask, 0), "stuck-at-1": (~mask, mask)}[upset.kind]
-    return row, delay, field, upset.cycle - delay, END if last is None else last - delay, kept, flipped
+    return Entry(row, delay, field, upset.cycle - delay, END if last is None else last - delay, kept, flipped)
 
 
 def _place(spec: ArraySpec, upset: Upset) -> tuple[int, int, int]:

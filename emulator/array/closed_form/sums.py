@@ -19,6 +19,9 @@ from emulator.array.closed_form.records import (
 )
 from emulator.jit import kernel
 
+# Of a delta.
+ALL_BITS = 32
+
 
 @kernel
 def activation_errors(act: Words, wgt: Words, t: Touched, e: Errors) -> int:
@@ -53,16 +56,16 @@ def weight_errors(act: Words, wgt: Words, t: Touched, e: Errors) -> int:
 @kernel
 def partial_sum_errors(act: Words, wgt: Words, preload: Words, psum_bits: int, t: Touched, e: Errors) -> int:
     """The flipped word holds the products [first, k); delta = wrap(flipped + tail) - (head + tail), the tail
-    [k, last): the sum below the struck register may wrap."""
+    [k, last): the sum below the struck register may wrap, and so may the head where it is wide as the accumulator."""
     used = 0
     for i in range(t.group.shape[0]):
         group, m, n = t.group[i], t.m[i], t.n[i]
         if group != DEAD:
             entered = preloaded(preload, group, m, n) if t.first[i] == 0 else np.int64(0)
-            head = entered + dot(act, wgt, group, m, n, t.first[i], t.k[i])
+            head = wrap_signed(entered + dot(act, wgt, group, m, n, t.first[i], t.k[i]), psum_bits)
             tail = dot(act, wgt, group, m, n, t.k[i], t.last[i])
             wrong = wrap_signed(record_flip(t, e, i, head) + tail, psum_bits)
-            used = add_error(e, used, m, group * wgt.shape[2] + n, wrong - head - tail)
+            used = add_error(e, used, m, group * wgt.shape[2] + n, wrap_signed(wrong - head - tail, ALL_BITS))
         e.ptr[i + 1] = used
     return used
 

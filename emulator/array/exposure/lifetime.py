@@ -121,6 +121,22 @@ def _used_lines(lines: tuple[int, ...], columns: int | None) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
+class Requantising:
+    """Registers of the requantiser: those of `part`, dead in a layer whose sums leave as they are."""
+
+    part: Lifetime
+
+    def count(self, s: Schedule) -> Ints:
+        return self.part.count(s) if s.requantised else Dead().count(s)
+
+    def site(self, s: Schedule, fold: Ints, offset: Ints) -> Sites:
+        return self.part.site(s, fold, offset)
+
+    def offset(self, s: Schedule, at: Sites) -> tuple[Ints, Ints]:
+        return self.part.offset(s, at) if s.requantised else Dead().offset(s, at)
+
+
+@dataclass(frozen=True, slots=True)
 class Union:
     """Parts that have no site in common, one after the other."""
 

@@ -1,0 +1,1 @@
+"""What `emulator check` looks at, one question a file; `emulator.campaign.check` puts them together."""

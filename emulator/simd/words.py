@@ -1,0 +1,80 @@
+"""The operands of a dot product as words of 32 bits: the source of a layer, and its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.instructions import CHOSEN
+from emulator.jit import kernel, stage
+from emulator.simd.vectors import LANES
+
+VNNI = CHOSEN.name == "vnni"
+
+PER_WORD = 4 if VNNI else 2
+"""Operands in a word: 4 bytes, or 2 int16."""
+
+FLIP = 128 if VNNI else 0
+"""VNNI's left operands are unsigned: value ^ 128 is value + 128."""
+
+OPERAND = np.int8 if VNNI else np.int16
+"""A right operand, and as wide as a left one."""
+
+
+def aligned(words: int) -> npt.NDArray[np.int32]:
+    """Zeros, (words,) int32, on a boundary of 64 bytes: a vector across two cache lines takes two reads."""
+    room = np.zeros(words + 16, np.int32)
+    skipped = -room.ctypes.data % 64 // 4
+    return room[skipped : skipped + words]
+
+
+@stage
+def lay_out(values: npt.NDArray[np.int8], depth: int, width: int, room: npt.NDArray[Any]) -> None:
+    """Runs of `depth` values into runs of `width` operands, filled up with zeros."""
+    if width == depth:
+        for place in range(len(values)):
+            room[place] = values[place] ^ FLIP
+        return
+    for run in range(len(values) // depth):
+        filled, given = room[run * width : (run + 1) * width], values[run * depth : (run + 1) * depth]
+        for place in range(depth):
+            filled[place] = given[place] ^ FLIP
+        for place in range(depth, width):
+            filled[place] = 0
+
+
+@stage
+def places_of(taps: npt.NDArray[np.int32], size: int, width: int) -> npt.NDArray[np.int32]:
+    """Where the pixel of each tap starts, (m * width,) int32, if pixels are `size` long and -1 is the first.
+
+    Taps from T to `width` are pixel -1. Done once a call: a core multiplies one pair of scalars a cycle.
+    """
+    outputs, taps_each = taps.shape
+    if width == taps_each:
+        table, flat = np.empty(outputs * width, np.int32), taps.reshape(-1)
+        for place in range(len(flat)):
+            table[place] = (flat[place] + 1) * size
+        return table
+    table = np.zeros(outputs * width, np.int32)
+    for row in range(outputs):
+        filled, given = table[row * width : (row + 1) * width], taps[row]
+        for tap in range(taps_each):
+            filled[tap] = (given[tap] + 1) * size
+    return table
+
+
+@kernel
+def corrected(
+    bias: npt.NDArray[np.int32], packed: npt.NDArray[np.int32], groups: int, panels: int
+) -> npt.NDArray[np.int32]:
+    """What the sums of each group start from, (groups, panels * LANES): the bias, less what FLIP will add."""
+    n, width = len(bias) // groups, panels * LANES
+    begin = np.zeros(groups * width, np.int32)
+    corrections = packed[len(packed) - len(begin) :]
+    for group in range(groups):
+        for column in range(n):
+            place = group * width + column
+            begin[place] = bias[group * n + column] - FLIP * corrections[place]
+    return begin

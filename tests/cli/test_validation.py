@@ -1,0 +1,197 @@
+"""`emulator quantize` and `emulator check` as a user meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from emulator.campaign.validation import report
+
+Emulator = Callable[..., Any]
+MODELS = Path(__file__).parents[2] / "models"
+FLOAT = MODELS / "digits/digits_cnn_float.onnx"
+
+KEYS = set(
+    """ok warnings samples tensors mismatched_tensors mismatches engine_mismatches top1_agreement
+    top1_agreement_float accuracy accuracy_original accuracy_float classes_at_maximum tied_share dead_outputs
+    original_operators original_end_to_end original_optimised original_optimised_differs_first
+    original_optimised_float_layers layers""".split()
+)
+LAYER_KEYS = set(
+    """name accumulator_min accumulator_max accumulator_bits_needed accumulator_bits accumulator_overflowed
+    partial_sum_min partial_sum_max partial_sum_bits_needed partial_sum_bits partial_sum_overflowed
+    saturated_high_share saturated_low_share saturated_relu_share bias_clipped bias_wrapped sqnr_db cycles
+    engine_mismatches""".split()
+)
+
+
+def matmul(weight: Any, *, stored: bool, free: bool = False) -> onnx.ModelProto:
+    """x @ weight in float; stored: the weight is int8, dequantised first; free: any number of rows."""
+    constants = {"w": weight}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    if stored:
+        constants |= {"s": np.float32(0.1), "z": np.int8(0)}
+        nodes[0].input[1] = "wf"
+        nodes.insert(0, helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wf"]))
+    dims: list[Any] = ["N", "rows"] if free else ["N"]
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [*dims, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [*dims, 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_check_returns_what_it_documents(place: Path, emulator: Emulator) -> None:
+    options = ("--inputs", place / "test.npz", "--limit", 20, "--float", FLOAT, "--json")
+    answer = emulator("check", place / "model.onnx", *options)
+    assert answer.code == 0, answer.err
+    assert answer.json.keys() == KEYS
+    assert all(layer.keys() == LAYER_KEYS for layer in answer.json["layers"])
+    assert answer.json["warnings"] == []
+    assert answer.json["top1_agreement_float"] == 1
+    assert all(layer["sqnr_db"] > 30 for layer in answer.json["layers"])
+
+
+def test_the_answer_comes_first(place: Path, emulator: Emulator) -> None:
+    answer = emulator("check", place / "model.onnx", "--inputs", place / "test.npz", "--limit", 10)
+    assert answer.out.startswith("ok: 6 of 6 tensors equal ONNX Runtime bit for bit over 10 samples\n")
+
+
+def test_warnings_leave_exit_code_0(place: Path, emulator: Emulator, tmp_path: Path) -> None:
+    """An array with columns too narrow for these sums: a warning, no mismatch, as long as no cycle is replayed."""
+    narrow = tmp_path / "narrow.toml"
+    narrow.write_text("rows = 16\ncols = 16\npsum_bits = 14\n")
+    options = ("--array", narrow, "--inputs", place / "test.npz", "--limit", 2, "--json")
+    answer = emulator("check", place / "model.onnx", *options, "--cycle-images", 0)
+    assert answer.code == 0
+    assert any("partial sums overflow" in warning for warning in answer.json["warnings"])
+    assert emulator("check", place / "model.onnx", *options).code == 1
+
+
+def test_a_float_model_is_quantised_first(emulator: Emulator) -> None:
+    answer = emulator("check", FLOAT, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["samples"] == 8
+    assert answer.json["top1_agreement_float"] is not None
+    assert all(layer["sqnr_db"] > 10 for layer in answer.json["layers"])
+    assert "8 random samples, standard normal, --seed 0" in answer.err
+    assert "quantised first" in answer.err
+
+
+def test_a_weight_only_model_has_nothing_to_check(emulator: Emulator, tmp_path: Path) -> None:
+    file = tmp_path / "weight_only.onnx"
+    onnx.save(matmul(np.arange(-6, 6, dtype=np.int8).reshape(4, 3), stored=True), file)
+    answer = emulator("check", file, "--json")
+    assert answer.code == 0
+    assert answer.json["ok"] is True
+    assert answer.json["layers"] == []
+    assert "multiplies in float" in answer.json["warnings"][0]
+    assert emulator("check", file).out.startswith("nothing to check: weight_only.onnx")
+
+
+def test_free_dimensions_need_a_shape(emulator: Emulator, tmp_path: Path) -> None:
+    file = tmp_path / "free.onnx"
+    weight = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    onnx.save(matmul(weight, stored=False, free=True), file)
+    refused = emulator("check", file)
+    assert refused.code == 2
+    assert "--shape x=1," in refused.err
+    answer = emulator("check", file, "--shape", "x=1,5,4", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["samples"] == 8
+    assert emulator("check", file, "--shape", "x=1,five,4").code == 2
+
+
+def test_dead_outputs_and_ties_are_reported(
+    place: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real deployment was seen whose logits are all 1e-9; here the threshold is moved instead of the model."""
+    monkeypatch.setattr("emulator.campaign.validation.answers.NEGLIGIBLE", 1e6)
+    answer = emulator("check", place / "model.onnx", "--inputs", place / "test.npz", "--limit", 4, "--json")
+    assert answer.code == 0
+    assert "below 1e+06" in answer.json["dead_outputs"][0]
+    assert any(warning.startswith("dead output: ") for warning in answer.json["warnings"])
+    tied = replace_answers(answer.json)
+    assert tied == ["ties in the top-1: 2.00 classes at the maximum on average, 100.00 % of samples tie; "
+                    "the first of them counts"]  # fmt: skip
+
+
+def replace_answers(facts: dict[str, Any]) -> list[str]:
+    """The warnings of a report whose only fault is a tie in every answer."""
+    from emulator.campaign.validation.answers import Answers
+    from emulator.graph.deployment import Deployment
+
+    logits = np.array([[1, 7, 7], [9, 9, 2]], np.int8)
+    answers = Answers(logits=logits, real=logits.astype(np.float32) * np.float32(1e6))
+    deployment = Deployment(model=onnx.ModelProto(), tensors=(), float_macs=(), session=None)
+    original = report.OriginalFile(
+        operators={}, whole={}, deployed={}, begins={}, deployment=deployment, answers=answers
+    )
+    made = report.CheckReport(
+        samples=2, labels=None, tensors=1, mismatches={}, answers=answers, original=original,
+        float_answers=None, layers=facts["layers"],
+    )  # fmt: skip
+    return replace(made).warnings
+
+
+# ---- quantize
+
+
+def test_quantize_then_check(place: Path, emulator: Emulator, tmp_path: Path) -> None:
+    made = tmp_path / "made.onnx"
+    options = ("--calibration", place / "test.npz", "--limit", 50, "--json")
+    answer = emulator("quantize", FLOAT, "-o", made, *options)
+    assert answer.code == 0, answer.err
+    assert answer.json["output"] == str(made)
+    assert answer.json["bytes"] == made.stat().st_size
+    assert answer.json["operators"]["Conv"] == 2
+    for flag in ("--format qdq", "--activation int8", "--weight int8", "--method minmax", "--limit 50"):
+        assert flag in answer.err
+    assert "--per-channel --asymmetric" in answer.err
+    assert "emulator check" in answer.err
+    checked = emulator(
+        "check", made, "--inputs", place / "test.npz", "--limit", 20, "--float", FLOAT, "--json"
+    )
+    assert checked.code == 0
+    assert checked.json["accuracy"] >= 0.9
+
+
+def test_quantize_takes_the_other_choices(place: Path, emulator: Emulator, tmp_path: Path) -> None:
+    made = tmp_path / "made.onnx"
+    data = ("--calibration", place / "test.npz", "--limit", 10, "--json")
+    choices = ("--format", "QOperator", "--activation", "uint8", "--per-tensor", "--method", "percentile")
+    answer = emulator("quantize", FLOAT, "-o", made, *data, *choices)
+    assert answer.json["operators"]["QLinearConv"] == 2
+    dynamic = emulator("quantize", FLOAT, "-o", made, "--dynamic", "--json")
+    assert dynamic.json["operators"]["ConvInteger"] == 2
+    assert "--dynamic --weight int8 --per-channel" in dynamic.err
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "arguments"),
+    [
+        (2, "allowed: minmax, entropy, percentile", ("--method", "guess")),
+        (2, "--calibration", ()),
+        (2, "Use format='qdq'", ("--format", "qoperator", "--weight", "int4")),
+        (4, "absent.npz", ("--calibration", "absent.npz")),
+        (2, "NAME=1,3,224,224", ("--shape", "input")),
+    ],
+)
+def test_quantize_refuses(
+    code: int, word: str, arguments: tuple[str, ...], emulator: Emulator, tmp_path: Path
+) -> None:
+    answer = emulator("quantize", FLOAT, "-o", tmp_path / "made.onnx", *arguments)
+    assert answer.code == code
+    assert word in answer.err
+    assert answer.out == ""
+    assert not (tmp_path / "made.onnx").exists()
