@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from emulator.errors import BadConfig
 from emulator.jit import Int, Real, kernel
+from emulator.simd.requantise import requantise_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Requantisation:
         """acc (..., channels) int32 to int8, the same shape."""
         flat = np.ascontiguousarray(acc).reshape(-1, acc.shape[-1])
         out = np.empty(flat.shape, np.int8)
-        _requantise_rows(flat, self.scale, self.zero_point, self.low, self.high, out)
+        requantise_rows(flat, self.scale, self.zero_point, self.low, self.high, out)
         return out.reshape(acc.shape)
 
     def rounded(self, acc: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
@@ -116,20 +117,6 @@ def round_scaled(acc: Int, scale: Real) -> Real:
 def requantise(acc: Int, scale: Real, zero_point: Int, low: Int, high: Int) -> Int:
     """One int32 accumulator to its int8 value; scale must be float32."""
     return int(min(max(round_scaled(acc, scale), low - zero_point), high - zero_point)) + zero_point
-
-
-@kernel
-def _requantise_rows(
-    acc: npt.NDArray[np.int32],
-    scale: npt.NDArray[np.float32],
-    zero_point: int,
-    low: int,
-    high: int,
-    out: npt.NDArray[np.int8],
-) -> None:
-    for row in range(acc.shape[0]):
-        for channel in range(acc.shape[1]):
-            out[row, channel] = requantise(acc[row, channel], scale[channel], zero_point, low, high)
 
 
 @kernel

@@ -11,9 +11,8 @@ from emulator.instructions import available
 
 PROBE = """
 import numpy as np
-from emulator.gemm import Requantisation
-requantise = Requantisation(scale=np.ones(1, np.float32), zero_point=0)
-print(int(requantise(np.array([[5]], np.int32))[0, 0]))
+from emulator.gemm import requantise
+print(int(requantise(np.int32(5), np.float32(1), 0, -128, 127)))
 """
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emulator.cli import inspection, results, running, validation
+from emulator.cli import inspection, machine, results, running, validation
 
 app = typer.Typer(
     name="emulator",
@@ -37,6 +37,7 @@ running.register(app)
 validation.register(app)
 inspection.register(app)
 results.register(app)
+machine.register(app)
 
 
 def main() -> None:

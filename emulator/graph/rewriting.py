@@ -13,8 +13,6 @@ import onnx_ir as ir
 Array = npt.NDArray[Any]
 Inputs = Sequence[ir.Value | None]
 
-BYTES = (ir.DataType.INT8, ir.DataType.UINT8)
-
 
 class StaysFloat(Exception):
     """Why a node is left as it is."""

@@ -11,8 +11,6 @@ import onnx
 
 from emulator.errors import UnsupportedModel
 
-Feeds = dict[str, npt.NDArray[Any]]
-
 
 def open_session(model: onnx.ModelProto, *, optimised: bool = False, threads: int = 1) -> Any:
     """An onnxruntime.InferenceSession; raises UnsupportedModel with ONNX Runtime's reason."""
