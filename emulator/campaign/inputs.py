@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadConfig, BadData
+from emulator.graph.feeds import read_npz
 from emulator.graph.qgraph import InputSpec, QuantGraph, Sample
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -49,15 +50,7 @@ def load_samples(
     if isinstance(source, Mapping):
         return _checked(source, graph, limit, "the arrays")
     path = Path(source)
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except FileNotFoundError:
-        raise BadData(f"data {str(path)!r} is not a file; allowed: an .npz file. Check the path.") from None
-    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
-        raise BadData(
-            f"data {str(path)!r} can't be read as npz ({type(error).__name__}). Write it with numpy.savez."
-        ) from error
+    arrays = read_npz(path)
     return _checked(arrays, graph, limit, str(path.resolve()))
 
 

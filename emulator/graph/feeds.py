@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def read_feeds(model: onnx.ModelProto, data: Data, limit: int | None = None) -> 
     elif isinstance(data, Mapping):
         arrays, where = data, "the arrays"
     else:
-        arrays, where = _read_npz(Path(data)), repr(str(data))
+        arrays, where = read_npz(Path(data)), repr(str(data))
     chosen = {}
     for value in wanted:
         name = value.name if value.name in arrays or len(wanted) > 1 else "inputs"
@@ -125,16 +126,33 @@ def read_feeds(model: onnx.ModelProto, data: Data, limit: int | None = None) -> 
     return chosen
 
 
-def _read_npz(path: Path) -> Arrays:
-    if not path.is_file():
-        raise BadData(f"data {str(path)!r} is not a file; allowed: an .npz file. Check the path.")
+def read_npz(path: Path) -> Arrays:
+    """Every array of an .npz; raises BadData for a missing or damaged file."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                _check_size(archive, entry)
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
+    except FileNotFoundError:
+        raise BadData(f"data {str(path)!r} is not a file; allowed: an .npz file. Check the path.") from None
     except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged file
         raise BadData(
             f"data {str(path)!r} can't be read as npz ({type(error).__name__}). Write it with numpy.savez."
         ) from error
+
+
+def _check_size(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """An array must be as large as its file, or a few bytes could ask for any amount of memory."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        if size != entry.file_size - file.tell():
+            raise ValueError(f"{entry.filename}: {shape} {dtype} in {entry.file_size} bytes")
 
 
 def _checked(value: onnx.ValueInfoProto, array: Array, where: str) -> Array:
