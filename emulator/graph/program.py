@@ -27,6 +27,7 @@ from emulator.graph.qgraph import (
     QuantGraph,
     TableOp,
 )
+from emulator.jit import kernel
 from emulator.simd import pack, pack_depthwise
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -314,9 +315,24 @@ _KINDS: dict[type[ElementOp], Kind] = {
 def _reach(origin: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """For each source index below the largest one, where it stands in `origin`: the number of source indices, that
     many + 1 offsets, then the places."""
-    places = np.flatnonzero(origin >= 0).astype(np.int32)
-    seen = origin[places]
-    counts = np.bincount(seen)
-    size = np.array([len(counts), 0], np.int32)
-    shown = places[np.argsort(seen, kind="stable")]
-    return np.concatenate([size, np.cumsum(counts, dtype=np.int32), shown])
+    size = int(origin.max(initial=-1)) + 1
+    reach = np.zeros(size + 2 + int((origin >= 0).sum()), np.int32)
+    reach[0] = size
+    _fill_reach(np.ascontiguousarray(origin), size, reach)
+    return reach
+
+
+@kernel
+def _fill_reach(origin: npt.NDArray[np.int32], size: int, reach: npt.NDArray[np.int32]) -> None:
+    """Counting sort: readers of each index counted, their ends summed up, then filled in from behind."""
+    offsets, shown = reach[1 : size + 2], reach[size + 2 :]
+    for index in origin:
+        if index >= 0:
+            offsets[index] += 1
+    for index in range(1, size + 1):
+        offsets[index] += offsets[index - 1]
+    for place in range(len(origin) - 1, -1, -1):
+        index = origin[place]
+        if index >= 0:
+            offsets[index] -= 1
+            shown[offsets[index]] = place
