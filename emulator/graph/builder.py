@@ -52,6 +52,19 @@ class GraphBuilder:
         self._spatial = _spatial_names(graph)
         self._laid: dict[tuple[int, bool], int] = {}
 
+    # ---- what a handler began and gave up
+
+    def mark(self) -> tuple[int, int]:
+        """How much there is now, for `back_to`."""
+        return len(self.tensors), len(self.ops)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Forget the tensors and operators made since."""
+        tensors, ops = mark
+        del self.tensors[tensors:], self.ops[ops:]
+        self.index = {name: i for name, i in self.index.items() if i < tensors}
+        self._laid = {key: i for key, i in self._laid.items() if i < tensors}
+
     # ---- questions
 
     def name(self, node: ir.Node, position: int) -> str:

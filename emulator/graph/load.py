@@ -11,7 +11,8 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
-from onnx_ir.passes.common import ShapeInferencePass
+from onnx_ir.passes import Sequential
+from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.feeds import Data, fixed_shapes
@@ -19,6 +20,9 @@ from emulator.graph.onnx_import import integer_graph
 from emulator.graph.qgraph import QuantGraph
 from emulator.graph.qlinear import to_qlinear
 from emulator.graph.quantize import quantize
+
+# Before it, initializers had to be inputs, and there were no functions.
+_IR_VERSION = 8
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -139,11 +143,11 @@ def _network(
 ) -> tuple[QuantGraph, onnx.ModelProto, onnx.ModelProto]:
     """(integer graph, QLinear form, the model it was made from)."""
     onnx.checker.check_model(original)
-    model = ir.serde.from_proto(original)
+    model = _opened(original)
     _fix_shapes(model.graph, shapes)
     batch = _fixed_batch(model.graph)
     if batch > 1 and not shapes:
-        single = ir.serde.from_proto(original)
+        single = _opened(original)
         _fix_shapes(single.graph, {str(v.name): (1, *_rest(v)) for v in single.graph.inputs})
         try:
             return *_integer(single, name, answer), ir.serde.to_proto(single)
@@ -152,8 +156,18 @@ def _network(
     return *_integer(model, name, answer), original
 
 
+def _opened(original: onnx.ModelProto) -> ir.Model:
+    """The model without functions of its own, whose operators may be called like any other, and without defaults of
+    inputs, which are its weights in files of before 2019."""
+    plain = Sequential(RemoveInitializersFromInputsPass(), InlinePass())(ir.serde.from_proto(original)).model
+    plain.ir_version = max(plain.ir_version, _IR_VERSION)
+    return plain
+
+
 def _integer(model: ir.Model, name: str, answer: str | None) -> tuple[QuantGraph, onnx.ModelProto]:
-    reference = ir.serde.to_proto(to_qlinear(ShapeInferencePass()(model).model))
+    # onnx's own inference: onnx_ir's pass makes tensors of sequences.
+    inferred = onnx.shape_inference.infer_shapes(ir.serde.to_proto(model), data_prop=True)
+    reference = ir.serde.to_proto(to_qlinear(ir.serde.from_proto(inferred)))
     return integer_graph(reference, name, answer), reference
 
 

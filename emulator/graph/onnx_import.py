@@ -38,9 +38,11 @@ def integer_graph(reference: onnx.ModelProto, name: str, wanted: str | None = No
     for node in graph:
         if all(str(value.name) in probe.constants for value in node.outputs):
             continue
+        before = b.mark()
         try:
             _HANDLERS.get(node.op_type, _other)(b, node)
         except HostOnly as reason:
+            b.back_to(before)
             if node.op_type in _MACS:
                 left.append(f"{node.op_type} {node.name!r}: {reason}")
     answers = [_behind(value, b) for value in graph.outputs]

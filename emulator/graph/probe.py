@@ -18,6 +18,14 @@ Array = npt.NDArray[Any]
 
 # Operators whose result depends on the shape of their input alone.
 _OF_SHAPE = frozenset(("Shape", "Size"))
+# Operators whose result has a shape that depends on the values of their inputs, of all or of all but the first.
+_SHAPED_BY_ALL = frozenset(
+    "Compress ConstantOfShape If Loop NonMaxSuppression NonZero Range Scan SequenceAt SequenceMap Unique".split()
+)
+_SHAPED_BY_REST = frozenset(
+    "CenterCropPad Col2Im DFT Expand OneHot Pad Reshape Resize Slice Split SplitToSequence Squeeze STFT Tile TopK "
+    "Unsqueeze Upsample".split()
+)
 _RANDOM = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 )
@@ -37,7 +45,7 @@ class Probe:
             for name, value in graph.initializers.items()
             if value.const_value is not None
         }
-        names = [str(value.name) for node in graph for value in node.outputs if value.name]
+        names = [str(v.name) for node in graph for v in node.outputs if v.name and _is_readable(v)]
         values = _run(model, names, self.inputs)
         self.shapes = {name: value.shape for name, value in values.items()}
         self.dtypes = {name: value.dtype for name, value in values.items()}
@@ -45,19 +53,39 @@ class Probe:
             self.shapes[spec.name], self.dtypes[spec.name] = spec.shape, spec.dtype
         for name, constant in self.constants.items():
             self.shapes[name], self.dtypes[name] = constant.shape, constant.dtype
+        self._loose: set[str] = set()  # of a shape that depends on the input
         for node in graph:
-            if self._is_fixed(node):
+            if self._is_loose(node):
+                self._loose |= {str(value.name) for value in node.outputs}
+            elif self._is_fixed(node):
                 found = {str(value.name) for value in node.outputs} & values.keys()
                 self.constants.update({name: values[name] for name in found})
 
     def _is_fixed(self, node: ir.Node) -> bool:
         if node.op_type in _RANDOM:
             return False
-        return node.op_type in _OF_SHAPE or all(name in self.constants for name in reads_of(node))
+        if node.op_type in _OF_SHAPE:
+            return self._loose.isdisjoint(reads_of(node))
+        return all(name in self.constants for name in reads_of(node))
+
+    def _is_loose(self, node: ir.Node) -> bool:
+        if node.op_type in _OF_SHAPE:
+            return False
+        reads = reads_of(node)
+        shaping = (
+            reads if node.op_type in _SHAPED_BY_ALL else reads[1:] if node.op_type in _SHAPED_BY_REST else []
+        )
+        return not self._loose.isdisjoint(reads) or any(name not in self.constants for name in shaping)
 
     def is_bytes(self, name: str) -> bool:
         """Is it an int8 or uint8 tensor?"""
         return self.dtypes.get(name) in (np.dtype(np.int8), np.dtype(np.uint8))
+
+
+def _is_readable(value: ir.Value) -> bool:
+    """Has ONNX Runtime an array for it? It has none for sequences, optional values and 4-bit integers."""
+    special = isinstance(value.type, ir.SequenceType | ir.OptionalType)
+    return not special and value.dtype not in (ir.DataType.INT4, ir.DataType.UINT4)
 
 
 def reads_of(node: ir.Node) -> list[str]:

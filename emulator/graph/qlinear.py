@@ -130,10 +130,9 @@ def _split_activation(r: Rewriter, activation: ir.Node, quantise: ir.Node) -> No
     """MAC -> Relu -> Q becomes MAC -> Q -> DQ -> Relu -> Q: rounding and max commute, so nothing changes."""
     mac_output = activation.inputs[0]
     assert mac_output is not None
-    scale, zero_point = quantise.inputs[1:3]
-    name = mac_output.name
-    first = r.node(activation, "QuantizeLinear", [mac_output, scale, zero_point], f"{name}_quantised")
-    back = r.node(activation, "DequantizeLinear", [first, scale, zero_point], f"{name}_dequantised")
+    how, name = quantise.inputs[1:], mac_output.name
+    first = r.node(activation, "QuantizeLinear", [mac_output, *how], f"{name}_quantised")
+    back = r.node(activation, "DequantizeLinear", [first, *how], f"{name}_dequantised")
     activation.replace_input_with(0, back)
     producer = first.producer()
     assert producer is not None
@@ -159,7 +158,7 @@ def _weight(node: ir.Node, axis: int) -> Quantised:
         raise StaysFloat(f"its weights are {q.zero.dtype}")
     if q.scales.size > 1:
         rank = weight.ndim if weight is not None else 2
-        if q.axis % rank != axis % rank or q.scales.ndim != 1:
+        if rank < 2 or q.axis % rank != axis % rank or q.scales.ndim != 1:
             raise StaysFloat(
                 f"its weight scales run along axis {q.axis}, not along that of the output channels"
             )
@@ -241,6 +240,9 @@ def _upright(r: Rewriter, node: ir.Node, act: Quantised) -> Quantised:
 def _build_matmul(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
     act = dequantised(node.inputs[0]).per_tensor()
     wgt = _same_sign(r, act, _weight(node, axis=-1), node)
+    weight = array_of(wgt.value)
+    if wgt.scales.size > 1 and weight is not None and weight.ndim > 2:
+        raise StaysFloat("its stacked weights have several scales")
     return [*act.triple, *wgt.triple, out.scale, out.zero_point], {}
 
 

@@ -77,9 +77,11 @@ def dequantised(value: ir.Value | None) -> Quantised:
 
 
 def quantisation_of(node: ir.Node, value: ir.Value | None) -> Quantised:
-    """Scale and zero point of a QuantizeLinear or DequantizeLinear, complete after `Rewriter.complete`."""
-    scale, zero_point = node.inputs[1], node.inputs[2]
-    assert value is not None and scale is not None and zero_point is not None
+    """Scale and zero point of a QuantizeLinear or DequantizeLinear; raises StaysFloat where `normalise` found none."""
+    scale, zero_point = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    assert value is not None and scale is not None
+    if zero_point is None:
+        raise StaysFloat(f"the scale of {value.name!r} is computed")
     return Quantised(value=value, scale=scale, zero_point=zero_point, axis=int(attribute_of(node, "axis", 1)))
 
 

@@ -61,10 +61,14 @@ def margin(golden: Answer) -> float:
 
 
 def in_lsb(golden: Answer) -> npt.NDArray[np.float64]:
-    """The golden answer in LSB; a float one as if it filled the range of 8 bits."""
+    """The golden answer in LSB; a float one as if it filled the range of 8 bits. Finite: infinity counts as the end of
+    the finite values, NaN as their low end."""
+    real = golden.astype(np.float64)
     if np.issubdtype(golden.dtype, np.integer):
-        return golden.astype(np.float64)
-    return golden.astype(np.float64) / lsb_of(golden)
+        return real
+    known = real[np.isfinite(real)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    return np.nan_to_num(real, nan=low, posinf=high, neginf=low) / lsb_of(golden)
 
 
 def lsb_of(golden: Answer) -> float:
