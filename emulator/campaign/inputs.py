@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadConfig, BadData
-from emulator.graph.feeds import read_npz
+from emulator.graph.feeds import check_array, check_counts, drawn, read_npz
 from emulator.graph.qgraph import InputSpec, QuantGraph, Sample
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -55,31 +55,17 @@ def load_samples(
 
 
 def random_samples(graph: QuantGraph, count: int, seed: int) -> Samples:
-    """Samples for a network nobody gave data for: standard normal reals, small whole numbers."""
+    """Samples for a network nobody gave data for, as `drawn` draws them."""
     rng = np.random.default_rng(seed)
-    arrays = {spec.name: _random(spec, rng, count) for spec in graph.inputs}
+    arrays = {spec.name: drawn(rng, (count, *spec.sample_shape), spec.dtype) for spec in graph.inputs}
     return _checked(arrays, graph, None, f"{count} random samples, seed {seed}")
-
-
-def _random(spec: InputSpec, rng: np.random.Generator, count: int) -> npt.NDArray[Any]:
-    shape = (count, *spec.sample_shape)
-    if np.issubdtype(spec.dtype, np.floating):
-        return rng.standard_normal(shape).astype(spec.dtype)
-    if spec.dtype == np.bool_:
-        return rng.random(shape) < 0.5
-    # Indices and token numbers must stay small, pixels fill their byte.
-    return rng.integers(0, 256 if spec.dtype == np.uint8 else 2, shape).astype(spec.dtype)
 
 
 def _checked(arrays: Arrays, graph: QuantGraph, limit: int | None, where: str) -> Samples:
     if limit is not None and limit < 1:
         raise BadConfig(f"limit={limit}; allowed: 1 or more samples. Leave it out to take all.")
     chosen = {spec.name: _array_of(arrays, graph, spec, where)[:limit] for spec in graph.inputs}
-    counts = {name: len(array) for name, array in chosen.items()}
-    if len(set(counts.values())) > 1:
-        raise BadData(
-            f"{where}: {counts} samples; allowed: as many of each input. Cut them to the same length."
-        )
+    check_counts(chosen, where)
     digest = hashlib.sha256()
     for array in chosen.values():
         digest.update(repr(array.shape).encode() + array.tobytes())
@@ -104,24 +90,8 @@ def _array_of(arrays: Arrays, graph: QuantGraph, spec: InputSpec, where: str) ->
         wanted = "an array " + " and one ".join(repr(each.name) for each in graph.inputs)
         alone = " or 'inputs'" if len(graph.inputs) == 1 else ""
         raise BadData(f"data {where!r} holds {found}; allowed: {wanted}{alone}. Rename it.")
-    array, shape = arrays[name], spec.sample_shape
-    if array.shape[1:] != shape or array.ndim != len(shape) + 1 or len(array) == 0:
-        raise BadData(
-            f"{where}: {name} of shape {array.shape}; allowed: (samples, {', '.join(map(str, shape))}) with at "
-            "least one sample. Preprocess them as the model expects."
-        )
-    if array.dtype != spec.dtype:
-        raise BadData(
-            f"{where}: {name} are {array.dtype}; allowed: {spec.dtype}, as the model takes them. "
-            f"Preprocess and convert with .astype(numpy.{spec.dtype})."
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
-        if len(bad):
-            raise BadData(
-                f"{where}: sample {bad[0]} holds NaN or infinity; allowed: finite numbers. Clean the data."
-            )
-    return np.ascontiguousarray(array)
+    check_array(name, arrays[name], spec.sample_shape, spec.dtype, where)
+    return np.ascontiguousarray(arrays[name])
 
 
 def _labels(arrays: Arrays, limit: int | None, count: int, where: str) -> npt.NDArray[np.int64] | None:

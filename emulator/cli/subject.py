@@ -45,9 +45,10 @@ def subject_of(
     """
     from emulator.graph import quantize
     from emulator.graph.feeds import fixed_shapes, seeded_inputs
-    from emulator.graph.load import load, network_of
+    from emulator.graph.load import network_of
+    from emulator.graph.onnx_file import read_onnx
 
-    proto = quantize.read_model(path)
+    proto, sha256 = read_onnx(path)
     kind = quantize.kind_of(proto)
     if kind == "weight-only":
         raise NothingToCheck(
@@ -56,9 +57,9 @@ def subject_of(
         )
     beside = None if float_model is None else quantize.read_model(float_model)
     if kind != "float":
-        network = load(path, shapes=shapes, answer=answer)
+        network = network_of(proto, path, sha256=sha256, shapes=shapes, answer=answer)
         return Subject(network=network, samples=_samples(network, inputs, limit, seed), float_model=beside)
-    proto = fixed_shapes(proto, shapes)
+    proto = fixed_shapes(quantize.checked(proto, path), shapes)
     calibration: Any = inputs
     if inputs is None:
         calibration = seeded_inputs(proto, samples=SEEDED, seed=seed)

@@ -12,6 +12,8 @@ import onnx_ir as ir
 
 from emulator.graph.probe import Probe
 from emulator.graph.qgraph import ElementOp, MacLayer, MoveOp, QTensor
+from emulator.graph.session import Arrays, run_nodes
+from emulator.graph.wide import OFFSETS, signed_zero
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +42,7 @@ class HostOnly(Exception):
 
 
 class GraphBuilder:
-    """What handlers work with. ops: in the order of the file; produced: names that operators of ours write."""
+    """What handlers work with. tensors: as handlers asked for them; ops: in the order of the file."""
 
     def __init__(self, graph: ir.Graph, probe: Probe, opsets: Sequence[onnx.OperatorSetIdProto]) -> None:
         self.probe = probe
@@ -101,13 +103,22 @@ class GraphBuilder:
         values = self.constant(node, position)
         if values.size != 1 or values.dtype not in (np.int8, np.uint8):
             raise HostOnly(f"its zero point {name!r} is not one 8-bit integer")
-        return int(values.reshape(-1)[0]) - (128 if values.dtype == np.uint8 else 0)
+        return int(signed_zero(values)[0])
 
     def is_bytes(self, name: str) -> bool:
         return self.probe.is_bytes(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.probe.shapes[name]
+
+    def run_alone(
+        self, nodes: Sequence[onnx.NodeProto], feeds: Arrays, output: str, constants: Arrays
+    ) -> Array:
+        """What ONNX Runtime makes of nodes on their own; raises HostOnly where they only run in their network."""
+        try:
+            return run_nodes(nodes, feeds, output, constants, self.opsets)
+        except Exception as error:  # ONNX Runtime's, of many classes
+            raise HostOnly("ONNX Runtime does not run it alone") from error
 
     # ---- tensors
 
@@ -121,13 +132,13 @@ class GraphBuilder:
         if 0 in shape:
             raise HostOnly(f"{name!r} is empty")
         scale, zero_point = self.quantisation(name)
-        last = self._wants_channels_last(name, shape) if like is None else self.tensors[like].channels_last
+        last = name in self._spatial if like is None else self.tensors[like].channels_last
         made = QTensor(
             name=name,
             shape=shape,
             scale=scale,
             zero_point=zero_point,
-            offset=128 if self.probe.dtypes[name] == np.uint8 else 0,
+            offset=OFFSETS.get(self.probe.dtypes[name], 0),
             channels_last=last and len(shape) > 2,
         )
         if name in self.probe.constants:
@@ -151,10 +162,7 @@ class GraphBuilder:
         key = (index, wanted)
         if key not in self._laid:
             target = self.hidden(f"{tensor.name}/ordered", index, tensor.shape, channels_last=wanted)
-            numbers = np.arange(tensor.size, dtype=np.int32)
-            logical = tensor.in_order(numbers[np.newaxis])
-            origin = self.tensors[target].to_storage(logical)[0].astype(np.int32)
-            self.move(f"{tensor.name}/ordered", index, target, origin)
+            self._lay_over(f"{tensor.name}/ordered", index, target)
             self._laid[key] = target
         return self._laid[key]
 
@@ -165,8 +173,7 @@ class GraphBuilder:
         if like.channels_last == wanted:
             return target
         source = self.hidden(f"{like.name}/produced", target, like.shape, channels_last=wanted)
-        logical = self.tensors[source].in_order(np.arange(like.size, dtype=np.int32)[np.newaxis])
-        self.move(f"{like.name}/ordered", source, target, like.to_storage(logical)[0].astype(np.int32))
+        self._lay_over(f"{like.name}/ordered", source, target)
         return source
 
     def expanded(self, index: int, shape: tuple[int, ...], *, channels_last: bool) -> int:
@@ -175,10 +182,7 @@ class GraphBuilder:
         if tensor.shape == shape:
             return self.in_order(index, channels_last=channels_last)
         target = self.hidden(f"{tensor.name}/expanded", index, shape, channels_last=channels_last)
-        logical = tensor.in_order(np.arange(tensor.size, dtype=np.int32)[np.newaxis])[0]
-        whole = np.broadcast_to(logical, shape)[np.newaxis]
-        origin = self.tensors[target].to_storage(whole)[0].astype(np.int32)
-        self.move(f"{tensor.name}/expanded", index, target, origin)
+        self._lay_over(f"{tensor.name}/expanded", index, target)
         return target
 
     def move(self, name: str, source: int, target: int, origin: npt.NDArray[np.int32], fill: int = 0) -> None:
@@ -188,17 +192,21 @@ class GraphBuilder:
             MoveOp(name=name, source=source, target=target, place=place, origin=origin, fill=fill)
         )
 
+    def _lay_over(self, name: str, source: int, target: int) -> None:
+        """The values of one tensor in the storage order of another, broadcast to its shape."""
+        begin, end = self.tensors[source], self.tensors[target]
+        logical = begin.in_order(np.arange(begin.size, dtype=np.int32)[np.newaxis])[0]
+        whole = np.broadcast_to(logical, end.shape)[np.newaxis]
+        self.move(name, source, target, end.to_storage(whole)[0].astype(np.int32))
+
     def _add(self, tensor: QTensor) -> int:
         self.index[tensor.name] = len(self.tensors)
         self.tensors.append(tensor)
         return self.index[tensor.name]
 
-    def _wants_channels_last(self, name: str, shape: tuple[int, ...]) -> bool:
-        return name in self._spatial and len(shape) > 2
-
     def quantisation(self, name: str) -> tuple[float, int]:
         """Scale and zero point, as stored, with which a byte value is written; 1 and 0 where nobody says."""
-        offset = 128 if self.probe.dtypes[name] == np.uint8 else 0
+        offset = OFFSETS.get(self.probe.dtypes[name], 0)
         node = self._producers.get(name)
         at = _OUTPUT_SCALE.get(node.op_type) if node is not None else None
         if node is not None and at is not None:

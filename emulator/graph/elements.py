@@ -4,8 +4,6 @@ construction; and what stands between a DequantizeLinear and a QuantizeLinear.""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +11,12 @@ import onnx
 import onnx_ir as ir
 
 from emulator.graph.builder import GraphBuilder, HostOnly
-from emulator.graph.movement import fill_of, join, moves, origins
+from emulator.graph.movement import chained, fill_of, join, moves, origins
 from emulator.graph.pools import max_pool
 from emulator.graph.qgraph import PairTableOp, QTensor, TableOp
-from emulator.graph.session import open_session
+from emulator.graph.session import Arrays
 
 Int8 = npt.NDArray[np.int8]
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 # Of one varying input, and of any number.
 UNARY = frozenset(
@@ -218,9 +215,7 @@ def _import_chain(b: GraphBuilder, quantise: ir.Node, chain: Sequence[ir.Node]) 
 
 def _chain_table(b: GraphBuilder, nodes: Sequence[ir.Node], target: int) -> Int8:
     """The elementwise nodes of a chain, one after the other, on the 256 codes of the source."""
-    protos = [ir.serde.to_proto(node) for node in nodes]
-    for before, after in pairwise(protos):
-        after.input[0] = before.output[0]
+    protos = chained(nodes)
     names = {name for proto in protos for name in proto.input}
     constants = {name: b.probe.constants[name] for name in names if name in b.probe.constants}
     feed = protos[0].input[0]
@@ -251,21 +246,7 @@ def _filled(
         name: _typed(codes[tensors.index(b.tensors[index])], b.tensors[index])
         for name, index in feeds.items()
     }
-    infos = [
-        onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-        )
-        for name, array in arrays.items()
-    ]
-    fixed = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
-    graph = onnx.helper.make_graph(list(protos), "table", infos, [onnx.ValueInfoProto(name=output)], fixed)
-    model = onnx.helper.make_model(graph, opset_imports=b.opsets, ir_version=10)
-    try:
-        values = open_session(model).run([output], arrays)[0]
-    except (
-        Exception
-    ) as error:  # ONNX Runtime's, of many classes; in its place in the network the node may run
-        raise HostOnly("ONNX Runtime does not run it alone") from error
+    values = b.run_alone(protos, arrays, output, constants)
     table: Int8 = (values.astype(np.int16) - b.tensors[target].offset).astype(np.int8).reshape(-1)
     return table
 

@@ -86,15 +86,21 @@ def sample_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 
 def seeded_inputs(model: onnx.ModelProto, *, samples: int = 8, seed: int = 0) -> Arrays:
-    """Standard normal numbers for float inputs, 0 or 1 for others, (samples, ...) for each input."""
-    random, arrays = np.random.default_rng(seed), {}
-    for value in model_inputs(model):
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        shape = (samples, *sample_shape(value))
-        floating = np.issubdtype(dtype, np.floating)
-        drawn = random.standard_normal(shape) if floating else random.integers(0, 2, shape)
-        arrays[value.name] = drawn.astype(dtype)
-    return arrays
+    """(samples, ...) for each input, as `drawn` draws them."""
+    random = np.random.default_rng(seed)
+    return {
+        value.name: drawn(random, (samples, *sample_shape(value)), _dtype(value))
+        for value in model_inputs(model)
+    }
+
+
+def drawn(random: np.random.Generator, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Standard normal reals, whole bytes, and 0 or 1 of anything else: indices and token numbers must stay small."""
+    if np.issubdtype(dtype, np.floating):
+        return random.standard_normal(shape).astype(dtype)
+    if dtype == np.bool_:
+        return random.random(shape) < 0.5
+    return random.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
 
 
 def read_feeds(model: onnx.ModelProto, data: Data, limit: int | None = None) -> Arrays:
@@ -119,10 +125,9 @@ def read_feeds(model: onnx.ModelProto, data: Data, limit: int | None = None) -> 
                 f"{where} holds {', '.join(arrays) or 'nothing'}; allowed: an array for each of "
                 f"{', '.join(v.name for v in wanted)} ('inputs' will do for a single one). Rename it."
             )
-        chosen[value.name] = _checked(value, np.asarray(arrays[name])[:limit], where)
-    counts = {name: len(array) for name, array in chosen.items()}
-    if len(set(counts.values())) > 1:
-        raise BadData(f"{where}: samples {counts}; allowed: the same number for each input.")
+        chosen[value.name] = np.asarray(arrays[name])[:limit]
+        check_array(value.name, chosen[value.name], dimensions(value)[1:], _dtype(value), where)
+    check_counts(chosen, where)
     return chosen
 
 
@@ -155,25 +160,41 @@ def _check_size(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
             raise ValueError(f"{entry.filename}: {shape} {dtype} in {entry.file_size} bytes")
 
 
-def _checked(value: onnx.ValueInfoProto, array: Array, where: str) -> Array:
-    dims = dimensions(value)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    pairs = zip(dims[1:], array.shape[1:], strict=False)
-    if array.ndim != len(dims) or len(array) == 0 or any(d != s for d, s in pairs if not isinstance(d, str)):
+def check_array(
+    name: str, array: Array, sample: Sequence[int | str], dtype: np.dtype[Any], where: str
+) -> None:
+    """Raises BadData for what is not (samples, *sample) of this type and finite. sample: names are free dimensions."""
+    pairs = zip(sample, array.shape[1:], strict=False)
+    other = any(wanted != size for wanted, size in pairs if not isinstance(wanted, str))
+    if array.ndim != len(sample) + 1 or len(array) == 0 or other:
         raise BadData(
-            f"{where}: {value.name!r} of shape {array.shape}; allowed: (samples, {', '.join(map(str, dims[1:]))}) "
-            "with at least one sample. Preprocess as the model expects."
+            f"{where}: {name!r} of shape {array.shape}; allowed: (samples, {', '.join(map(str, sample))}) with at "
+            "least one sample. Preprocess as the model expects."
         )
     if array.dtype != dtype:
         raise BadData(
-            f"{where}: {value.name!r} is {array.dtype}; allowed: {dtype}, as the model takes it. Preprocess and "
-            f"convert with .astype(numpy.{dtype})."
+            f"{where}: {name!r} is {array.dtype}; allowed: {dtype}, as the model takes it. Preprocess and convert "
+            f"with .astype(numpy.{dtype})."
         )
-    if np.issubdtype(dtype, np.floating) and not np.isfinite(array).all():
+    if np.issubdtype(dtype, np.floating):
+        bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        if len(bad):
+            raise BadData(
+                f"{where}: sample {bad[0]} of {name!r} holds NaN or infinity; allowed: finite numbers. Clean the data."
+            )
+
+
+def check_counts(arrays: Mapping[str, Array], where: str) -> None:
+    """Raises BadData where inputs have different numbers of samples."""
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
         raise BadData(
-            f"{where}: {value.name!r} holds NaN or infinity; allowed: finite numbers. Clean the data."
+            f"{where}: {counts} samples; allowed: as many of each input. Cut them to the same length."
         )
-    return array
+
+
+def _dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
 
 
 def batches(model: onnx.ModelProto, arrays: Arrays) -> list[Arrays]:

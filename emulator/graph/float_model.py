@@ -14,12 +14,11 @@ import onnx
 from emulator.errors import BadConfig
 from emulator.graph.feeds import dimensions, model_inputs
 from emulator.graph.load import Network
-from emulator.graph.quantize import read_model
+from emulator.graph.quantize import MACS, read_model
 from emulator.graph.session import open_session, with_outputs
 
 FloatSource = str | Path | onnx.ModelProto
 
-_MACS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _ACTIVATIONS = {"Relu", "Clip"}
 
 
@@ -82,7 +81,7 @@ def _check_shape(name: str, theirs: Sequence[int | str], ours: Sequence[int]) ->
 
 def _paired(model: onnx.ModelProto, network: Network) -> list[tuple[int, str | None]]:
     """(layer, output of its float MAC node)."""
-    macs = [node for node in model.graph.node if node.op_type in _MACS]
+    macs = [node for node in model.graph.node if node.op_type in MACS]
     by_node = {node.name: node.output[0] for node in macs if node.name}
     by_tensor = {node.output[0]: node.output[0] for node in macs}
     layers = network.graph.layers

@@ -106,19 +106,15 @@ class Golden:
         """The whole inference again with errors added, modulo 2^32, to the accumulators of MAC layer `layer`: the slow,
         plain answer that sparse propagation must equal."""
         inference = golden.copy()
-        struck = int(self.program.layer_op[layer])
-        behind = False
-        for step in self.steps:
-            here = step == Wide(layer) or (isinstance(step, Rows) and step.first <= struck < step.last)
-            if here:
-                acc = self.accumulator(golden, layer).copy()
-                np.add.at(acc, (m, n), delta.astype(np.int32))
-                self.settle(inference, layer, acc, None)
-            if here and isinstance(step, Rows):
-                self.run_step(inference, Rows(struck + 1, step.last))
-            elif behind:
-                self.run_step(inference, step)
-            behind |= here
+        acc = self.accumulator(golden, layer).copy()
+        np.add.at(acc, (m, n), delta.astype(np.int32))
+        self.settle(inference, layer, acc, None)
+        at = self.step_of(layer)
+        struck = self.steps[at]
+        if isinstance(struck, Rows):
+            self.run_step(inference, Rows(int(self.program.layer_op[layer]) + 1, struck.last))
+        for step in self.steps[at + 1 :]:
+            self.run_step(inference, step)
         return inference
 
     def settle(self, inference: Inference, layer: int, acc: Accumulators, output: Int8 | None) -> None:
@@ -144,6 +140,14 @@ class Golden:
         feeds = {name: self.value(inference, name) for name in segment.inputs}
         for name, array in zip(segment.outputs, self.host.run(segment, feeds), strict=True):
             self.put(inference, name, array)
+
+    def step_of(self, layer: int) -> int:
+        """The step that runs a MAC layer."""
+        op = int(self.program.layer_op[layer])
+        for i, step in enumerate(self.steps):
+            if step == Wide(layer) or (isinstance(step, Rows) and step.first <= op < step.last):
+                return i
+        raise ValueError(f"layer {layer} is in no step")
 
     # ---- reading
 

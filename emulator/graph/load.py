@@ -1,4 +1,4 @@
-"""An ONNX file as it lies on the disk to a network that can be run."""
+"""From an ONNX file to a network that can be run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 from onnx_ir.passes import Sequential
 from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.feeds import Data, fixed_shapes
+from emulator.graph.onnx_file import read_onnx
 from emulator.graph.onnx_import import integer_graph
 from emulator.graph.qgraph import QuantGraph
 from emulator.graph.qlinear import to_qlinear
@@ -66,7 +66,7 @@ def load(
     campaigns that are to be replayed need its file). Raises UnsupportedModel naming the node, why, and what to do.
     """
     file = Path(path)
-    model, digest = _read(file)
+    model, digest = read_onnx(file)
     if calibrate is not None:
         model = quantize(fixed_shapes(model, shapes or {}), calibrate)
         digest = hashlib.sha256(model.SerializeToString()).hexdigest()
@@ -107,35 +107,6 @@ def network_of(
         shapes=shapes or {},
         answer=answer,
     )
-
-
-def _read(file: Path) -> tuple[onnx.ModelProto, str]:
-    """The model and the hash of its files."""
-    try:
-        digest = hashlib.sha256(file.read_bytes())
-    except OSError as error:
-        raise UnsupportedModel(
-            f"model {str(file)!r} is not a file that can be read ({error.strerror}); allowed: an ONNX file. "
-            "Check the path."
-        ) from error
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except Exception as error:  # protobuf's own
-        raise UnsupportedModel(
-            f"model {str(file)!r} can't be read as ONNX: {error or type(error).__name__}. Export it again."
-        ) from error
-    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
-    if outside:
-        try:
-            load_external_data_for_model(model, str(file.parent))
-        except Exception as error:  # OSError, or onnx's check of where the data lies
-            raise UnsupportedModel(
-                f"model {str(file)!r} keeps tensor {outside[0].name!r} in a file beside it that can't be read "
-                f"({error}). Put the file there."
-            ) from error
-        for tensor in outside:
-            digest.update(tensor.raw_data)
-    return model, digest.hexdigest()
 
 
 def _network(

@@ -12,9 +12,10 @@ import onnx_ir as ir
 from emulator.gemm import GemmShape, Requantisation
 from emulator.graph.builder import GraphBuilder, HostOnly
 from emulator.graph.qgraph import Int8, Int32, MacLayer
+from emulator.graph.rewriting import attribute_of, attributes_of
 from emulator.graph.sixteen_bits import CONV16, MATMUL16
 from emulator.graph.taps import row_taps, taps_of
-from emulator.graph.wide import OFFSETS
+from emulator.graph.wide import OFFSETS, signed, signed_zero
 
 Array = npt.NDArray[Any]
 
@@ -95,7 +96,7 @@ class _Lowered:
 def _conv(b: GraphBuilder, node: ir.Node, at: Places) -> _Lowered:
     weight = _bytes(b.constant(node, at.wgt))
     name, out = b.name(node, at.act), b.shape(str(node.outputs[0].name))
-    attributes = {key: attribute.value for key, attribute in node.attributes.items()}
+    attributes = attributes_of(node)
     if attributes.get("channels_last", 0):
         raise HostOnly("it is channels last")
     groups = int(attributes.get("group", 1))
@@ -113,13 +114,10 @@ def _conv(b: GraphBuilder, node: ir.Node, at: Places) -> _Lowered:
 def _product(b: GraphBuilder, node: ir.Node, at: Places) -> _Lowered:
     name, other = b.name(node, at.act), b.name(node, at.wgt)
     left, right = b.shape(name), b.shape(other)
-    flags = {
-        key: int(attribute.value) for key, attribute in node.attributes.items() if key.startswith("trans")
-    }
-    if flags.get("transA", 0):
+    if attribute_of(node, "transA", 0):
         raise HostOnly("its left operand is transposed")
     weight = _bytes(b.probe.constants[other]) if other in b.probe.constants else None
-    if flags.get("transB", 0):
+    if attribute_of(node, "transB", 0):
         if weight is None:
             raise HostOnly("its right operand is computed and transposed")
         weight = np.ascontiguousarray(weight.T)
@@ -157,7 +155,7 @@ def _bytes(weight: Array) -> Int8:
     """8-bit weights as stored."""
     if weight.dtype not in (np.int8, np.uint8):
         raise HostOnly(f"its weights are {weight.dtype}, not 8-bit integers")
-    return (weight.astype(np.int16) - OFFSETS.get(weight.dtype, 0)).astype(np.int8)
+    return signed(weight).astype(np.int8, copy=False)
 
 
 def _zero_point(b: GraphBuilder, node: ir.Node, at: int) -> int | str:
@@ -169,8 +167,7 @@ def _zero_point(b: GraphBuilder, node: ir.Node, at: int) -> int | str:
         raise HostOnly("its activations have several zero points")
     if name not in b.probe.constants:
         return name
-    values = b.probe.constants[name]
-    return int(values.reshape(-1)[0]) - OFFSETS.get(values.dtype, 0)
+    return int(signed_zero(b.probe.constants[name])[0])
 
 
 def _weight_zero_point(b: GraphBuilder, node: ir.Node, at: int, groups: int, n: int) -> Int32 | str:
@@ -181,8 +178,7 @@ def _weight_zero_point(b: GraphBuilder, node: ir.Node, at: int, groups: int, n: 
         values = b.probe.constants[name]
     else:
         return name
-    signed = values.astype(np.int32).reshape(-1) - OFFSETS.get(values.dtype, 0)
-    return _per_column(signed, groups, n, "zero points of its weights").astype(np.int32)
+    return _per_column(signed_zero(values), groups, n, "zero points of its weights").astype(np.int32)
 
 
 def _bias(b: GraphBuilder, node: ir.Node, at: Places, groups: int, n: int) -> Int32:
@@ -197,8 +193,7 @@ def _bias(b: GraphBuilder, node: ir.Node, at: Places, groups: int, n: int) -> In
 def _requantisation(b: GraphBuilder, node: ir.Node, at: Places, out: int, columns: int) -> Requantisation:
     """Scales in float32, in the order of ONNX Runtime: (alpha *) x * w / y."""
     assert at.act_scale is not None and at.wgt_scale is not None
-    alpha = node.attributes.get("alpha")
-    factor = np.float32(1.0 if alpha is None else alpha.value)
+    factor = np.float32(attribute_of(node, "alpha", 1.0))
     w_scale = b.constant(node, at.wgt_scale).astype(np.float32).reshape(-1)
     x_scale, y_scale = (np.float32(b.scalar(node, place)) for place in (at.act_scale, out))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -14,7 +14,6 @@ import onnx_ir as ir
 
 from emulator.graph.builder import GraphBuilder, HostOnly
 from emulator.graph.qgraph import MoveOp, QTensor
-from emulator.graph.session import run_nodes
 
 Int32 = npt.NDArray[np.int32]
 
@@ -31,9 +30,7 @@ def moves(b: GraphBuilder, node: ir.Node) -> bool:
     mode = node.attributes.get("mode")
     if node.op_type == "Resize" and mode is not None and mode.value != "nearest":
         return False
-    return all(
-        not b.name(node, i) or b.name(node, i) in b.probe.constants for i in range(1, len(node.inputs))
-    )
+    return b.rest_is_constant(node)
 
 
 def import_movement(b: GraphBuilder, node: ir.Node) -> None:
@@ -94,14 +91,12 @@ def origins(
     for node in nodes:
         if node.op_type == "Pad" and b.name(node, 2):
             constants[b.name(node, 2)] = np.zeros(constants[b.name(node, 2)].shape, np.float32)
-    protos = _chained(nodes)
+    protos = chained(nodes)
+    for proto in protos:
+        for attribute in [a for a in proto.attribute if a.name == "value" and proto.op_type == "Pad"]:
+            proto.attribute.remove(attribute)  # an old Pad's fill: indices are padded with 0
     logical = source.in_order(np.arange(1, source.size + 1, dtype=np.float32)[np.newaxis])[0]
-    try:
-        moved = run_nodes(protos, feed, np.ascontiguousarray(logical), output, constants, b.opsets)
-    except (
-        Exception
-    ) as error:  # ONNX Runtime's, of many classes; in its place in the network the node may run
-        raise HostOnly("ONNX Runtime does not run it alone") from error
+    moved = b.run_alone(protos, {feed: np.ascontiguousarray(logical)}, output, constants)
     whole = np.rint(moved).astype(np.int32).reshape(1, *target.shape)
     origin: Int32 = target.to_storage(whole)[0].astype(np.int32) - 1
     return origin
@@ -128,12 +123,9 @@ def _pad_value(b: GraphBuilder, node: ir.Node) -> Any:
     return 0 if value is None else value.value
 
 
-def _chained(nodes: Sequence[ir.Node]) -> list[onnx.NodeProto]:
+def chained(nodes: Sequence[ir.Node]) -> list[onnx.NodeProto]:
     """The nodes as one chain, whatever stood between them."""
     protos = [ir.serde.to_proto(node) for node in nodes]
     for before, after in pairwise(protos):
         after.input[0] = before.output[0]
-    for proto in protos:
-        for attribute in [a for a in proto.attribute if a.name == "value" and proto.op_type == "Pad"]:
-            proto.attribute.remove(attribute)  # an old Pad's fill: indices are padded with 0
     return protos

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from emulator.graph.rewriting import Rewriter, array_of, attribute_of
+from emulator.graph.rewriting import Rewriter, array_of, attribute_of, attributes_of
 
 # ONNX type codes of what a QuantizeLinear may be told to give.
 _TYPES: dict[int, type[np.generic]] = {2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16}
@@ -93,8 +93,8 @@ def _move_integers(r: Rewriter, node: ir.Node) -> None:
         order = attribute_of(node, "perm", range(scale_rank(source))[::-1])
         axis = list(order).index(axis % len(order))
     name = node.outputs[0].name
-    attributes = {key: attribute.value for key, attribute in node.attributes.items()}
-    moved = r.node(node, node.op_type, [source.inputs[0], *node.inputs[1:]], f"{name}/integers", **attributes)
+    integers = [source.inputs[0], *node.inputs[1:]]
+    moved = r.node(node, node.op_type, integers, f"{name}/integers", **attributes_of(node))
     moved.type = source.inputs[0].type if source.inputs[0] is not None else None
     again = ir.Node(
         "",

@@ -30,8 +30,7 @@ from emulator.graph.qlinear import REASON
 def integer_graph(reference: onnx.ModelProto, name: str, wanted: str | None = None) -> QuantGraph:
     """The network of a model in QLinear form with fixed shapes. wanted: the output that is the answer, by default
     the first of several real or 8-bit numbers. Raises UnsupportedModel."""
-    model = ir.serde.from_proto(reference)
-    graph = model.graph
+    graph = ir.serde.from_proto(reference).graph
     probe = Probe(reference, graph)
     b = GraphBuilder(graph, probe, reference.opset_import)
     left: list[str] = []
@@ -51,7 +50,7 @@ def integer_graph(reference: onnx.ModelProto, name: str, wanted: str | None = No
     answer = _answer([str(value.name) for value in graph.outputs], answers, probe, wanted)
     if probe.is_bytes(answers[answer]) and 0 not in probe.shapes[answers[answer]]:
         b.tensor(answers[answer])  # with its scale, whoever writes it
-    ops = ordered(model, probe, b.tensors, b.ops, answers)
+    ops = ordered(reference, graph, probe, b.tensors, b.ops, answers)
     if not any(isinstance(op, MacLayer) for op in ops):
         raise UnsupportedModel(_no_mac_layer(name, graph, [*left, *_float_macs(graph)]))
     tensors, renumbered = _compact(b.tensors, ops, answers)

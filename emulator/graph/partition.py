@@ -33,20 +33,21 @@ class _Item:
 
 
 def ordered(
-    model: ir.Model,
+    model: onnx.ModelProto,
+    graph: ir.Graph,
     probe: Probe,
     tensors: Sequence[QTensor],
     ours: Sequence[MacLayer | ElementOp],
     answers: Sequence[str],
 ) -> list[Op]:
-    """Everything that leads to `answers`, in execution order, host nodes as segments."""
-    items = _needed(model.graph, probe, tensors, ours, answers)
+    """Everything that leads to `answers`, in execution order, host nodes as segments. graph: that of `model`."""
+    items = _needed(graph, probe, tensors, ours, answers)
     items = _levelled(items)
     order: list[Op] = []
     for level in sorted({item.level for item in items}):
         here = [item for item in items if item.level == level]
         hosted = [item for item in here if item.hosted]
-        order += [_cut(model, probe, segment, items, answers) for segment in _connected(hosted)]
+        order += [_cut(model, graph, probe, segment, items, answers) for segment in _connected(hosted)]
         order += [item.work for item in here if not isinstance(item.work, ir.Node)]
     return order
 
@@ -168,7 +169,12 @@ def _connected(items: Sequence[_Item]) -> list[list[_Item]]:
 
 
 def _cut(
-    model: ir.Model, probe: Probe, segment: Sequence[_Item], items: Sequence[_Item], answers: Sequence[str]
+    model: onnx.ModelProto,
+    graph: ir.Graph,
+    probe: Probe,
+    segment: Sequence[_Item],
+    items: Sequence[_Item],
+    answers: Sequence[str],
 ) -> HostOp:
     """A segment as a model of its own."""
     inside = {name for item in segment for name in item.writes}
@@ -178,27 +184,26 @@ def _cut(
     members = {id(item.work) for item in segment}
     needed = {name for item in segment if isinstance(item.work, ir.Node) for name in reads_of(item.work)}
     nodes: list[onnx.NodeProto] = []
-    for node in reversed(list(model.graph)):
+    for node in reversed(list(graph)):
         written = {str(value.name) for value in node.outputs}
         view = bool(written & needed) and not opaque(node, probe) and not written & set(inputs)
         if id(node) in members or (view and not written & probe.constants.keys()):
             needed |= set(reads_of(node))
             nodes.insert(0, ir.serde.to_proto(node))
     fixed = [
-        _initializer(model.graph, probe, name)
+        _initializer(graph, probe, name)
         for name in sorted(needed & probe.constants.keys())
         if name not in inputs
     ]
-    graph = onnx.helper.make_graph(
+    alone = onnx.helper.make_graph(
         nodes,
         "segment",
         [_info(probe, name) for name in inputs],
         [onnx.ValueInfoProto(name=name) for name in outputs],
         fixed,
     )
-    whole = ir.serde.to_proto(model)
     cut = onnx.helper.make_model(
-        graph, opset_imports=whole.opset_import, ir_version=whole.ir_version, functions=whole.functions
+        alone, opset_imports=model.opset_import, ir_version=model.ir_version, functions=model.functions
     )
     kinds = tuple(item.work.op_type for item in segment if isinstance(item.work, ir.Node))
     return HostOp(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
 from emulator.graph.builder import GraphBuilder, HostOnly
 from emulator.graph.qgraph import AveragePoolOp, GlobalAveragePoolOp, MaxPoolOp
+from emulator.graph.rewriting import attributes_of
 from emulator.graph.taps import taps_of
 
 
@@ -22,7 +21,7 @@ def max_pool(b: GraphBuilder, node: ir.Node, source: int, target: int) -> None:
     if len(node.outputs) > 1:
         raise HostOnly("its indices are read")
     shape, out = b.tensors[source].shape, b.tensors[target].shape
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     taps = taps_of(attributes, attributes["kernel_shape"], shape, out)
     source, written = b.in_order(source, channels_last=True), b.written(target, channels_last=True)
     name = str(node.name or node.outputs[0].name)
@@ -33,7 +32,7 @@ def import_average_pool(b: GraphBuilder, node: ir.Node) -> None:
     """QLinearAveragePool; a window over the whole image is what ONNX Runtime computes as a global pool, in integers."""
     source, target = _ends(b, node)
     shape, out = b.tensors[source].shape, b.tensors[target].shape
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     if attributes.get("ceil_mode", 0) or attributes.get("channels_last", 0):
         raise HostOnly("it has ceil_mode or channels_last")
     kernel = tuple(attributes["kernel_shape"])
@@ -56,7 +55,7 @@ def import_average_pool(b: GraphBuilder, node: ir.Node) -> None:
 
 def import_global_average_pool(b: GraphBuilder, node: ir.Node) -> None:
     """QLinearGlobalAveragePool."""
-    if _attributes(node).get("channels_last", 0):
+    if attributes_of(node).get("channels_last", 0):
         raise HostOnly("it is channels last")
     _global_average(b, node, *_ends(b, node))
 
@@ -91,7 +90,3 @@ def _ends(b: GraphBuilder, node: ir.Node) -> tuple[int, int]:
     if len(tensor.shape) < 3:
         raise HostOnly(f"its input has rank {len(tensor.shape)}")
     return source, target
-
-
-def _attributes(node: ir.Node) -> dict[str, Any]:
-    return {name: attribute.value for name, attribute in node.attributes.items()}

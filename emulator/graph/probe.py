@@ -152,9 +152,7 @@ def _run(model: onnx.ModelProto, names: list[str], inputs: tuple[InputSpec, ...]
                 break
             except UnsupportedModel:
                 raise
-            except (
-                Exception
-            ) as error:  # ONNX Runtime finds contradictions between nodes only when it runs them
+            except Exception as error:  # ONNX Runtime finds some contradictions only when it runs the nodes
                 failure = error
         else:
             reason = " ".join(str(failure).split())[:400]

@@ -158,8 +158,8 @@ class PairTableOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MoveOp:
-    """Anything that only moves values. origin (count,) int32: the stored source index of each stored target element
-    from `first` on, or -1 for `fill`. Several of these fill the target of a Concat."""
+    """Anything that only moves values. place (count,) int32: stored target indices; origin (count,) int32: the stored
+    source index of each, or -1 for `fill`. Several of these fill the target of a Concat."""
 
     name: str
     source: int

@@ -21,6 +21,7 @@ from emulator.graph.rewriting import (
     StaysFloat,
     array_of,
     attribute_of,
+    attributes_of,
     dequantised,
     quantisation_of,
 )
@@ -211,7 +212,7 @@ def _build_conv(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
         raise StaysFloat("its weights have several zero points")
     inputs = [*act.triple, *wgt.triple, out.scale, out.zero_point]
     bias = _bias(r, node, act, wgt)
-    return [*inputs, bias] if bias is not None else inputs, _attributes(node)
+    return [*inputs, bias] if bias is not None else inputs, attributes_of(node)
 
 
 def _build_gemm(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
@@ -225,7 +226,7 @@ def _build_gemm(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
     found = array_of(bias)
     if found is not None and found.ndim > 1 and found.size != found.shape[-1]:
         raise StaysFloat("its bias is a matrix")
-    attributes = {key: value for key, value in _attributes(node).items() if key in ("alpha", "transB")}
+    attributes = {key: value for key, value in attributes_of(node).items() if key in ("alpha", "transB")}
     return [*act.triple, *wgt.triple, bias, out.scale, out.zero_point], attributes
 
 
@@ -258,19 +259,15 @@ def _build_concat(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
     if {part.zero.dtype for part in parts} != {out.zero.dtype}:
         raise StaysFloat("int8 and uint8 meet")
     flat = [value for part in parts for value in part.triple]
-    return [out.scale, out.zero_point, *flat], _attributes(node)
+    return [out.scale, out.zero_point, *flat], attributes_of(node)
 
 
 def _build_pool(r: Rewriter, node: ir.Node, out: Quantised) -> _Built:
     act = dequantised(node.inputs[0]).per_tensor()
     if act.zero.dtype != out.zero.dtype or any(d != 1 for d in attribute_of(node, "dilations", ())):
         raise StaysFloat("int8 and uint8 meet, or it is dilated")
-    attributes = {key: value for key, value in _attributes(node).items() if key != "dilations"}
+    attributes = {key: value for key, value in attributes_of(node).items() if key != "dilations"}
     return [*act.triple, out.scale, out.zero_point], attributes
-
-
-def _attributes(node: ir.Node) -> Attributes:
-    return {name: attribute.value for name, attribute in node.attributes.items()}
 
 
 # ---- products whose result stays float
@@ -305,7 +302,7 @@ def _to_integer_product(r: Rewriter, node: ir.Node) -> None:
         op, domain = CONV16 if conv else MATMUL16, DOMAIN
     else:
         op, domain = "ConvInteger" if conv else "MatMulInteger", ""
-    attributes = _attributes(node) if conv else {}
+    attributes = attributes_of(node) if conv else {}
     total = r.node(node, op, operands, f"{name}/accumulator", domain=domain, **attributes)
     unit = (np.float32(alpha) * act.scales * wgt.scales.reshape(-1)).astype(np.float32)
     tail = (-1, *(1,) * _spatial_rank(wgt)) if node.op_type == "Conv" else (-1,)

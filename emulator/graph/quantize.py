@@ -15,6 +15,7 @@ import onnx
 
 from emulator.errors import BadConfig, UnsupportedModel
 from emulator.graph.feeds import Arrays, Data, batches, read_feeds
+from emulator.graph.onnx_file import read_onnx
 from emulator.graph.session import open_session
 
 Format = Literal["qdq", "qoperator"]
@@ -23,7 +24,7 @@ Weight = Literal["int8", "uint8", "int4", "uint4"]
 Method = Literal["minmax", "entropy", "percentile"]
 Kind = Literal["float", "weight-only", "quantised", "no MAC layer"]
 
-_MACS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+MACS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _INTEGER = {"ConvInteger", "MatMulInteger", "QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
 _INTEGER |= {"QuantizeLinear", "DynamicQuantizeLinear", "QAttention", "DynamicQuantizeLSTM"}
 _SMALL = {getattr(onnx.TensorProto, name) for name in ("INT8", "UINT8", "INT4", "UINT4")}
@@ -121,18 +122,19 @@ def read_model(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     """The model with its external data; raises UnsupportedModel for what is not an ONNX file."""
     if isinstance(model, onnx.ModelProto):
         return model
-    path = Path(model)
-    if not path.is_file():
-        raise UnsupportedModel(f"model {str(model)!r} is not a file; allowed: an ONNX file. Check the path.")
+    return checked(read_onnx(Path(model))[0], Path(model))
+
+
+def checked(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The model itself; raises UnsupportedModel where onnx's checker refuses it. path: for the message."""
     try:
-        loaded = onnx.load(path)
-        onnx.checker.check_model(loaded)
-    except Exception as error:  # protobuf, checker and external data each have their own error classes
+        onnx.checker.check_model(model)
+    except Exception as error:  # the checker's own, and protobuf's
         reason = " ".join(str(error).split())[:300]
         raise UnsupportedModel(
-            f"model {str(model)!r} can't be read as ONNX: {reason or type(error).__name__}. Export it again."
+            f"model {str(path)!r} can't be read as ONNX: {reason or type(error).__name__}. Export it again."
         ) from error
-    return loaded
+    return model
 
 
 def kind_of(model: onnx.ModelProto) -> Kind:
@@ -144,7 +146,7 @@ def kind_of(model: onnx.ModelProto) -> Kind:
         return "quantised"
     producers = {name: node for node in graph.node for name in node.output}
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type in _SMALL}
-    macs = [node for node in graph.node if node.op_type in _MACS]
+    macs = [node for node in graph.node if node.op_type in MACS]
     if "MatMulNBits" in operators or any(_reaches(node.input[1], producers, stored) for node in macs):
         return "weight-only"
     return "float" if macs else "no MAC layer"

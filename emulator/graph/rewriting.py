@@ -26,6 +26,11 @@ def array_of(value: ir.Value | None) -> Array | None:
     return None if constant is None else constant.numpy()
 
 
+def attributes_of(node: ir.Node) -> dict[str, Any]:
+    """Values by name, of those the node has."""
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
 def attribute_of(node: ir.Node, name: str, default: Any) -> Any:
     attribute = node.attributes.get(name)
     return default if attribute is None else attribute.value

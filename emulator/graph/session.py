@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 import onnx
 
 from emulator.errors import UnsupportedModel
+
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def open_session(model: onnx.ModelProto, *, optimised: bool = False, threads: int = 1) -> Any:
@@ -43,21 +45,24 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
 
 def run_nodes(
     nodes: Sequence[onnx.NodeProto],
-    feed_name: str,
-    feed: npt.NDArray[Any],
+    feeds: Arrays,
     output: str,
-    constants: dict[str, npt.NDArray[Any]],
+    constants: Arrays,
     opsets: Sequence[onnx.OperatorSetIdProto],
 ) -> npt.NDArray[Any]:
-    """What ONNX Runtime computes for a few nodes cut out of a model, fed with one tensor."""
-    kind = onnx.helper.np_dtype_to_tensor_dtype(feed.dtype)
+    """What ONNX Runtime computes for a few nodes cut out of a model; raises its own errors."""
     graph = onnx.helper.make_graph(
         list(nodes),
         "cut",
-        [onnx.helper.make_tensor_value_info(feed_name, kind, feed.shape)],
+        [_value_info(name, array) for name, array in feeds.items()],
         [onnx.ValueInfoProto(name=output)],
         [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
     model = onnx.helper.make_model(graph, opset_imports=list(opsets), ir_version=10)
-    result: npt.NDArray[Any] = open_session(model).run([output], {feed_name: feed})[0]
+    result: npt.NDArray[Any] = open_session(model).run([output], dict(feeds))[0]
     return result
+
+
+def _value_info(name: str, array: npt.NDArray[Any]) -> onnx.ValueInfoProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, array.shape)

@@ -42,7 +42,7 @@ class Propagator:
     def __init__(self, golden: Golden) -> None:
         self.golden = golden
         self.scratch = scratch_for(golden.program)
-        self._step_of = [_step_of(golden, layer) for layer in range(len(golden.graph.layers))]
+        self._step_of = [golden.step_of(layer) for layer in range(len(golden.graph.layers))]
 
     def run(self, image: Inference, layer: Ints, errors: LayerErrors) -> Effects:
         """Faults of one image, fault f in MAC layer layer[f]. A fault without errors is masked in the array
@@ -70,15 +70,6 @@ class Propagator:
     def _only_rows_follow(self, layer: int) -> bool:
         last = len(self.golden.steps) - 1
         return self._step_of[layer] == last and isinstance(self.golden.steps[last], Rows)
-
-
-def _step_of(golden: Golden, layer: int) -> int:
-    """The step that runs a MAC layer."""
-    op = int(golden.program.layer_op[layer])
-    for i, step in enumerate(golden.steps):
-        if step == Wide(layer) or (isinstance(step, Rows) and step.first <= op < step.last):
-            return i
-    raise ValueError(f"layer {layer} is in no step")
 
 
 class _Following:

@@ -114,10 +114,10 @@ def test_check_without_data_says_what_it_took_instead(place: Path, emulator: Emu
 def test_check_fails_if_one_weight_is_wrong(
     layer: int, place: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = loading.load
+    network_of = loading.network_of
 
-    def tampered(path: Path, **settings: Any) -> loading.Network:
-        network = load(path, **settings)
+    def tampered(*arguments: Any, **settings: Any) -> loading.Network:
+        network = network_of(*arguments, **settings)
         struck = network.graph.layers[layer]
         weight = struck.weight.copy()
         weight[0, 0, 0] ^= 1
@@ -125,7 +125,7 @@ def test_check_fails_if_one_weight_is_wrong(
         assert isinstance(struck, MacLayer)
         return replace(network, graph=replace(network.graph, ops=tuple(ops)))
 
-    monkeypatch.setattr(loading, "load", tampered)
+    monkeypatch.setattr(loading, "network_of", tampered)
     answer = emulator("check", place / "model.onnx", "--inputs", place / "test.npz", "--limit", 20, "--json")
     assert answer.code == 1
     assert answer.json["ok"] is False
