@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -51,7 +50,7 @@ def _run_in_pool(task: Task[Result], chunks: Iterator[int], workers: int) -> Ite
         raise BadConfig(f"campaign started inside a worker process. {_GUARD}")
     # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=(task, os.getpid()))
+    pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=(task,))
     try:
         pending = {pool.submit(_work, chunk): chunk for chunk in islice(chunks, 2 * workers)}
         while pending:
@@ -82,17 +81,18 @@ _GUARD = (
 _worker: Callable[[int], Any] | None = None
 
 
-def _open_worker(task: Task[Any], parent: int) -> None:
+def _open_worker(task: Task[Any]) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = task.open()
 
 
-def _end_with_parent(parent: int) -> None:
-    """A worker must not outlive a parent that was killed."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_with_parent() -> None:
+    """A worker must not outlive a parent that was killed: it would write into a rerun's directory."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 

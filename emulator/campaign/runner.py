@@ -21,7 +21,7 @@ from emulator.campaign.results import Results
 from emulator.campaign.store import (
     check_manifest,
     complete_chunks,
-    drop_chunks_from,
+    end_with,
     read_manifest,
     read_part,
     stored_trials,
@@ -154,7 +154,7 @@ class Campaign:
                 continue
             break
         # Chunks finished ahead of the one that ended the campaign are not part of it.
-        drop_chunks_from(target, last + 1)
+        end_with(target, last)
         return Results.open(target)
 
     def _refuse_to_shrink(self, target: Path) -> None:

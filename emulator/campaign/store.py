@@ -209,11 +209,12 @@ def stored_trials(directory: Path) -> int:
     return total
 
 
-def drop_chunks_from(directory: Path, chunk: int) -> None:
-    """Removes the parts with this chunk number and above."""
+def end_with(directory: Path, chunk: int) -> None:
+    """Removes the parts behind this chunk, and what a worker killed while it wrote has left."""
     for stored in _stored_chunks(directory):
-        if stored >= chunk:
+        if stored > chunk:
             part_path(directory, stored).unlink()
+    _remove_leftovers(directory)
 
 
 def _stored_chunks(directory: Path) -> list[int]:
