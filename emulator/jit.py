@@ -85,10 +85,22 @@ def _cache_folder(module: str) -> str:
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` with numba on its first call; never with fast-math, which would change bits."""
+    return _cached(function)
+
+
+def borrowing(function: Callable[P, R]) -> Callable[P, R]:
+    """A kernel that allocates nothing, and neither does what it calls: it uses the arrays of its callers, which keep
+    them alive. Counting references to them, an atomic addition each, took half the time of sparse propagation."""
+    return _cached(function, _nrt=False)
+
+
+def _cached(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     given = _config.CACHE_DIR
     _config.CACHE_DIR = _cache_folder(function.__module__)
     try:
-        return cast(Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+        return cast(
+            Callable[P, R], numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+        )
     finally:
         _config.CACHE_DIR = given
 

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from emulator.faults.strike import LayerErrors
 from emulator.gemm import requantise, round_scaled
-from emulator.graph.kernels import average_at, global_average_at, max_at, pair_at, table_at
+from emulator.graph.kernels import average_at, global_average_at, max_at, table_at
 from emulator.graph.program import Col, Kind, Program
-from emulator.jit import Int, inlined, kernel
+from emulator.jit import Int, borrowing, inlined, stage
+from emulator.simd import Changes, add_changes, changes_for, in_words, sum_width
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.int8]
@@ -39,7 +40,7 @@ class Scratch(NamedTuple):
 
     touched (value_size,): per tensor the list of its changed elements, counts[t] long. stamp: the last epoch in
     which an element was recomputed. rows, row_mark, row_change, row_values: the accumulator rows touched in
-    the operator at hand, and the sum of the changes each has seen.
+    the operator at hand, and the sum of the changes each has seen. changes: those of one pixel.
     """
 
     current: Values
@@ -52,6 +53,7 @@ class Scratch(NamedTuple):
     row_mark: npt.NDArray[np.uint8]
     row_change: npt.NDArray[np.int32]
     row_values: Values
+    changes: Changes
     last_use: Ints
 
 
@@ -73,7 +75,7 @@ def _fresh(s: Scratch, at: Int) -> bool:
     return True
 
 
-@kernel
+@borrowing
 def strike_layer(
     p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int, errors: LayerErrors, f: Int
 ) -> int:
@@ -85,7 +87,7 @@ def strike_layer(
     return strike_accumulator(p, s, golden, acc, op, m, n, delta)
 
 
-@kernel
+@borrowing
 def strike_accumulator(
     p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int, m: Ints, n: Ints, delta: Ints
 ) -> int:
@@ -108,7 +110,7 @@ def strike_accumulator(
     return Stage.CLAMP if clamped else Stage.REQUANT
 
 
-@kernel
+@borrowing
 def strike_output(p: Program, s: Scratch, golden: Values, op: Int, m: Ints, n: Ints, delta: Ints) -> int:
     """Errors of the requantised words of a MAC layer; Stage.REQUANT if there are none, else NONE."""
     row = p.ops[op]
@@ -119,94 +121,170 @@ def strike_output(p: Program, s: Scratch, golden: Values, op: Int, m: Ints, n: I
     return Stage.NONE if s.counts[row[Col.TARGET]] > 0 else Stage.REQUANT
 
 
-@kernel
-def _scatter_mac(p: Program, s: Scratch, golden: Values, op: Int) -> int:
+@stage
+def _take_pixel(
+    touched: npt.NDArray[np.int32], current: Values, before: Values, base: Int, depth: Int, changes: Changes
+) -> int:
+    """The changes of elements [base, base + depth) that stand first in `touched`; how many."""
+    count = 0
+    for element in touched:
+        if not 0 <= element - base < depth:
+            break
+        changes.channel[count] = element - base
+        changes.change[count] = np.int64(current[element]) - np.int64(before[element])
+        count += 1
+    return count
+
+
+@borrowing
+def _scatter_mac(p: Program, s: Scratch, golden: Values, op: Int) -> Int:
     """Add weight * change of every changed input element to the accumulator rows that read it; the number of
     rows touched."""
     row = p.ops[op]
-    start, reach = p.tensor_start[row[Col.SOURCE]], row[Col.REACH_START]
-    channels, groups, n_size, taps = row[Col.CHANNELS], row[Col.GROUPS], row[Col.N], row[Col.TAPS]
-    width, seen = channels // groups, reach + p.indices[reach] + 2
-    rows = 0
-    for i in range(s.counts[row[Col.SOURCE]]):
-        element = np.int64(s.touched[start + i])
-        change = np.int32(s.current[start + element]) - np.int32(golden[start + element])
-        pixel, channel = divmod(element, channels)
-        if pixel >= p.indices[reach]:
+    groups, taps, n, depth = row[Col.GROUPS], row[Col.TAPS], row[Col.N], row[Col.CHANNELS] // row[Col.GROUPS]
+    first, last = p.tensor_start[row[Col.SOURCE]], p.tensor_start[row[Col.SOURCE] + 1]
+    touched = s.touched[first : first + s.counts[row[Col.SOURCE]]]
+    current, before, changes = s.current[first:last], golden[first:last], s.changes
+    reach = p.indices[row[Col.REACH_START] :]
+    pixels, readers = reach[0], reach[reach[0] + 2 :]
+    weight, packed = p.weight[row[Col.WEIGHT_START] :], p.packed[row[Col.PACKED_START] :]
+    i = 0
+    rows: Int = 0
+    while i < len(touched):
+        # Elements of a pixel mostly stand together, in the order of their channels.
+        pixel, channel = divmod(np.int64(touched[i]), groups * depth)
+        group = channel // depth
+        base = (pixel * groups + group) * depth
+        count = _take_pixel(touched[i:], current, before, base, depth, changes)
+        i += count
+        if pixel >= pixels:
             continue
-        group = channel // width
-        for j in range(p.indices[reach + 1 + pixel], p.indices[reach + 2 + pixel]):
-            m, tap = divmod(np.int64(p.indices[seen + j]), taps)
+        words, total = in_words(changes, count, n), np.int32(changes.change[:count].sum())
+        for j in range(reach[1 + pixel], reach[2 + pixel]):
+            m, tap = divmod(np.int64(readers[j]), taps)
             at = m * groups + group
-            if s.row_mark[at] == 0:
-                s.row_mark[at] = 1
-                s.rows[rows] = at
-                s.row_change[at] = 0
-                rows += 1
-            s.row_change[at] += change
-            k = tap * width + channel - group * width
-            weight = row[Col.WEIGHT_START] + (group * row[Col.K] + k) * n_size
-            _add_scaled(s.acc_delta, at * n_size, p.weight, weight, n_size, change)
+            rows = _mark(s, at, rows, total)
+            add_changes(
+                changes, count, words, weight, packed, group, tap, taps, depth, n, s.acc_delta, at * sum_width(n)
+            )  # fmt: skip
     return rows
 
 
-@kernel
-def _add_scaled(
-    total: npt.NDArray[np.int32], first: Int, weight: Values, start: Int, size: Int, change: Int
+@stage
+def _mark(s: Scratch, at: Int, rows: Int, change: Int) -> Int:
+    """A change of the sum of what accumulator row `at` reads; the number of rows touched so far."""
+    if s.row_mark[at] == 0:
+        s.row_mark[at] = 1
+        s.rows[rows] = at
+        s.row_change[at] = 0
+        rows += 1
+    s.row_change[at] += change
+    return rows
+
+
+@stage
+def _requantise_row(
+    total: npt.NDArray[np.int32],
+    change: npt.NDArray[np.int32],
+    scale: npt.NDArray[np.float32],
+    zero_point: Int,
+    low: Int,
+    high: Int,
+    values: Values,
 ) -> None:
-    """total[first:first + size] += change * weight[start:start + size], modulo 2^32."""
-    # Slices tell the compiler that no index is negative, which is what lets it vectorise.
-    t, w = total[first : first + size], weight[start : start + size]
-    for n in range(size):
-        t[n] = np.int32(t[n] + np.int32(change) * np.int32(w[n]))
+    """One row of accumulators with what was added, to int8; `change` is zero again. See `requantise_rows`."""
+    floor, ceiling = np.float32(low - zero_point), np.float32(high - zero_point)
+    for n in range(len(total)):
+        scaled = np.rint(np.float32(np.int32(total[n] + change[n])) * scale[n])
+        values[n] = np.int32(min(max(scaled, floor), ceiling)) + np.int32(zero_point)
+        change[n] = 0
 
 
-@kernel
+@stage
+def _note(
+    current: Values,
+    touched: npt.NDArray[np.int32],
+    golden: Values,
+    start: Int,
+    first: Int,
+    values: Values,
+    count: Int,
+) -> Int:
+    """Recomputed elements first, first + 1, ... of a tensor: those that differ from golden join the `count` that are
+    noted already; the number noted now."""
+    before, after = golden[start + first :], current[start + first :]
+    noted = touched[start:]
+    for n in range(len(values)):
+        if values[n] != before[n]:
+            after[n] = values[n]
+            noted[count] = first + n
+            count += 1
+    return count
+
+
+@borrowing
 def _sparse_mac(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int) -> None:
     """A MAC layer whose input changed somewhere."""
     row = p.ops[op]
     n_size, groups = row[Col.N], row[Col.GROUPS]
     zero_point, low, high = row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH]
     target, acc_start, bias_start = row[Col.TARGET], row[Col.ACC_START], row[Col.BIAS_START]
-    start = p.tensor_start[target]
+    start, width = p.tensor_start[target], sum_width(n_size)
+    values, count = s.row_values[:n_size], s.counts[target]
     for i in range(_scatter_mac(p, s, golden, op)):
         at = s.rows[i]
         s.row_mark[at] = 0
         first = at * n_size
-        change = s.acc_delta[first : first + n_size]
+        change = s.acc_delta[at * width : at * width + n_size]
         total = acc[acc_start + first : acc_start + first + n_size]
         column = bias_start + at % groups * n_size
-        scale = p.scale[column:]
+        scale = p.scale[column : column + n_size]
         if row[Col.LOPSIDED]:
             # (w - zw) * change, summed: what was added, less zw times the sum of the changes.
             for n in range(n_size):
                 change[n] -= np.int32(p.weight_zero[column + n] * s.row_change[at])
-        for n in range(n_size):
-            s.row_values[n] = requantise(np.int32(total[n] + change[n]), scale[n], zero_point, low, high)
-            change[n] = 0
-        for n in range(n_size):
-            if s.row_values[n] != golden[start + first + n]:
-                _settle(s, golden, target, start, first + n, s.row_values[n])
+        _requantise_row(total, change, scale, zero_point, low, high, values)
+        count = _note(s.current, s.touched, golden, start, first, values, count)
+    s.counts[target] = count
 
 
-@kernel
-def _sparse_tables(p: Program, s: Scratch, golden: Values, op: Int, source: Int) -> None:
-    """Unary and binary operators: the same element again."""
+@borrowing
+def _sparse_table(p: Program, s: Scratch, golden: Values, op: Int) -> None:
+    """A unary operator: the same element again."""
     row = p.ops[op]
-    target = row[Col.TARGET]
-    start, first = p.tensor_start[target], p.tensor_start[source]
-    if row[Col.KIND] == Kind.TABLE:
-        for i in range(s.counts[source]):
-            element = s.touched[first + i]
-            _settle(s, golden, target, start, element, table_at(p, row, s.current, element))
-        return
+    source, target = row[Col.SOURCE], row[Col.TARGET]
+    first, start = p.tensor_start[source], p.tensor_start[target]
     for i in range(s.counts[source]):
         element = s.touched[first + i]
-        if _fresh(s, start + element):
-            _settle(s, golden, target, start, element, pair_at(p, row, s.current, element))
+        _settle(s, golden, target, start, element, table_at(p, row, s.current, element))
 
 
-@kernel
+@borrowing
+def _sparse_pair(p: Program, s: Scratch, golden: Values, op: Int, source: Int) -> None:
+    """A binary operator where `source`, one of its operands, has changed."""
+    row = p.ops[op]
+    target = row[Col.TARGET]
+    start = p.tensor_start[target]
+    values, stamp = s.current, s.stamp[start:]
+    left, right = values[p.tensor_start[row[Col.SOURCE]] :], values[p.tensor_start[row[Col.RIGHT]] :]
+    table = p.tables[row[Col.TABLE_START] :]
+    before, after = golden[start:], values[start:]
+    changed, noted = s.touched[p.tensor_start[source] :], s.touched[start:]
+    epoch, count = s.epoch[0], s.counts[target]
+    for i in range(s.counts[source]):
+        element = changed[i]
+        if stamp[element] == epoch:
+            continue
+        stamp[element] = epoch
+        value = table[(np.int64(left[element]) + 128) * 256 + np.int64(right[element]) + 128]
+        if value != before[element]:
+            after[element] = value
+            noted[count] = element
+            count += 1
+    s.counts[target] = count
+
+
+@borrowing
 def _sparse_move(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     """Every place a changed value moves to."""
     row = p.ops[op]
@@ -222,7 +300,7 @@ def _sparse_move(p: Program, s: Scratch, golden: Values, op: Int) -> None:
                 _settle(s, golden, target, start, to, s.current[first + element])
 
 
-@kernel
+@borrowing
 def _sparse_global_average(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     """The mean of every channel that changed."""
     row = p.ops[op]
@@ -234,7 +312,7 @@ def _sparse_global_average(p: Program, s: Scratch, golden: Values, op: Int) -> N
             _settle(s, golden, target, start, channel, global_average_at(p, row, s.current, channel))
 
 
-@kernel
+@borrowing
 def _sparse_pool(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     """Every pooling window that sees a changed element."""
     row = p.ops[op]
@@ -256,17 +334,17 @@ def _sparse_pool(p: Program, s: Scratch, golden: Values, op: Int) -> None:
                 _settle(s, golden, target, start, element, value)
 
 
-@kernel
+@borrowing
 def _sparse_op(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int) -> None:
     """One operator, wherever its input changed."""
     kind = p.ops[op, Col.KIND]
     if kind == Kind.MAC:
         _sparse_mac(p, s, golden, acc, op)
     elif kind == Kind.TABLE:
-        _sparse_tables(p, s, golden, op, p.ops[op, Col.SOURCE])
+        _sparse_table(p, s, golden, op)
     elif kind == Kind.PAIR_TABLE:
-        _sparse_tables(p, s, golden, op, p.ops[op, Col.SOURCE])
-        _sparse_tables(p, s, golden, op, p.ops[op, Col.RIGHT])
+        _sparse_pair(p, s, golden, op, p.ops[op, Col.SOURCE])
+        _sparse_pair(p, s, golden, op, p.ops[op, Col.RIGHT])
     elif kind == Kind.MOVE:
         _sparse_move(p, s, golden, op)
     elif kind == Kind.GLOBAL_AVERAGE_POOL:
@@ -275,7 +353,7 @@ def _sparse_op(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32
         _sparse_pool(p, s, golden, op)
 
 
-@kernel
+@borrowing
 def flow(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], first: Int, last: Int) -> None:
     """Operators [first, last); stops when nothing changed is read any more."""
     alive = np.int64(-1)
@@ -295,7 +373,7 @@ def flow(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], fir
                 alive = max(alive, s.last_use[row[Col.TARGET]])
 
 
-@kernel
+@borrowing
 def restore(p: Program, s: Scratch, golden: Values) -> None:
     """Remove the fault: every changed element is golden again."""
     for tensor in range(len(s.counts)):
@@ -307,7 +385,7 @@ def restore(p: Program, s: Scratch, golden: Values) -> None:
     s.epoch[0] += 1
 
 
-@kernel
+@borrowing
 def propagate_many(
     p: Program,
     s: Scratch,
@@ -346,16 +424,18 @@ def scratch_for(p: Program) -> Scratch:
         if row[Col.KIND] == Kind.PAIR_TABLE:
             last_use[row[Col.RIGHT]] = i
     most = int(rows.max(initial=1))
+    widths = np.array([sum_width(int(n)) for n in mac[:, Col.N]], np.int64)
     return Scratch(
         current=np.zeros(p.value_size, np.int8),
         touched=np.zeros(p.value_size, np.int32),
         counts=np.zeros(tensors, np.int64),
         stamp=np.full(p.value_size, -1, np.int64),
         epoch=np.zeros(1, np.int64),
-        acc_delta=np.zeros(int((rows * mac[:, Col.N]).max(initial=1)), np.int32),
+        acc_delta=np.zeros(int((rows * widths).max(initial=1)), np.int32),
         rows=np.zeros(most, np.int64),
         row_mark=np.zeros(most, np.uint8),
         row_change=np.zeros(most, np.int32),
         row_values=np.zeros(int(mac[:, Col.N].max(initial=1)), np.int8),
+        changes=changes_for(int((mac[:, Col.CHANNELS] // mac[:, Col.GROUPS]).max(initial=1))),
         last_use=last_use,
     )

@@ -20,6 +20,14 @@ For kernels to call. Arrays are C-contiguous; nothing is checked inside.
     gemm(act, wgt, bias, acc)                       # acc (m, n) = bias + act (m, k) . wgt (k, n); packs wgt
     requantise_rows(acc, scale, zero_point, low, high, out)
 
+    words = in_words(changes, count, n)             # the first `count` changed channels of one pixel and group, once
+    add_changes(changes, count, words, weight, packed, group, tap, taps, depth, n, sums, place)     # to each reader
+
+        sums[place + j] += sum over changed c of change[c] * weight[group, tap depth + c, j]  mod 2^32, j < n
+
+    sums has room for sum_width(n) from `place` on; weight (groups, k, n), flat; packed: see above, not read where a
+    group has one output, so that a layer of `depthwise` will do. Both are pasted into the kernel that calls them.
+
 Derivation
 ----------
 A word is 32 bits of one left operand along k, and a vector holds such words of the right operand, one for each of
@@ -45,6 +53,8 @@ filled up to whole words with zeros; weights of the filling are zeros.
 The limit. On a core that starts one 512-bit vpdpbusd a cycle (AMD Zen 4) 64 MACs a cycle, on two a cycle (Intel
 server cores with two such units) 128; vpmaddwd with two 256-bit units 32.
 
+Changes: see `emulator.simd.sparse`.
+
 Depthwise: a lane is a channel, and a word holds 4 taps of it (2 with AVX2), interleaved from runs of LANES channels
 of 4 pixels.
 
@@ -58,28 +68,37 @@ import numpy.typing as npt
 
 from emulator.instructions import CHOSEN
 from emulator.jit import kernel
+from emulator.simd.changes import Changes, changes_for
 from emulator.simd.requantise import requantise_rows
 from emulator.simd.words import aligned
 
 if CHOSEN.name == "plain":
     from emulator.simd.plain import (
+        add_changes,
         conv,
         depthwise,
+        in_words,
         pack_depthwise_into,
         pack_into,
         packed_depthwise_words,
         packed_words,
+        sum_width,
     )
 else:
     from emulator.simd.dense import conv, pack_into, packed_words
     from emulator.simd.depthwise import depthwise, pack_depthwise_into, packed_depthwise_words
+    from emulator.simd.sparse import add_changes, in_words, sum_width
 
 __all__ = [
     "CHOSEN",
+    "Changes",
+    "add_changes",
     "aligned",
+    "changes_for",
     "conv",
     "depthwise",
     "gemm",
+    "in_words",
     "pack",
     "pack_depthwise",
     "pack_depthwise_into",
@@ -87,6 +106,7 @@ __all__ = [
     "packed_depthwise_words",
     "packed_words",
     "requantise_rows",
+    "sum_width",
 ]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.jit import Int, inlined, kernel, stage
+from emulator.simd.changes import Changes, add_one_by_one
 
 
 @inlined
@@ -119,3 +120,35 @@ def depthwise(
             for channel in range(channels):
                 product = int(source[channel]) * int(weights[channel])
                 sums[channel] = _wrapped(int(sums[channel]) + product)
+
+
+@kernel
+def sum_width(n: int) -> int:
+    """int32 that a row of n sums takes."""
+    return n
+
+
+@stage
+def in_words(changes: Changes, count: Int, n: Int) -> tuple[Int, Int]:
+    """No words: changes are added one at a time."""
+    return 0, 0
+
+
+@stage
+def add_changes(
+    changes: Changes,
+    count: Int,
+    words: tuple[Int, Int],
+    weight: npt.NDArray[np.int8],
+    packed: npt.NDArray[np.int32],
+    group: Int,
+    tap: Int,
+    taps: Int,
+    depth: Int,
+    n: Int,
+    sums: npt.NDArray[np.int32],
+    place: Int,
+) -> None:
+    """See the package."""
+    first = (group * taps + tap) * depth * n
+    add_one_by_one(changes.channel[:count], changes.change[:count], weight, first, n, sums, place)

@@ -169,6 +169,20 @@ def raised(typing: Any, tile: Any, amount: Any) -> Any:
 
 
 @_instruction
+def negated(typing: Any, tile: Any) -> Any:
+    """The tile with every lane negated, modulo 2^32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (sums,) = arguments
+        for place in range(tile.rows * tile.vectors):
+            lanes = builder.neg(builder.extract_value(sums, place))
+            sums = builder.insert_value(sums, lanes, place)
+        return sums
+
+    return tile(tile), generate
+
+
+@_instruction
 def places(typing: Any, tile: Any, table: Any, first: Any, stride: Any, offset: Any) -> Any:
     """For each row r of a tile: table[first + r * stride] + offset, of int32 `table`."""
     rows = Places(tile.rows)

@@ -194,3 +194,38 @@ def test_requantised_rows_are_those_of_numpy(
     np.testing.assert_array_equal(out, expected.astype(np.int8))
     one = round_scaled(acc[0, 0], scale.astype(np.float32)[0])
     assert one == rounded[0, 0]
+
+
+@kernel
+def _add(changes, count, weight, packed, group, tap, taps, depth, n, sums, place) -> None:  # type: ignore[no-untyped-def]
+    words = simd.in_words(changes, count, n)
+    simd.add_changes(changes, count, words, weight, packed, group, tap, taps, depth, n, sums, place)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@given(
+    seed=st.integers(0, 1 << 32),
+    groups=st.integers(1, 3),
+    depth=st.integers(1, 20),
+    n=st.integers(1, 70),
+    taps=st.integers(1, 4),
+    changed=st.floats(0, 1),
+    extreme=st.booleans(),
+)
+def test_changes_of_a_pixel_add_their_products(
+    seed: int, groups: int, depth: int, n: int, taps: int, changed: float, extreme: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-128, 128, (groups, taps * depth, n)).astype(np.int8)
+    group, tap, width = int(rng.integers(groups)), int(rng.integers(taps)), int(simd.sum_width(n))
+    channels = rng.permutation(depth)[: round(changed * depth)]
+    size = len(channels)
+    change = rng.choice([-255, -128, 127, 128, 255], size) if extreme else rng.integers(-255, 256, size)
+    changes = simd.changes_for(depth)
+    changes.channel[:size], changes.change[:size] = channels, change
+    sums = rng.integers(-(1 << 31), 1 << 31, (3, width)).astype(np.int32)
+    wanted = sums[:, :n].astype(np.int64)
+    wanted[1] += change @ weight[group, tap * depth + channels].astype(np.int64)
+    flat, packed = weight.reshape(-1), simd.pack(weight, depth)
+    _add(changes, size, flat, packed, group, tap, taps, depth, n, sums.reshape(-1), width)
+    assert np.array_equal(sums[:, :n], wanted.astype(np.int32))

@@ -1,0 +1,60 @@
+"""The changes of one pixel, and what they add to the sums that read it: the plain way, one change at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.jit import Int, stage
+
+
+class Changes(NamedTuple):
+    """Changed channels of one pixel in one group: channel (counted within the group), change in [-255, 255].
+
+    gain, loss: the same as words of unsigned operands, filled by `in_words` where vectors are used, and how far the
+    weights of each lie from those of channel 0, in int32. zero: one 0.
+    """
+
+    channel: npt.NDArray[np.int64]
+    change: npt.NDArray[np.int64]
+    gain: npt.NDArray[np.int32]
+    gain_at: npt.NDArray[np.int64]
+    loss: npt.NDArray[np.int32]
+    loss_at: npt.NDArray[np.int64]
+    zero: npt.NDArray[np.int32]
+
+
+def changes_for(channels: int) -> Changes:
+    """Room for `channels` changes."""
+    wide, narrow = np.zeros((4, channels), np.int64), np.zeros((2, channels), np.int32)
+    return Changes(
+        channel=wide[0],
+        change=wide[1],
+        gain=narrow[0],
+        gain_at=wide[2],
+        loss=narrow[1],
+        loss_at=wide[3],
+        zero=np.zeros(1, np.int32),
+    )
+
+
+@stage
+def add_one_by_one(
+    channel: npt.NDArray[np.int64],
+    change: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.int8],
+    first: Int,
+    n: Int,
+    sums: npt.NDArray[np.int32],
+    place: Int,
+) -> None:
+    """sums[place:place + n] += each change by its row of weights, weight[first + channel * n:][:n], modulo 2^32."""
+    # Slices tell the compiler that no index is negative, which is what lets it vectorise.
+    total = sums[place : place + n]
+    for i in range(len(change)):
+        start = first + channel[i] * n
+        row, factor = weight[start : start + n], np.int32(change[i])
+        for column in range(n):
+            total[column] = np.int32(total[column] + factor * np.int32(row[column]))
