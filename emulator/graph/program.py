@@ -48,7 +48,8 @@ class Kind(IntEnum):
 
 class Col(IntEnum):
     """Columns of an operator row. CHANNELS: values a source pixel. M, TAPS: output pixels, window positions; the taps
-    lie at TAPS_START of the index pool, who reads each source pixel at REACH_START."""
+    lie at TAPS_START of the index pool, who reads each source pixel at REACH_START, the output pixels of these
+    readers at READERS_START."""
 
     KIND = 0
     SOURCE = 1
@@ -80,6 +81,7 @@ class Col(IntEnum):
     COUNT_PAD = 27
     REAL_START = 28
     LOPSIDED = 29
+    READERS_START = 30
 
 
 class Program(NamedTuple):
@@ -273,7 +275,9 @@ def _put_taps(row: Ints, taps: npt.NDArray[np.int32], channels: int, pools: _Poo
     row[[Col.M, Col.TAPS]] = taps.shape
     row[Col.CHANNELS] = channels
     row[Col.TAPS_START] = pools.indices.add(taps, shared=True)
-    row[Col.REACH_START] = pools.indices.add(_reach(taps.reshape(-1)), shared=True)
+    reach = _reach(taps.reshape(-1))
+    row[Col.REACH_START] = pools.indices.add(reach, shared=True)
+    row[Col.READERS_START] = pools.indices.add(reach[reach[0] + 2 :] // taps.shape[1], shared=True)
 
 
 def _element_row(op: ElementOp, tensors: tuple[QTensor, ...], pools: _Pools) -> Ints:

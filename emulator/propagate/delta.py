@@ -18,7 +18,19 @@ from emulator.gemm import requantise, round_scaled
 from emulator.graph.kernels import average_at, global_average_at, max_at, table_at
 from emulator.graph.program import Col, Kind, Program
 from emulator.jit import Int, borrowing, inlined, stage
-from emulator.simd import Changes, add_changes, changes_for, in_words, sum_width
+from emulator.simd import (
+    Changes,
+    Laid,
+    add_changes,
+    changes_for,
+    clear_changes,
+    gather_changes,
+    in_words,
+    laid_for,
+    lay_changes,
+    note_changes,
+    sum_width,
+)
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.int8]
@@ -40,7 +52,7 @@ class Scratch(NamedTuple):
 
     touched (value_size,): per tensor the list of its changed elements, counts[t] long. stamp: the last epoch in
     which an element was recomputed. rows, row_mark, row_change, row_values: the accumulator rows touched in
-    the operator at hand, and the sum of the changes each has seen. changes: those of one pixel.
+    the operator at hand, and the sum of the changes each has seen. changes: those of one pixel; laid: of a tensor.
     """
 
     current: Values
@@ -54,6 +66,7 @@ class Scratch(NamedTuple):
     row_change: npt.NDArray[np.int32]
     row_values: Values
     changes: Changes
+    laid: Laid
     last_use: Ints
 
 
@@ -146,7 +159,7 @@ def _scatter_mac(p: Program, s: Scratch, golden: Values, op: Int) -> Int:
     touched = s.touched[first : first + s.counts[row[Col.SOURCE]]]
     current, before, changes = s.current[first:last], golden[first:last], s.changes
     reach = p.indices[row[Col.REACH_START] :]
-    pixels, readers = reach[0], reach[reach[0] + 2 :]
+    pixels, readers, shown = reach[0], reach[reach[0] + 2 :], p.indices[row[Col.READERS_START] :]
     weight, packed = p.weight[row[Col.WEIGHT_START] :], p.packed[row[Col.PACKED_START] :]
     i = 0
     rows: Int = 0
@@ -161,8 +174,8 @@ def _scatter_mac(p: Program, s: Scratch, golden: Values, op: Int) -> Int:
             continue
         words, total = in_words(changes, count, n), np.int32(changes.change[:count].sum())
         for j in range(reach[1 + pixel], reach[2 + pixel]):
-            m, tap = divmod(np.int64(readers[j]), taps)
-            at = m * groups + group
+            m = np.int64(shown[j])
+            tap, at = readers[j] - m * taps, m * groups + group
             rows = _mark(s, at, rows, total)
             add_changes(
                 changes, count, words, weight, packed, group, tap, taps, depth, n, s.acc_delta, at * sum_width(n)
@@ -213,39 +226,86 @@ def _note(
     """Recomputed elements first, first + 1, ... of a tensor: those that differ from golden join the `count` that are
     noted already; the number noted now."""
     before, after = golden[start + first :], current[start + first :]
-    noted = touched[start:]
     for n in range(len(values)):
-        if values[n] != before[n]:
-            after[n] = values[n]
-            noted[count] = first + n
-            count += 1
-    return count
+        after[n] = values[n]
+    return note_changes(values, before, len(values), first, touched[start:], count)
+
+
+@stage
+def _parted(unit: Int, groups: Int) -> tuple[Int, Int]:
+    """Pixel and group; mostly there is one group, and a division takes longer than all the rest."""
+    return (unit, 0) if groups == 1 else divmod(unit, groups)
+
+
+@stage
+def _readers_of(p: Program, s: Scratch, op: Int, units: Int) -> Int:
+    """The accumulator rows that read one of the units laid out; how many."""
+    row = p.ops[op]
+    groups, reach, shown = (
+        row[Col.GROUPS],
+        p.indices[row[Col.REACH_START] :],
+        p.indices[row[Col.READERS_START] :],
+    )
+    rows: Int = 0
+    for i in range(units):
+        pixel, group = _parted(np.int64(s.laid.units[i]), groups)
+        if pixel >= reach[0]:
+            continue
+        for j in range(reach[1 + pixel], reach[2 + pixel]):
+            rows = _mark(s, np.int64(shown[j]) * groups + group, rows, 0)
+    return rows
 
 
 @borrowing
 def _sparse_mac(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int) -> None:
     """A MAC layer whose input changed somewhere."""
     row = p.ops[op]
-    n_size, groups = row[Col.N], row[Col.GROUPS]
-    zero_point, low, high = row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH]
-    target, acc_start, bias_start = row[Col.TARGET], row[Col.ACC_START], row[Col.BIAS_START]
-    start, width = p.tensor_start[target], sum_width(n_size)
-    values, count = s.row_values[:n_size], s.counts[target]
-    for i in range(_scatter_mac(p, s, golden, op)):
-        at = s.rows[i]
-        s.row_mark[at] = 0
-        first = at * n_size
-        change = s.acc_delta[at * width : at * width + n_size]
-        total = acc[acc_start + first : acc_start + first + n_size]
-        column = bias_start + at % groups * n_size
-        scale = p.scale[column : column + n_size]
-        if row[Col.LOPSIDED]:
-            # (w - zw) * change, summed: what was added, less zw times the sum of the changes.
-            for n in range(n_size):
-                change[n] -= np.int32(p.weight_zero[column + n] * s.row_change[at])
-        _requantise_row(total, change, scale, zero_point, low, high, values)
-        count = _note(s.current, s.touched, golden, start, first, values, count)
-    s.counts[target] = count
+    n, groups, depth = row[Col.N], row[Col.GROUPS], row[Col.CHANNELS] // row[Col.GROUPS]
+    first, last = p.tensor_start[row[Col.SOURCE]], p.tensor_start[row[Col.SOURCE] + 1]
+    touched = s.touched[first : first + s.counts[row[Col.SOURCE]]]
+    units = lay_changes(touched, s.current[first:last], golden[first:last], depth, n, s.laid)
+    if units < 0:
+        width = sum_width(n)
+        for i in range(_scatter_mac(p, s, golden, op)):
+            at = s.rows[i]
+            _settle_row(p, s, golden, acc, row, at, s.row_change[at], s.acc_delta[at * width :][:n])
+        return
+    packed, taps = p.packed[row[Col.PACKED_START] :], p.indices[row[Col.TAPS_START] :]
+    sums = s.acc_delta[: sum_width(n)]
+    for i in range(_readers_of(p, s, op, units)):
+        m, group = _parted(s.rows[i], groups)
+        seen = taps[m * row[Col.TAPS] :][: row[Col.TAPS]]
+        change = gather_changes(s.laid, seen, groups, group, depth, n, packed, sums)
+        _settle_row(p, s, golden, acc, row, s.rows[i], change, sums[:n])
+    sums[:] = 0
+    clear_changes(s.laid, units, depth)
+
+
+@stage
+def _settle_row(
+    p: Program,
+    s: Scratch,
+    golden: Values,
+    acc: npt.NDArray[np.int32],
+    row: Ints,
+    at: Int,
+    change: Int,
+    added: npt.NDArray[np.int32],
+) -> None:
+    """Requantise accumulator row `at`, to which `added` is added; change: the sum of the changes it has seen."""
+    s.row_mark[at] = 0
+    n, target = row[Col.N], row[Col.TARGET]
+    first, column = at * n, row[Col.BIAS_START] + _parted(at, row[Col.GROUPS])[1] * n
+    if row[Col.LOPSIDED]:
+        # (w - zw) * change, summed: what was added, less zw times the sum of the changes.
+        for i in range(n):
+            added[i] -= np.int32(p.weight_zero[column + i] * change)
+    total = acc[row[Col.ACC_START] + first :][:n]
+    zero_point, low, high, values = row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH], s.row_values[:n]
+    _requantise_row(total, added, p.scale[column : column + n], zero_point, low, high, values)
+    s.counts[target] = _note(
+        s.current, s.touched, golden, p.tensor_start[target], first, values, s.counts[target]
+    )
 
 
 @borrowing
@@ -259,28 +319,36 @@ def _sparse_table(p: Program, s: Scratch, golden: Values, op: Int) -> None:
         _settle(s, golden, target, start, element, table_at(p, row, s.current, element))
 
 
-@borrowing
-def _sparse_pair(p: Program, s: Scratch, golden: Values, op: Int, source: Int) -> None:
-    """A binary operator where `source`, one of its operands, has changed."""
-    row = p.ops[op]
+@stage
+def _sparse_pair_of(
+    p: Program, s: Scratch, golden: Values, row: Ints, source: Int, done: Int, count: Int
+) -> Int:
+    """A binary operator where operand `source` has changed and operand `done`, if any, has not; the number noted."""
     target = row[Col.TARGET]
-    start = p.tensor_start[target]
-    values, stamp = s.current, s.stamp[start:]
-    left, right = values[p.tensor_start[row[Col.SOURCE]] :], values[p.tensor_start[row[Col.RIGHT]] :]
-    table = p.tables[row[Col.TABLE_START] :]
-    before, after = golden[start:], values[start:]
-    changed, noted = s.touched[p.tensor_start[source] :], s.touched[start:]
-    epoch, count = s.epoch[0], s.counts[target]
-    for i in range(s.counts[source]):
-        element = changed[i]
-        if stamp[element] == epoch:
+    left, right = s.current[p.tensor_start[row[Col.SOURCE]] :], s.current[p.tensor_start[row[Col.RIGHT]] :]
+    table, begin = p.tables[row[Col.TABLE_START] :], p.tensor_start[max(done, 0)]
+    is_done, was = s.current[begin:], golden[begin:]
+    before, after = golden[p.tensor_start[target] :], s.current[p.tensor_start[target] :]
+    noted = s.touched[p.tensor_start[target] :]
+    for element in s.touched[p.tensor_start[source] :][: s.counts[source]]:
+        if done >= 0 and is_done[element] != was[element]:
             continue
-        stamp[element] = epoch
         value = table[(np.int64(left[element]) + 128) * 256 + np.int64(right[element]) + 128]
         if value != before[element]:
             after[element] = value
             noted[count] = element
             count += 1
+    return count
+
+
+@borrowing
+def _sparse_pair(p: Program, s: Scratch, golden: Values, op: Int) -> None:
+    """A binary operator: the elements where the left operand changed, then those where only the right one did."""
+    row = p.ops[op]
+    left, right, target = row[Col.SOURCE], row[Col.RIGHT], row[Col.TARGET]
+    count = _sparse_pair_of(p, s, golden, row, left, -1, s.counts[target])
+    if left != right:
+        count = _sparse_pair_of(p, s, golden, row, right, left, count)
     s.counts[target] = count
 
 
@@ -343,8 +411,7 @@ def _sparse_op(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32
     elif kind == Kind.TABLE:
         _sparse_table(p, s, golden, op)
     elif kind == Kind.PAIR_TABLE:
-        _sparse_pair(p, s, golden, op, p.ops[op, Col.SOURCE])
-        _sparse_pair(p, s, golden, op, p.ops[op, Col.RIGHT])
+        _sparse_pair(p, s, golden, op)
     elif kind == Kind.MOVE:
         _sparse_move(p, s, golden, op)
     elif kind == Kind.GLOBAL_AVERAGE_POOL:
@@ -437,5 +504,13 @@ def scratch_for(p: Program) -> Scratch:
         row_change=np.zeros(most, np.int32),
         row_values=np.zeros(int(mac[:, Col.N].max(initial=1)), np.int8),
         changes=changes_for(int((mac[:, Col.CHANNELS] // mac[:, Col.GROUPS]).max(initial=1))),
+        laid=_laid_for(p, mac),
         last_use=last_use,
     )
+
+
+def _laid_for(p: Program, mac: Ints) -> Laid:
+    """Room for the changes of the source of any MAC layer."""
+    depth = mac[:, Col.CHANNELS] // mac[:, Col.GROUPS]
+    units = np.diff(p.tensor_start)[mac[:, Col.SOURCE]] // depth
+    return laid_for(units, depth, mac[:, Col.TAPS])

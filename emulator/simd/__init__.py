@@ -28,6 +28,12 @@ For kernels to call. Arrays are C-contiguous; nothing is checked inside.
     sums has room for sum_width(n) from `place` on; weight (groups, k, n), flat; packed: see above, not read where a
     group has one output, so that a layer of `depthwise` will do. Both are pasted into the kernel that calls them.
 
+    units = lay_changes(touched, current, before, depth, n, laid)   # all changes of a tensor; -1: add them instead
+    total = gather_changes(laid, taps, groups, group, depth, n, packed, sums)   # for each sum that reads some of them
+    clear_changes(laid, units, depth)
+
+        sums[j] = sum over taps and changed c of change[c] * weight[group, tap depth + c, j]  mod 2^32, j < n
+
 Derivation
 ----------
 A word is 32 bits of one left operand along k, and a vector holds such words of the right operand, one for each of
@@ -68,16 +74,21 @@ import numpy.typing as npt
 
 from emulator.instructions import CHOSEN
 from emulator.jit import kernel
-from emulator.simd.changes import Changes, changes_for
+from emulator.simd.changes import Changes, Laid, changes_for
 from emulator.simd.requantise import requantise_rows
 from emulator.simd.words import aligned
 
 if CHOSEN.name == "plain":
     from emulator.simd.plain import (
         add_changes,
+        clear_changes,
         conv,
         depthwise,
+        gather_changes,
         in_words,
+        laid_for,
+        lay_changes,
+        note_changes,
         pack_depthwise_into,
         pack_into,
         packed_depthwise_words,
@@ -87,18 +98,33 @@ if CHOSEN.name == "plain":
 else:
     from emulator.simd.dense import conv, pack_into, packed_words
     from emulator.simd.depthwise import depthwise, pack_depthwise_into, packed_depthwise_words
-    from emulator.simd.sparse import add_changes, in_words, sum_width
+    from emulator.simd.sparse import (
+        add_changes,
+        clear_changes,
+        gather_changes,
+        in_words,
+        laid_for,
+        lay_changes,
+        note_changes,
+        sum_width,
+    )
 
 __all__ = [
     "CHOSEN",
     "Changes",
+    "Laid",
     "add_changes",
     "aligned",
     "changes_for",
+    "clear_changes",
     "conv",
     "depthwise",
+    "gather_changes",
     "gemm",
     "in_words",
+    "laid_for",
+    "lay_changes",
+    "note_changes",
     "pack",
     "pack_depthwise",
     "pack_depthwise_into",

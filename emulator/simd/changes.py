@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from emulator.jit import Int, stage
 
+Sizes = npt.NDArray[np.int64]
+
 
 class Changes(NamedTuple):
     """Changed channels of one pixel in one group: channel (counted within the group), change in [-255, 255].
@@ -38,6 +40,23 @@ def changes_for(channels: int) -> Changes:
         loss_at=wide[3],
         zero=np.zeros(1, np.int32),
     )
+
+
+class Laid(NamedTuple):
+    """All changes of a tensor, where the sums that read them find them. A unit is one group's part of a pixel.
+
+    words: the changes as operands of dot products, 0 where nothing changed. listed (room for all words): which of a
+    unit's words are not 0, the first filled[unit] of each. total: sum of the changes of a unit. units: those with
+    changes. read, step: what one output pixel reads.
+    """
+
+    words: npt.NDArray[np.int32]
+    listed: npt.NDArray[np.int32]
+    filled: npt.NDArray[np.int32]
+    total: npt.NDArray[np.int32]
+    units: npt.NDArray[np.int32]
+    read: npt.NDArray[np.int32]
+    step: npt.NDArray[np.int32]
 
 
 @stage

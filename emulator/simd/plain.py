@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.jit import Int, inlined, kernel, stage
-from emulator.simd.changes import Changes, add_one_by_one
+from emulator.simd.changes import Changes, Laid, Sizes, add_one_by_one
 
 
 @inlined
@@ -152,3 +152,59 @@ def add_changes(
     """See the package."""
     first = (group * taps + tap) * depth * n
     add_one_by_one(changes.channel[:count], changes.change[:count], weight, first, n, sums, place)
+
+
+def laid_for(units: Sizes, depth: Sizes, taps: Sizes) -> Laid:
+    """Nothing is laid out."""
+    blank = np.zeros(1, np.int32)
+    return Laid(words=blank, listed=blank, filled=blank, total=blank, units=blank, read=blank, step=blank)
+
+
+@stage
+def lay_changes(
+    touched: npt.NDArray[np.int32],
+    current: npt.NDArray[np.int8],
+    before: npt.NDArray[np.int8],
+    depth: Int,
+    n: Int,
+    laid: Laid,
+) -> Int:
+    """Nothing can be laid out: changes are added one at a time."""
+    return -1
+
+
+@stage
+def note_changes(
+    after: npt.NDArray[np.int8],
+    before: npt.NDArray[np.int8],
+    n: Int,
+    first: Int,
+    noted: npt.NDArray[np.int32],
+    count: Int,
+) -> Int:
+    """See `emulator.simd.sparse`."""
+    for place in range(n):
+        if after[place] != before[place]:
+            noted[count] = first + place
+            count += 1
+    return count
+
+
+@stage
+def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
+    """Nothing was laid out."""
+
+
+@stage
+def gather_changes(
+    laid: Laid,
+    taps: npt.NDArray[np.int32],
+    groups: Int,
+    group: Int,
+    depth: Int,
+    n: Int,
+    packed: npt.NDArray[np.int32],
+    sums: npt.NDArray[np.int32],
+) -> Int:
+    """Never called: nothing was laid out."""
+    return 0

@@ -10,6 +10,12 @@ unsigned bytes as vpdpbusd wants them on its left, by the same packed weights as
 
 exact modulo 2^32. No correction and no wider fall-back is needed, and a word whose changes have one sign is one step.
 With `avx2` operands are int16, which hold a change as it is: all are gains.
+
+Where many pixels changed, each sum gathers what it reads instead: it stays in registers over all its taps. The changes
+are laid out once, words that are 0 are skipped, and no sign is split: with `vnni` the weights + 128 are the unsigned
+operand and the changes the signed one, which must lie in [-128, 127],
+
+    sum of c . w = sum of c . (w + 128) - 128 * sum of c.
 """
 
 from __future__ import annotations
@@ -20,20 +26,27 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.jit import Int, kernel, stage
-from emulator.simd.changes import Changes, add_one_by_one
+from emulator.simd.changes import Changes, Laid, Sizes, add_one_by_one
 from emulator.simd.vectors import (
+    COMPARED,
     LANES,
     blank,
+    differing,
     load,
+    lowest,
     multiply_bytes,
+    multiply_deltas,
     multiply_pairs,
     negated,
     places,
+    raised,
     store,
 )
-from emulator.simd.words import PER_WORD, VNNI
+from emulator.simd.words import FLIP, PER_WORD, VNNI
 
 _multiply = multiply_bytes if VNNI else multiply_pairs
+_multiply_laid = multiply_deltas if VNNI else multiply_pairs
+_LEAST, _MOST = (-128, 127) if VNNI else (-255, 255)
 _BITS = 32 // PER_WORD
 _MASK = (1 << _BITS) - 1
 _WIDEST = 4 if VNNI else 2
@@ -135,3 +148,172 @@ def add_changes(
             _add(blank(1, 2), changes, words, packed, at, panel, sums, target)
         elif _WIDEST == 4:
             _add(blank(1, 4), changes, words, packed, at, panel, sums, target)
+
+
+def laid_for(units: Sizes, depth: Sizes, taps: Sizes) -> Laid:
+    """Room for the changes of any of several tensors, units[i] units of depth[i] channels, read taps[i] at a time."""
+    words = -(-depth // PER_WORD)
+    size, most = int((units * words).max(initial=1)), int(units.max(initial=1))
+    read = int((taps * words).max(initial=1)) + LANES
+    return Laid(
+        words=np.zeros(size, np.int32),
+        listed=np.zeros(size + LANES, np.int32),
+        filled=np.zeros(most, np.int32),
+        total=np.zeros(most, np.int32),
+        units=np.zeros(most, np.int32),
+        read=np.zeros(read, np.int32),
+        step=np.zeros(read, np.int32),
+    )
+
+
+@stage
+def lay_changes(
+    touched: npt.NDArray[np.int32],
+    current: npt.NDArray[np.int8],
+    before: npt.NDArray[np.int8],
+    depth: Int,
+    n: Int,
+    laid: Laid,
+) -> Int:
+    """Lay out the changes of the `touched` elements for rows of n sums; the number of units, or -1 where they don't
+    suit and nothing is laid out."""
+    if n < _FEW:
+        return -1
+    words = -(-depth // PER_WORD)
+    units: Int = 0
+    unit: Int = 0
+    for touch in touched:
+        element = np.int64(touch)
+        change = np.int32(current[element]) - np.int32(before[element])
+        if not 0 <= element - unit * depth < depth:
+            unit = element // depth
+        if not _LEAST <= change <= _MOST:
+            clear_changes(laid, units, depth)
+            return -1
+        if laid.filled[unit] == 0:
+            laid.units[units] = unit
+            units += 1
+        channel = element - unit * depth
+        word = unit * words + channel // PER_WORD
+        if laid.words[word] == 0:
+            laid.listed[unit * words + laid.filled[unit]] = channel // PER_WORD
+            laid.filled[unit] += 1
+        # As a word: one that was stored as bytes can't be read again before it has reached the cache.
+        laid.words[word] |= np.int32((change & _MASK) << (channel % PER_WORD * _BITS))
+        laid.total[unit] += change
+    return units
+
+
+@stage
+def note_changes(
+    after: npt.NDArray[np.int8],
+    before: npt.NDArray[np.int8],
+    n: Int,
+    first: Int,
+    noted: npt.NDArray[np.int32],
+    count: Int,
+) -> Int:
+    """Of the elements first, first + 1, ... with values after[:n], those that differ from before[:n] join the `count`
+    that are noted already; the number noted now."""
+    whole = n // COMPARED * COMPARED
+    for place in range(0, whole, COMPARED):
+        different = differing(after, before, place)
+        while different != 0:
+            noted[count] = first + place + lowest(different)
+            count += 1
+            different &= different - 1
+    for place in range(whole, n):
+        if after[place] != before[place]:
+            noted[count] = first + place
+            count += 1
+    return count
+
+
+@stage
+def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
+    """All is 0 again."""
+    words = -(-depth // PER_WORD)
+    for i in range(units):
+        unit = np.int64(laid.units[i])
+        for j in range(laid.filled[unit]):
+            laid.words[unit * words + laid.listed[unit * words + j]] = 0
+        laid.filled[unit] = 0
+        laid.total[unit] = 0
+
+
+@stage
+def _list_words(
+    laid: Laid, taps: npt.NDArray[np.int32], groups: Int, group: Int, words: Int
+) -> tuple[Int, Int]:
+    """Which words an output pixel reads, and which step of the weights each meets; how many, and the sum of the
+    changes in them.
+
+    A vector of them is copied whatever their number: it is seldom more than one, and no branch is guessed wrong.
+    """
+    count: Int = 0
+    total: Int = 0
+    for tap in range(len(taps)):
+        if taps[tap] < 0:
+            continue
+        unit = np.int64(taps[tap]) * groups + group
+        found = np.int64(laid.filled[unit])
+        first: Int = 0
+        while True:
+            listed = load(blank(1, 1), laid.listed, unit * words + first, 0)
+            store(raised(listed, np.int32(unit * words)), laid.read, count + first, 0)
+            store(raised(listed, np.int32(tap * words)), laid.step, count + first, 0)
+            first += LANES
+            if first >= found:
+                break
+        count += found
+        total += laid.total[unit]
+    return count, total
+
+
+@stage
+def _gather(
+    empty: Any,
+    laid: Laid,
+    count: Int,
+    total: Int,
+    packed: npt.NDArray[np.int32],
+    at: Int,
+    panel: Int,
+    sums: npt.NDArray[np.int32],
+    place: Int,
+) -> None:
+    """The panels of one tile."""
+    tile = raised(empty, np.int32(-FLIP * total))
+    for i in range(count):
+        read = places(tile, laid.read, i, 0, 0)
+        tile = _multiply_laid(tile, laid.words, read, 0, packed, at + np.int64(laid.step[i]) * LANES, panel)
+    store(tile, sums, place, 0)
+
+
+@stage
+def gather_changes(
+    laid: Laid,
+    taps: npt.NDArray[np.int32],
+    groups: Int,
+    group: Int,
+    depth: Int,
+    n: Int,
+    packed: npt.NDArray[np.int32],
+    sums: npt.NDArray[np.int32],
+) -> Int:
+    """See the package; the sum of the changes."""
+    words = -(-depth // PER_WORD)
+    count, total = _list_words(laid, taps, groups, group, words)
+    panels, panel = -(-n // LANES), len(taps) * words * LANES
+    origin = group * panels * panel
+    while panels > 0:
+        vectors = 1 if panels & 1 else 2 if panels & 2 or _WIDEST == 2 else 4
+        panels -= vectors
+        at, place = origin + panels * panel, panels * LANES
+        if vectors == 1:
+            _gather(blank(1, 1), laid, count, total, packed, at, panel, sums, place)
+        elif vectors == 2:
+            _gather(blank(1, 2), laid, count, total, packed, at, panel, sums, place)
+        elif _WIDEST == 4:
+            _gather(blank(1, 4), laid, count, total, packed, at, panel, sums, place)
+    return total

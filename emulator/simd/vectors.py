@@ -200,6 +200,35 @@ def places(typing: Any, tile: Any, table: Any, first: Any, stride: Any, offset: 
     return rows(tile, table, integer, integer, integer), generate
 
 
+COMPARED = 16
+"""Bytes that `differing` compares."""
+
+
+@_instruction
+def differing(typing: Any, left: Any, right: Any, place: Any) -> Any:
+    """Bit i: left[place + i] != right[place + i], of bytes, i < COMPARED."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one, other, start = arguments
+        run = ir.VectorType(_INT8, COMPARED)
+        a = _load(builder, _pointer(context, builder, left, one, start, run))
+        b = _load(builder, _pointer(context, builder, right, other, start, run))
+        bits = builder.bitcast(builder.icmp_unsigned("!=", a, b), ir.IntType(COMPARED))
+        return builder.zext(bits, _INT64)
+
+    return types.int64(left, right, types.int64), generate
+
+
+@_instruction
+def lowest(typing: Any, bits: Any) -> Any:
+    """The number of the lowest bit that is set; of a number that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "llvm.cttz.i64", _INT64, [*arguments, ir.Constant(ir.IntType(1), 1)])
+
+    return types.int64(types.int64), generate
+
+
 def _multiplication(dot: Callable[..., Any]) -> Any:
     """A product of words of 32 bits, each broadcast to all lanes, by vectors of words."""
 
@@ -232,8 +261,14 @@ def _multiplication(dot: Callable[..., Any]) -> Any:
 multiply_bytes = _multiplication(_dot_bytes)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 4 unsigned by 4 signed bytes a word (VNNI)."""
 
-multiply_deltas = _multiplication(lambda builder, sums, left, right: _dot_bytes(builder, sums, right, left))
-"""The same with signed bytes of `source` by unsigned bytes of `weights` (VNNI): words of zeros may be left out, as
+
+def _dot_deltas(builder: Any, sums: Any, left: Any, right: Any) -> Any:
+    flipped = builder.xor(right, ir.Constant(_VECTOR, [0x80808080 - (1 << 32)] * LANES))
+    return _dot_bytes(builder, sums, flipped, left)
+
+
+multiply_deltas = _multiplication(_dot_deltas)
+"""The same with signed bytes of `source` by weights + 128 as unsigned bytes (VNNI): words of zeros may be left out, as
 weights + 128 only ask for -128 times the sum of the source (see `raised`)."""
 
 multiply_pairs = _multiplication(_dot_pairs)

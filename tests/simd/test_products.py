@@ -229,3 +229,54 @@ def test_changes_of_a_pixel_add_their_products(
     flat, packed = weight.reshape(-1), simd.pack(weight, depth)
     _add(changes, size, flat, packed, group, tap, taps, depth, n, sums.reshape(-1), width)
     assert np.array_equal(sums[:, :n], wanted.astype(np.int32))
+
+
+@kernel
+def _gather(  # type: ignore[no-untyped-def]
+    touched, current, before, taps, groups, group, depth, n, packed, laid, sums
+):
+    units = simd.lay_changes(touched, current, before, depth, n, laid)
+    if units < 0:
+        return np.int64(1) << 40
+    total = simd.gather_changes(laid, taps, groups, group, depth, n, packed, sums)
+    simd.clear_changes(laid, units, depth)
+    return np.int64(total)
+
+
+@given(
+    seed=st.integers(0, 1 << 32),
+    groups=st.integers(1, 3),
+    depth=st.integers(1, 80),
+    n=st.integers(1, 70),
+    taps=st.integers(1, 5),
+    changed=st.floats(0, 1),
+    extreme=st.booleans(),
+)
+def test_a_sum_gathers_the_changes_it_reads(
+    seed: int, groups: int, depth: int, n: int, taps: int, changed: float, extreme: bool
+) -> None:
+    """From several pixels, in any order; or nothing is laid out, and nothing left behind."""
+    rng = np.random.default_rng(seed)
+    pixels, group, size = 4, int(rng.integers(groups)), 4 * groups * depth
+    weight = rng.integers(-128, 128, (groups, taps * depth, n)).astype(np.int8)
+    before = rng.integers(-128, 128, size)
+    change = rng.choice([-255, 255], size) if extreme else rng.integers(-128, 128, size)
+    current = np.clip(before + change, -128, 127)
+    touched = rng.permutation(np.flatnonzero((current != before) & (rng.random(size) < changed)))
+    difference = np.zeros(size, np.int64)
+    difference[touched] = (current - before)[touched]
+    seen = rng.integers(-1, pixels, taps).astype(np.int32)
+    read = np.zeros((taps, depth), np.int64)
+    read[seen >= 0] = difference.reshape(pixels, groups, depth)[seen[seen >= 0], group]
+    sums = np.full(int(simd.sum_width(n)), 77, np.int32)
+    sizes = (np.array([number]) for number in (pixels * groups, depth, taps))
+    laid, packed = simd.laid_for(*sizes), simd.pack(weight, depth)
+    arrays = touched.astype(np.int32), current.astype(np.int8), before.astype(np.int8), seen
+    total = _gather(*arrays, groups, group, depth, n, packed, laid, sums)
+    assert not laid.words.any() and not laid.filled.any() and not laid.total.any()
+    if total == 1 << 40:
+        wide = simd.CHOSEN.name == "vnni" and not -128 <= difference.min() <= difference.max() <= 127
+        assert wide or simd.sum_width(n) == n
+        return
+    assert np.array_equal(sums[:n], (read.reshape(-1) @ weight[group].astype(np.int64)).astype(np.int32))
+    assert total == read.sum()
