@@ -13,21 +13,20 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx.version_converter
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
+from onnx_ir.passes.common import InlinePass, ShapeInferencePass
 
 from emulator.errors import BadConfig, UnsupportedModel
 from emulator.sensitivity import rules as _rules  # noqa: F401 - registers every rule
+from emulator.sensitivity.qdq import OPSET, on_reals, upgraded
 from emulator.sensitivity.rules.quantisation import constant_array
-from emulator.sensitivity.rules.registry import Arc, is_integer, rule_for
+from emulator.sensitivity.rules.registry import Arc, gradient_of, has_body, is_integer, rule_of
 from emulator.sensitivity.rules.straight_through import StraightThrough
 from emulator.sensitivity.rules.tape import Tape
 
 __all__ = ["StraightThrough", "gradient_model"]
 
-OPSET = 18  # the first with axes as inputs throughout and ScatterElements that adds
 Loss = Literal["margin", "ce", "seed"]
 Reduction = Literal["sum", "mean"]
 
@@ -36,8 +35,9 @@ Array = npt.NDArray[np.generic]
 _SHAPE_TYPES = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 _SHAPE_LIMIT = 1 << 12  # elements; what is larger is no shape
 
-# Their outputs do not depend on the values of their inputs at all.
-_SHAPE_ONLY = frozenset({"Shape", "Size"})
+# Their outputs do not depend on the values of their inputs at all, or count as constants: a scale and a zero point
+# that follow the values (straight-through).
+_CONSTANT = frozenset({"Shape", "Size", "DynamicQuantizeLinear"})
 
 
 def gradient_model(
@@ -49,22 +49,36 @@ def gradient_model(
     output: str | None = None,
     straight_through: StraightThrough = StraightThrough(),
 ) -> onnx.ModelProto:
-    """A model that also returns d loss / d value for every tensor named in `wrt`.
+    """A model that also returns d loss / d value for every tensor named in `wrt`, for stock ONNX Runtime to run.
 
     Inputs: those of `model`, and "label", int64 (N,), or for loss="seed" "seed", shaped like the logits.
-    Outputs: those of `model`, equal bit for bit at the same optimisation level; "loss", scalar (not for
-    "seed"); "grad:<name>" for each name, in the shape of that tensor.
+    Outputs: those of `model`, equal bit for bit at the same optimisation level (a model in QLinear or dynamic
+    form becomes QDQ first, and may then differ by an LSB); "loss", scalar (not for "seed"); "grad:<name>" for
+    each name, in the shape of that tensor.
 
     The logits, (N, classes) except for "seed", are the tensor `output` (default: the model's first output).
     "margin" is logits[label] minus the largest other logit, "ce" the cross entropy of the softmax, "seed" the
     sum of seed * logits. reduction="sum" adds the samples up, so that a gradient with a batch axis is per
-    sample; "mean" divides by N.
+    sample; "mean" divides by N. A name may be an input, an activation or an initializer.
 
-    In a QDQ model a name may be an integer tensor: its gradient is that with respect to its dequantised real
-    value, float, summed over its DequantizeLinear consumers. Rounding and clipping follow `straight_through`.
+    A name may be an integer tensor of a quantised model: its gradient is that with respect to its dequantised
+    real value, float, summed over all that read it; with respect to its integers where its scale is computed at
+    run time (DynamicQuantizeLinear, whose scale and zero point count as constants). Rounding and clipping
+    follow `straight_through`.
 
-    Only the batch may be dynamic. Raises UnsupportedModel for an operator without a rule on the way, for a
-    tensor the logits do not depend on, or for a model that cannot be read; BadConfig for an unknown name.
+    Only the batch may be dynamic. docs/gradients.md lists the operators. Raises UnsupportedModel for an operator
+    without a rule on the way (If, Loop, Scan, recurrent ones, training mode), for a tensor the logits do not
+    depend on, or for a model that cannot be read; BadConfig for an unknown name. Never returns zeros for want of
+    a rule.
+
+    >>> import numpy as np, onnx, onnxruntime
+    >>> import emulator as emu
+    >>> text = "<ir_version: 8, opset_import: ['' : 18]> g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"
+    >>> model = emu.gradient_model(onnx.parser.parse_model(text.replace("'", chr(34))), ["x"], loss="seed")
+    >>> session = onnxruntime.InferenceSession(model.SerializeToString())
+    >>> x = np.float32([[-1, 2, 3]])
+    >>> session.run(["grad:x"], {"x": x, "seed": np.ones_like(x)})[0].tolist()
+    [[0.0, 1.0, 1.0]]
     """
     prepared = _prepare(model, keep=frozenset(wrt))
     graph = prepared.graph
@@ -100,6 +114,7 @@ def _sweep(
 ) -> dict[ir.Value, ir.Value]:
     """Walk the nodes backwards; returns the gradient of every value on a way from a target to the logits."""
     needed = _descendants(forward, targets)
+    _refuse_bodies(forward, needed, logits)
     parts: dict[ir.Value, list[ir.Value]] = {logits: [seed]} if logits in needed else {}
     gradients: dict[ir.Value, ir.Value] = {}
 
@@ -116,7 +131,7 @@ def _sweep(
             for arg, x in enumerate(node.inputs):
                 if x is None or x not in needed:
                     continue
-                part = rule_for(node)(tape, Arc(node=node, out=out, arg=arg, grad=gradients[y]))
+                part = gradient_of(tape, Arc(node=node, out=out, arg=arg, grad=gradients[y]))
                 if part is not None:
                     parts.setdefault(x, []).append(part)
     for value in targets:
@@ -128,9 +143,32 @@ def _descendants(forward: Iterable[ir.Node], targets: Iterable[ir.Value]) -> set
     """The targets and all values computed from them."""
     found = set(targets)
     for node in forward:
-        if node.op_type not in _SHAPE_ONLY and any(value in found for value in node.inputs):
+        if node.op_type not in _CONSTANT and any(value in found for value in _read_by(node)):
             found.update(node.outputs)
     return found
+
+
+def _refuse_bodies(forward: Sequence[ir.Node], needed: set[ir.Value], logits: ir.Value) -> None:
+    """If, Loop or Scan on a way from a target to the logits: named before anything behind them is found strange."""
+    above = {logits}
+    for node in reversed(forward):
+        if any(value in above for value in node.outputs):
+            read = _read_by(node)
+            above.update(read)
+            if has_body(node) and any(value in needed for value in read):
+                rule_of(node)  # there is none
+
+
+def _read_by(node: ir.Node) -> list[ir.Value]:
+    return [*(value for value in node.inputs if value is not None), *_captured(node)]
+
+
+def _captured(node: ir.Node) -> list[ir.Value]:
+    """What the bodies of If, Loop and Scan read (their own values among it)."""
+    bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    inner = [each for body in bodies for each in body.all_nodes()]
+    found = [value for each in inner for value in each.inputs if value is not None]
+    return found + [value for body in bodies for value in body.outputs]
 
 
 # -- losses
@@ -250,11 +288,13 @@ def _named(tape: Tape, value: ir.Value, name: str, dtype: ir.DataType, shape: ir
 
 
 def _prepare(model: onnx.ModelProto, keep: frozenset[str]) -> ir.Model:
-    """Inline functions, lift constants, reach opset 18, infer shapes and fold the arithmetic on shapes."""
-    model = _upgraded(model)
+    """Reach opset 18, compute on reals, inline functions, infer shapes and fold the arithmetic on shapes."""
+    prepared = ir.from_proto(upgraded(model))
     try:
-        prepared = InlinePass()(ir.from_proto(model)).model
-        prepared = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(prepared).model
+        on_reals(prepared)
+        if prepared.functions:
+            prepared = InlinePass()(prepared).model
+            on_reals(prepared)
         prepared = ShapeInferencePass()(prepared).model
         while _fold_shapes(prepared, keep):
             prepared = ShapeInferencePass()(prepared).model
@@ -263,18 +303,6 @@ def _prepare(model: onnx.ModelProto, keep: frozenset[str]) -> ir.Model:
             f"the model cannot be prepared: {error}; check it with onnx.checker"
         ) from error
     return prepared
-
-
-def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
-    version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
-    if version >= OPSET:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter raises whatever its C++ side throws
-        raise UnsupportedModel(
-            f"cannot upgrade the model from opset {version} to {OPSET}: {error}; export it with opset {OPSET}"
-        ) from error
 
 
 def _fold_shapes(model: ir.Model, keep: frozenset[str]) -> int:

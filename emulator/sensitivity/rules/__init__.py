@@ -7,10 +7,28 @@ from emulator.sensitivity.rules import (
     activation,
     arithmetic,
     convolution,
+    functions,
+    indexing,
     linear,
+    normalisation,
     pooling,
     quantize,
+    reduction,
+    resampling,
     structure,
 )
 
-__all__ = ["activation", "arithmetic", "convolution", "linear", "pooling", "quantize", "structure"]
+__all__ = [
+    "activation",
+    "arithmetic",
+    "convolution",
+    "functions",
+    "indexing",
+    "linear",
+    "normalisation",
+    "pooling",
+    "quantize",
+    "reduction",
+    "resampling",
+    "structure",
+]

@@ -1,4 +1,4 @@
-"""Activation functions: gradient times local derivative.
+"""Activation functions made of straight pieces: gradient times slope.
 
 Where the output tells as much as the input, the output is read: ONNX Runtime can then still fuse the
 activation into the operator before it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from emulator.sensitivity.rules.local import Local
 from emulator.sensitivity.rules.registry import Arc, rule
 from emulator.sensitivity.rules.tape import Tape
 
@@ -26,6 +27,21 @@ def leaky_relu(tape: Tape, arc: Arc) -> ir.Value:
     return tape.op("Mul", arc.grad, slope)
 
 
+@rule("PRelu")
+def prelu(tape: Tape, arc: Arc) -> ir.Value:
+    at = Local(tape=tape, arc=arc)
+    x, slope = at.input(0), at.input(1)
+    if arc.arg == 0:
+        return at.grad.where(x.above(0), at.grad * slope).value
+    return tape.unbroadcast((at.grad * x.op("Min", 0)).value, arc.x, tape.dims(arc.y))
+
+
+@rule("ThresholdedRelu")
+def thresholded_relu(tape: Tape, arc: Arc) -> ir.Value:
+    alpha = arc.node.attributes.get_float("alpha", 1.0)
+    return tape.masked(arc.grad, tape.op("Greater", tape.value(arc.x), tape.floats(alpha, arc.x)), arc.x)
+
+
 @rule("Clip")
 def clip(tape: Tape, arc: Arc) -> ir.Value:
     """Zero on the bounds themselves, as PyTorch's ReLU6 has it."""
@@ -36,12 +52,6 @@ def clip(tape: Tape, arc: Arc) -> ir.Value:
         if bound is not None:
             grad = tape.masked(grad, tape.op(comparison, tape.value(arc.y), tape.value(bound)), arc.x)
     return grad
-
-
-@rule("Sigmoid")
-def sigmoid(tape: Tape, arc: Arc) -> ir.Value:
-    y = tape.value(arc.y)
-    return tape.op("Mul", arc.grad, tape.op("Mul", y, tape.op("Sub", tape.floats(1, arc.y), y)))
 
 
 @rule("HardSigmoid")
@@ -55,18 +65,7 @@ def hard_sigmoid(tape: Tape, arc: Arc) -> ir.Value:
 @rule("HardSwish")
 def hard_swish(tape: Tape, arc: Arc) -> ir.Value:
     """0 below -3, x / 3 + 1 / 2 up to 3, 1 above."""
-    x = tape.value(arc.x)
-    inner = tape.op("Add", tape.op("Div", x, tape.floats(3, arc.x)), tape.floats(0.5, arc.x))
-    above = tape.op("Greater", x, tape.floats(-3, arc.x))
-    slope = tape.op("Where", above, inner, tape.floats(0, arc.x))
-    saturated = tape.op("Greater", x, tape.floats(3, arc.x))
-    slope = tape.op("Where", saturated, tape.floats(1, arc.x), slope)
-    return tape.op("Mul", arc.grad, slope)
-
-
-@rule("Softmax")
-def softmax(tape: Tape, arc: Arc) -> ir.Value:
-    y = tape.value(arc.y)
-    axis = tape.ints(arc.node.attributes.get_int("axis", -1))
-    weighted = tape.op("Mul", arc.grad, y)
-    return tape.op("Sub", weighted, tape.op("Mul", y, tape.op("ReduceSum", weighted, axis, keepdims=1)))
+    at = Local(tape=tape, arc=arc)
+    x = at.x
+    inner = (x / 3 + 0.5).where(x.above(-3), 0)
+    return (at.grad * at.term(tape.floats(1, arc.y)).where(x.above(3), inner)).value

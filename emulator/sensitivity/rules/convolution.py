@@ -1,4 +1,4 @@
-"""Convolution over any number of spatial axes, with groups, strides, dilations and uneven pads."""
+"""Convolution and its transpose over any number of spatial axes, with groups, strides, dilations and uneven pads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from emulator.sensitivity.rules.registry import Arc, rule
 from emulator.sensitivity.rules.tape import Tape
-from emulator.sensitivity.rules.windows import Windows, windows
+from emulator.sensitivity.rules.windows import Windows, transposed_windows, windows
 
 _BEFORE_FIRST = -(2**31)  # as a Slice end with a negative step: include element 0
 
@@ -19,7 +19,31 @@ def conv(tape: Tape, arc: Arc) -> ir.Value:
     if arc.arg == 0:
         return _input_gradient(tape, arc, view)
     if arc.arg == 1:
-        return _weight_gradient(tape, arc, view)
+        return _weight_gradient(tape, arc, view, tape.value(arc.input(0)), arc.grad)
+    return _bias_gradient(tape, arc, view)
+
+
+@rule("ConvTranspose")
+def conv_transpose(tape: Tape, arc: Arc) -> ir.Value:
+    """The adjoint of a convolution from its output to its input, so what is x there is the gradient here."""
+    view = transposed_windows(tape, arc, tape.fixed(arc.input(1), start=2))
+    if arc.arg == 1:
+        return _weight_gradient(tape, arc, view, arc.grad, tape.value(arc.input(0)))
+    if arc.arg == 2:
+        return _bias_gradient(tape, arc, view)
+    return tape.op(
+        "Conv",
+        arc.grad,
+        tape.value(arc.input(1)),
+        strides=list(view.strides),
+        dilations=list(view.dilations),
+        pads=view.pads,
+        group=arc.node.attributes.get_int("group", 1),
+        kernel_shape=list(view.kernel),
+    )
+
+
+def _bias_gradient(tape: Tape, arc: Arc, view: Windows) -> ir.Value:
     return tape.op("ReduceSum", arc.grad, tape.ints(0, *range(2, 2 + view.axes)), keepdims=0)
 
 
@@ -65,17 +89,17 @@ def _flipped(tape: Tape, weight: ir.Value, group: int) -> ir.Value:
     return tape.op("Slice", value, tape.ints(*back), tape.ints(*last), tape.ints(*axes), tape.ints(*back))
 
 
-def _weight_gradient(tape: Tape, arc: Arc, view: Windows) -> ir.Value:
-    """One matrix product per kernel tap on a strided slice of the padded input: no patch tensor."""
+def _weight_gradient(tape: Tape, arc: Arc, view: Windows, image: ir.Value, grad: ir.Value) -> ir.Value:
+    """image: what the windows read; grad: one value a window. One matrix product per kernel tap on a strided
+    slice of the padded image: no patch tensor."""
     group = arc.node.attributes.get_int("group", 1)
     rows, channels = tape.fixed(arc.x)[:2]
-    x = tape.value(arc.input(0))
     if any(view.pads):
-        x = tape.op("Pad", x, tape.ints(0, 0, *view.begin, 0, 0, *view.end))
-    grad = tape.op("Reshape", arc.grad, tape.ints(0, group, rows // group, -1))
+        image = tape.op("Pad", image, tape.ints(0, 0, *view.begin, 0, 0, *view.end))
+    grad = tape.op("Reshape", grad, tape.ints(0, group, rows // group, -1))
     taps = []
     for tap in product(*(range(size) for size in view.kernel)):
-        seen = tape.op("Reshape", _seen_by(tape, x, view, tap), tape.ints(0, group, channels, -1))
+        seen = tape.op("Reshape", _seen_by(tape, image, view, tap), tape.ints(0, group, channels, -1))
         outer = tape.op("MatMul", grad, tape.op("Transpose", seen, perm=[0, 1, 3, 2]))
         taps.append(tape.op("ReduceSum", outer, tape.ints(0), keepdims=0))
     stacked = [tape.op("Unsqueeze", tap, tape.ints(3)) for tap in taps]

@@ -29,15 +29,54 @@ def gemm(tape: Tape, arc: Arc) -> ir.Value:
 
 @rule("MatMul")
 def matmul(tape: Tape, arc: Arc) -> ir.Value:
-    other = arc.input(1 - arc.arg)
-    if min(tape.rank(arc.x), tape.rank(other)) < 2:
-        raise arc.refuse("an operand is a vector", "make it a matrix with one row or column")
-    flipped = _transposed(tape, other)
-    product = ("MatMul", arc.grad, flipped) if arc.arg == 0 else ("MatMul", flipped, arc.grad)
-    batch = tape.dims(arc.y)[:-2]
-    return tape.unbroadcast(tape.op(*product), arc.x, batch + tape.dims(arc.x)[-2:])
+    """A vector on the left is a row, on the right a column."""
+    ranks = [tape.rank(arc.input(index)) for index in (0, 1)]
+    grad, batch = arc.grad, tape.dims(arc.y)
+    for index, axis in ((1, -1), (0, -2)):
+        if ranks[index] == 1:
+            grad = tape.op("Unsqueeze", grad, tape.ints(axis))
+            batch = [*batch, 1]
+    flipped = _transposed(tape, arc.input(1 - arc.arg), vector=1 - arc.arg)
+    product = tape.op("MatMul", *((grad, flipped) if arc.arg == 0 else (flipped, grad)))
+    own = tape.dims(arc.x)
+    if len(own) > 1:
+        return tape.unbroadcast(product, arc.x, batch[:-2] + own[-2:])
+    if len(batch) > 2:
+        product = tape.op("ReduceSum", product, tape.ints(*range(len(batch) - 2)), keepdims=0)
+    return tape.reshape(product, arc.x)
 
 
-def _transposed(tape: Tape, value: ir.Value) -> ir.Value:
-    rank = tape.rank(value)
-    return tape.op("Transpose", tape.value(value), perm=[*range(rank - 2), rank - 1, rank - 2])
+def _transposed(tape: Tape, operand: ir.Value, vector: int) -> ir.Value:
+    """The other operand with its last two axes exchanged; a vector is a column (0) or a row (1) then."""
+    rank, value = tape.rank(operand), tape.value(operand)
+    if rank == 1:
+        return tape.op("Unsqueeze", value, tape.ints(1 - vector))
+    return tape.op("Transpose", value, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+@rule("Einsum")
+def einsum(tape: Tape, arc: Arc) -> ir.Value:
+    """The equation solved for one operand; what only that one sums over is repeated."""
+    equation = arc.node.attributes.get_string("equation").replace(" ", "")
+    left, arrow, result = equation.partition("->")
+    terms = left.split(",")
+    if not arrow:
+        letters = sorted(set(left) - {","})
+        result = "".join(letter for letter in letters if left.count(letter) == 1)
+    own = terms[arc.arg]
+    if "." in equation or len(set(own)) < len(own):
+        raise arc.refuse(f"equation {equation!r}", "write it without '...' and without diagonals")
+    others = [
+        (term, value)
+        for i, (term, value) in enumerate(zip(terms, arc.node.inputs, strict=True))
+        if i != arc.arg
+    ]
+    known = set(result).union(*(term for term, _ in others))
+    found = "".join(letter for letter in own if letter in known)
+    solved = ",".join([result, *(term for term, _ in others)]) + "->" + found
+    values = [tape.value(value) for _, value in others if value is not None]
+    grad = tape.op("Einsum", arc.grad, *values, equation=solved)
+    missing = [axis for axis, letter in enumerate(own) if letter not in known]
+    if missing:
+        grad = tape.op("Expand", tape.op("Unsqueeze", grad, tape.ints(*missing)), tape.shape(arc.x))
+    return grad

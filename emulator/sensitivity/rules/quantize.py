@@ -6,53 +6,46 @@ DequantizeLinear passes it on unchanged and the branches of a shared tensor simp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import onnx_ir as ir
 
-from emulator.sensitivity.rules.quantisation import quantisation
+from emulator.sensitivity.rules.quantisation import Quantisation, lies_on, quantisation
 from emulator.sensitivity.rules.registry import Arc, rule
 from emulator.sensitivity.rules.tape import Tape
 
-_NO_SCALES = "its scale or zero point needs a gradient", "ask for activations or weights"
 
-
-@rule("DequantizeLinear", on_integers=True)
+@rule("DequantizeLinear")
 def dequantize_linear(tape: Tape, arc: Arc) -> ir.Value:
-    if arc.arg != 0:
-        raise arc.refuse(*_NO_SCALES)
-    here = quantisation(arc.node)
-    for source in _quantizers(arc.x):
-        if not here.same_grid(quantisation(source)):
-            raise arc.refuse(
-                f"it reads {source.name!r} with another scale or zero point", "use the same ones"
-            )
-    return arc.grad
-
-
-def _quantizers(integers: ir.Value) -> Iterator[ir.Node]:
-    """The QuantizeLinear nodes an integer tensor comes from, through operators that move values."""
-    open_values = [integers]
-    while open_values:
-        node = open_values.pop().producer()
-        if node is not None and node.op_type == "QuantizeLinear":
-            yield node
-        elif node is not None:
-            open_values += [v for v in node.inputs if v is not None and v.dtype == integers.dtype]
+    """Read with another scale than it was written with, an integer means another real value."""
+    _refuse_scales(arc)
+    source = arc.x.producer()
+    if source is None or source.op_type != "QuantizeLinear":
+        return arc.grad
+    written, read = quantisation(source).scale, quantisation(arc.node).scale
+    if written.shape == read.shape and (written == read).all():
+        return arc.grad
+    return tape.op("Mul", arc.grad, tape.floats(read / written, arc.y))
 
 
 @rule("QuantizeLinear")
 def quantize_linear(tape: Tape, arc: Arc) -> ir.Value:
-    if arc.arg != 0:
-        raise arc.refuse(*_NO_SCALES)
+    """Unmasked where nothing can be clipped: values of the same grid, or a range that follows the values."""
+    _refuse_scales(arc)
+    grid = quantisation(arc.node)
+    if grid.computed_zero_point is not None or lies_on(grid, arc.x):
+        return arc.grad
     if tape.straight_through.kind == "hard":
         unclipped = tape.op("Equal", tape.rounded(arc.y), tape.value(arc.y))
         return tape.masked(arc.grad, unclipped, arc.x)
-    return _softly_masked(tape, arc)
+    return _softly_masked(tape, arc, grid)
 
 
-def _softly_masked(tape: Tape, arc: Arc) -> ir.Value:
-    grid, x = quantisation(arc.node), tape.value(arc.x)
+def _refuse_scales(arc: Arc) -> None:
+    if arc.arg != 0:
+        raise arc.refuse("its scale or zero point needs a gradient", "ask for activations or weights")
+
+
+def _softly_masked(tape: Tape, arc: Arc, grid: Quantisation) -> ir.Value:
+    x = tape.value(arc.x)
     bottom = tape.floats((grid.low - 0.5 - grid.zero_point) * grid.scale, arc.x)
     top = tape.floats((grid.high + 0.5 - grid.zero_point) * grid.scale, arc.x)
     width = tape.floats(tape.straight_through.width_lsb * grid.scale, arc.x)

@@ -55,54 +55,60 @@ class Arc:
 
 Rule = Callable[["Tape", Arc], ir.Value | None]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    rule: Rule
-    on_integers: bool
+_RULES: dict[str, Rule] = {}
 
 
-_ENTRIES: dict[str, _Entry] = {}
-
-
-def rule(*op_types: str, on_integers: bool = False) -> Callable[[Rule], Rule]:
-    """Register a gradient rule for the standard operators `op_types`.
+def rule(*op_types: str) -> Callable[[Rule], Rule]:
+    """Register a gradient rule for operators: standard ones by their type, others as "domain.type".
 
     The rule returns the gradient of `arc.x`, in the shape of `arc.x`, or None where the derivative is zero
-    almost everywhere (a condition, an index). With on_integers=True the operator only moves or selects
-    values, so that the rule also holds on quantised tensors, whose gradients are carried in real units.
+    almost everywhere (a condition, an index).
     """
 
     def register(function: Rule) -> Rule:
-        for op_type in op_types:
-            _ENTRIES[op_type] = _Entry(rule=function, on_integers=on_integers)
+        _RULES.update(dict.fromkeys(op_types, function))
         return function
 
     return register
 
 
-def rule_for(node: ir.Node) -> Rule:
+def covered() -> list[str]:
+    """The operators that have a rule."""
+    return sorted(_RULES)
+
+
+def rule_of(node: ir.Node) -> Rule:
     """The rule of a node; raises UnsupportedModel, naming the node, where there is none."""
-    entry = _ENTRIES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-    if entry is None:
+    found = _RULES.get(node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}")
+    if found is None:
         raise UnsupportedModel(
-            f"no gradient rule for {describe(node)}; supported: {', '.join(sorted(_ENTRIES))}. "
+            f"no gradient rule for {describe(node)}; supported: {', '.join(covered())}. "
             "Export the model with these operators, ask for tensors behind this node only, "
             "or add a rule in emulator/sensitivity/rules/"
         )
-    first = node.inputs[0]
-    if not entry.on_integers and first is not None and is_integer(first):
+    return found
+
+
+def gradient_of(tape: Tape, arc: Arc) -> ir.Value | None:
+    """What the rule of the node returns; integers have no derivative unless they are quantised reals."""
+    found, node = rule_of(arc.node), arc.node
+    if arc.arg == 0 and is_integer(arc.x) and node.op_type != "DequantizeLinear":
         raise UnsupportedModel(
             f"no gradient rule for {describe(node)} on integers; only operators that move or select values "
             "may stand between QuantizeLinear and DequantizeLinear. Put a DequantizeLinear before it"
         )
-    return entry.rule
+    return found(tape, arc)
 
 
 def describe(node: ir.Node) -> str:
     """`Conv (node 'conv1')`, with the domain in front where it is not ONNX's own."""
     op_type = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     return f"{op_type} (node {node.name or node.outputs[0].name!r})"
+
+
+def has_body(node: ir.Node) -> bool:
+    """Whether it runs a graph of its own: If, Loop, Scan."""
+    return any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
 
 
 def is_integer(value: ir.Value) -> bool:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from emulator.errors import UnsupportedModel
-from emulator.sensitivity.rules.quantisation import Quantisation, constant_array, quantisation
-from emulator.sensitivity.rules.registry import describe, is_integer, rule_for
+from emulator.sensitivity.rules.quantisation import Quantisation, constant_array, lies_on, quantisation
+from emulator.sensitivity.rules.registry import describe, has_body
 
 if TYPE_CHECKING:
     from emulator.sensitivity.rules.tape import Tape
@@ -69,53 +70,71 @@ class Replica:
         return self._repeated(node)
 
     def _repeated(self, node: ir.Node) -> list[ir.Value]:
-        if node.domain or any(
-            attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()
-        ):
+        if has_body(node):
             raise UnsupportedModel(
                 f"{describe(node)} stands behind a QuantizeLinear, and a gradient must read its result; "
-                "use a standard operator without subgraphs"
+                "use operators without subgraphs"
             )
-        self._check_units(node)
         inputs = [None if value is None else self._copies.get(value, value) for value in node.inputs]
-        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        return list(self._tape.op_many(len(node.outputs), node.op_type, *inputs, **attributes))
-
-    def _check_units(self, node: ir.Node) -> None:
-        """Copies of integer tensors are in real units: only what moves such tensors alone can be repeated."""
-        integers = [value for value in node.inputs if value is not None and is_integer(value)]
-        if not any(value in self._copies for value in integers):
-            return
-        rule_for(node)
-        mixed = node.op_type == "Concat" and not all(value in self._copies for value in integers)
-        if mixed or node.op_type == "Pad":
-            raise UnsupportedModel(
-                f"{describe(node)} adds constants to a quantised tensor; put it behind the DequantizeLinear"
-            )
+        copies = list(self._tape.again(node, inputs))
+        for copy, value in zip(copies, node.outputs, strict=True):
+            copy.type, copy.shape = value.type, value.shape
+        return copies
 
     def _quantised(self, node: ir.Node) -> ir.Value:
         """Rounded to even and clipped as the integers are, but left in real units."""
         tape, x = self._tape, node.inputs[0]
         assert x is not None  # required by ONNX
-        grid = quantisation(node)
-        low, high = (tape.floats(bound, x) for bound in grid.real_bounds)
+        grid, given = quantisation(node), self._copies.get(x, x)
+        if lies_on(grid, x):
+            return given
         scale = tape.floats(grid.scale, x)
-        steps = tape.op("Round", tape.op("Div", self._copies.get(x, x), scale))
+        steps = tape.op("Round", tape.op("Div", given, scale))
         rounded = self._rounded[node.outputs[0]] = tape.op("Mul", steps, scale)
+        if grid.computed_zero_point is not None:
+            return rounded
+        low, high = (tape.floats(bound, x) for bound in grid.real_bounds)
         if not grid.scale.ndim:
             return tape.op("Clip", rounded, low, high)
         return tape.op("Min", tape.op("Max", rounded, low), high)
 
     def _dequantised(self, node: ir.Node) -> ir.Value:
-        """(q - zero_point) * scale: at once for a constant, nothing left to do for a copy."""
+        """(q - zero_point) * scale: at once for a constant, nothing left to do for a copy of the same grid."""
         tape, integers, output = self._tape, node.inputs[0], node.outputs[0]
         assert integers is not None  # required by ONNX
-        if integers in self._copies:
-            return self._copies[integers]
-        grid: Quantisation = quantisation(node)
+        grid = quantisation(node)
         stored = constant_array(integers)
-        if stored is not None:
+        if stored is not None and grid.computed_zero_point is None:
             return tape.floats((stored.astype(grid.scale.dtype) - grid.zero_point) * grid.scale, output)
+        if integers in self._copies:
+            return self._read_again(node, integers, grid)
         steps = tape.op("Cast", integers, to=int(tape.float_type(output)))
-        steps = tape.op("Sub", steps, tape.floats(grid.zero_point, output))
+        zero = grid.computed_zero_point
+        steps = tape.op(
+            "Sub",
+            steps,
+            tape.floats(grid.zero_point, output)
+            if zero is None
+            else tape.op("Cast", zero, to=int(tape.float_type(output))),
+        )
         return tape.op("Mul", steps, tape.floats(grid.scale, output))
+
+    def _read_again(self, node: ir.Node, integers: ir.Value, grid: Quantisation) -> ir.Value:
+        """The copy of a quantised tensor as this DequantizeLinear understands it."""
+        tape, copy, maker = self._tape, self._copies[integers], integers.producer()
+        if maker is None or maker.op_type != "QuantizeLinear":
+            raise UnsupportedModel(
+                f"{describe(node)} reads integers that are computed by {describe(maker or node)}; "
+                "put that behind the DequantizeLinear"
+            )
+        written = quantisation(maker)
+        if written.same_grid(grid):
+            return copy
+        if written.computed_zero_point is not grid.computed_zero_point:
+            raise UnsupportedModel(
+                f"{describe(node)} reads {integers.name!r} with a zero point of its own, and one of the two is "
+                "computed at run time; use the same"
+            )
+        scaled = tape.op("Mul", copy, tape.floats(grid.scale / written.scale, node.outputs[0]))
+        moved = (written.zero_point - grid.zero_point) * grid.scale
+        return tape.op("Add", scaled, tape.floats(moved, node.outputs[0])) if np.any(moved) else scaled

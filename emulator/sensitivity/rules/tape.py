@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from emulator.errors import UnsupportedModel
+from emulator.graph.rewriting import attributes_of
 from emulator.sensitivity.rules.quantisation import constant_array
 from emulator.sensitivity.rules.replica import Replica
 from emulator.sensitivity.rules.straight_through import StraightThrough
@@ -39,15 +40,31 @@ class Tape:
 
     def op(self, op_type: str, *inputs: ir.Value | None, **attributes: SupportedAttrTypes) -> ir.Value:
         """Append one node with one output and return that output."""
-        return self.op_many(1, op_type, *inputs, **attributes)[0]
+        return self._append(1, "", op_type, inputs, attributes)[0]
 
     def op_many(
         self, outputs: int, op_type: str, *inputs: ir.Value | None, **attributes: SupportedAttrTypes
     ) -> Sequence[ir.Value]:
         """Append one node and return its outputs."""
+        return self._append(outputs, "", op_type, inputs, attributes)
+
+    def again(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
+        """Append a node like one of the forward part, with other inputs, and return its outputs."""
+        return self._append(len(node.outputs), node.domain, node.op_type, inputs, attributes_of(node))
+
+    def _append(
+        self,
+        outputs: int,
+        domain: str,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, SupportedAttrTypes],
+    ) -> Sequence[ir.Value]:
         self._count += 1
         name = f"{PREFIX}{op_type}_{self._count}"
-        values = self._tape.op_multi_out(op_type, inputs, attributes, num_outputs=outputs, name=name)
+        values = self._tape.op_multi_out(
+            op_type, inputs, attributes, num_outputs=outputs, domain=domain, name=name
+        )
         for index, value in enumerate(values):
             value.name = f"{name}.{index}" if outputs > 1 else name
         return values
@@ -137,6 +154,22 @@ class Tape:
     def masked(self, grad: ir.Value, condition: ir.Value, like: ir.Value) -> ir.Value:
         """`grad` where the condition holds, else 0. `Where` says the same, up to ten times slower."""
         return self.op("Mul", grad, self.op("Cast", condition, to=int(self.float_type(like))))
+
+    def along(self, grad: ir.Value, like: ir.Value, axis: int, weights: npt.NDArray[np.float64]) -> ir.Value:
+        """A linear map along one axis: every vector v there becomes v @ weights, weights (before, after)."""
+        rank = self.rank(like)
+        axis %= rank
+        if axis == rank - 1:
+            return self.op("MatMul", grad, self.floats(weights, like))
+        if axis == rank - 2:
+            return self.op("MatMul", self.floats(weights.T, like), grad)
+        order = [*range(axis), *range(axis + 1, rank), axis]
+        turned = self.op("MatMul", self.op("Transpose", grad, perm=order), self.floats(weights, like))
+        return self.op("Transpose", turned, perm=[order.index(position) for position in range(rank)])
+
+    def zeros(self, like: ir.Value) -> ir.Value:
+        """Zeros in the shape of `like`."""
+        return self.op("Expand", self.floats(0, like), self.shape(like))
 
     def unbroadcast(self, grad: ir.Value, like: ir.Value, full: Sequence[Dim]) -> ir.Value:
         """Sum `grad`, of shape `full`, over the axes along which `like` was repeated."""

@@ -42,19 +42,57 @@ class Windows:
 
 def windows(tape: Tape, arc: Arc, kernel: list[int]) -> Windows:
     """Read the window attributes of a Conv or pool node, auto_pad resolved to explicit pads."""
-    attributes, axes = arc.node.attributes, len(kernel)
     size_in, size_out = tape.fixed(arc.input(0), start=2), tape.fixed(arc.y, start=2)
-    strides = list(attributes.get_ints("strides") or [1] * axes)
-    dilations = list(attributes.get_ints("dilations") or [1] * axes)
-    pads = list(attributes.get_ints("pads") or [0] * 2 * axes)
-    auto_pad = attributes.get_string("auto_pad", "NOTSET")
-    if auto_pad == "VALID":
-        pads = [0] * 2 * axes
-    elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+    strides, dilations, pads = _attributes(arc, kernel)
+    auto_pad = arc.node.attributes.get_string("auto_pad", "NOTSET")
+    if auto_pad.startswith("SAME"):
         spans = zip(size_in, size_out, kernel, strides, dilations, strict=True)
         total = [max(0, (out - 1) * s + d * (k - 1) + 1 - size) for size, out, k, s, d in spans]
-        begin = [t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total]
-        pads = begin + [t - b for t, b in zip(total, begin, strict=True)]
+        pads = _halves(total, more_at_end=auto_pad == "SAME_UPPER")
+    return _windows(size_in, size_out, kernel, strides, dilations, pads)
+
+
+def transposed_windows(tape: Tape, arc: Arc, kernel: list[int]) -> Windows:
+    """The windows of the convolution a ConvTranspose is the transpose of: over its output, one an input element."""
+    attributes = arc.node.attributes
+    size_in, size_out = tape.fixed(arc.y, start=2), tape.fixed(arc.input(0), start=2)
+    strides, dilations, pads = _attributes(arc, kernel)
+    auto_pad = attributes.get_string("auto_pad", "NOTSET")
+    if auto_pad.startswith("SAME") or attributes.get_ints("output_shape"):
+        extra = list(attributes.get_ints("output_padding") or [0] * len(kernel))
+        spans = zip(size_in, size_out, kernel, strides, dilations, extra, strict=True)
+        total = [(out - 1) * s + more + d * (k - 1) + 1 - size for size, out, k, s, d, more in spans]
+        if min(total) < 0:
+            raise arc.refuse(f"its output is larger than it can fill, by {total}", "use output_padding")
+        pads = _halves(total, more_at_end=auto_pad == "SAME_UPPER")
+    return _windows(size_in, size_out, kernel, strides, dilations, pads)
+
+
+def _attributes(arc: Arc, kernel: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """Strides, dilations, explicit pads."""
+    attributes, axes = arc.node.attributes, len(kernel)
+    explicit = attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
+    return (
+        list(attributes.get_ints("strides") or [1] * axes),
+        list(attributes.get_ints("dilations") or [1] * axes),
+        list((attributes.get_ints("pads") if explicit else None) or [0] * 2 * axes),
+    )
+
+
+def _halves(total: list[int], *, more_at_end: bool) -> list[int]:
+    begin = [t // 2 if more_at_end else t - t // 2 for t in total]
+    return begin + [t - b for t, b in zip(total, begin, strict=True)]
+
+
+def _windows(
+    size_in: list[int],
+    size_out: list[int],
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    pads: list[int],
+) -> Windows:
+    axes = len(kernel)
     return Windows(
         size_in=tuple(size_in),
         size_out=tuple(size_out),
