@@ -246,7 +246,7 @@ def _gather(  # type: ignore[no-untyped-def]
 @given(
     seed=st.integers(0, 1 << 32),
     groups=st.integers(1, 3),
-    depth=st.integers(1, 80),
+    depth=st.integers(1, 150),
     n=st.integers(1, 70),
     taps=st.integers(1, 5),
     changed=st.floats(0, 1),
