@@ -67,7 +67,7 @@ def _horizon(golden: Golden, struck: int, end: int, lookahead: int) -> Horizon |
 
 
 def _last_readers(golden: Golden) -> dict[int, int]:
-    """The last row that reads each tensor; one past the rows for what a later step reads."""
+    """The last row that reads each tensor; one past the rows for what a later step reads, and for the answer."""
     p, graph = golden.program, golden.graph
     readers = {tensor: index for index, row in enumerate(p.ops) for tensor in _sources(row)}
     outside = [
@@ -78,7 +78,7 @@ def _last_readers(golden: Golden) -> dict[int, int]:
             [graph.index.get(name) for name in op.inputs] if isinstance(op, HostOp) else [op.source, op.right]
         )
         readers |= {tensor: len(p.ops) for tensor in read if isinstance(tensor, int)}
-    return readers
+    return readers | ({graph.output: len(p.ops)} if isinstance(graph.output, int) else {})
 
 
 def _sources(row: Ints) -> set[int]:

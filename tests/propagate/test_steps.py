@@ -149,6 +149,41 @@ def test_a_run_through_segments_leaves_no_trace(name: str) -> None:
     assert all(same_bits(before.host[key], image.host[key]) for key in before.host)
 
 
+def element(network: Network, layer: int, value: npt.NDArray[Any], m: int, n: int) -> npt.NDArray[Any]:
+    """Row m, column n of a layer's requantised matrix, as a view of its value in ONNX order."""
+    mac = network.graph.layers[layer]
+    if mac.op == "Conv":
+        return value[0].reshape(mac.columns, -1)[n : n + 1, m]
+    stack = value.reshape(mac.shape.groups, mac.shape.m, mac.shape.n)
+    return stack[n // mac.shape.n, m, n % mac.shape.n : n % mac.shape.n + 1]
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS if "Integer" not in n and "16-bit" not in n])
+def test_a_wrong_requantised_word_has_the_answer_onnx_runtime_computes_from_it(
+    name: str, tmp_path: Path
+) -> None:
+    """Errors behind the requantiser wrap in 8 bits and strike the element they name."""
+    made = FORMATS[name]()
+    network = load(saved(made.model, tmp_path))
+    golden = Golden(network.graph)
+    image = golden.run(made.sample)
+    layer, strikes = random_strikes(golden, np.random.default_rng(9), 60)
+    delta = np.sign(strikes.delta) << (np.abs(strikes.delta) % 7)
+    at_output = np.ones(len(layer), np.bool_)
+    errors = strikes.errors._replace(delta=delta, at_output=at_output)
+    effects = Propagator(golden).run(image, layer, errors)
+    for fault, struck in enumerate(layer.tolist()):
+        oracle = AfterStrike(network, struck)
+        value = golden.value(image, oracle.target).copy()
+        for i in range(errors.ptr[fault], errors.ptr[fault + 1]):
+            word = element(network, struck, value, int(errors.m[i]), int(errors.n[i]))
+            word += np.array(delta[i]).astype(np.int8).view(value.dtype)
+        wrong = image.copy()
+        golden.put(wrong, oracle.target, value)
+        assert same_bits(effects.logits[fault], oracle.logits(golden, wrong, made.sample)), fault
+        assert effects.corrupted[fault] == (value != golden.value(image, oracle.target)).sum()
+
+
 def with_nan_in_the_answer() -> onnx.ModelProto:
     """sqrt of the logits: some are NaN without any fault."""
     model = onnx.load(FOLDER / "torch_mobilenet_qop_u8u8.onnx")

@@ -224,3 +224,24 @@ def test_scores_rank_what_flips_the_answer_first(digits: Any) -> None:
             wins.append(float((above > 0).mean() + 0.5 * (above == 0).mean()))
     assert len(wins) >= 4
     assert np.mean(wins) > 0.9
+
+
+def test_an_answer_that_is_read_again_stays_ahead(tmp_path: Path, digits: Any) -> None:
+    """A second output made of the answer does not draw the horizon past it."""
+    model = onnx.load(digits.path)
+    answer = model.graph.node[-1].input[0]
+    scale, zero = model.graph.node[-1].input[1:]
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Transpose", [answer], ["turned"], perm=[1, 0]),
+            onnx.helper.make_node("DequantizeLinear", ["turned", scale, zero], ["second"]),
+        ]
+    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info("second", onnx.TensorProto.FLOAT, [10, "N"]))
+    path = tmp_path / "two.onnx"
+    onnx.save(model, path)
+    graph = load(path, answer="logits").graph
+    rows = Golden(graph).program.ops
+    ahead = horizons(Golden(graph), ALL_LAYERS)
+    assert any(graph.output == row[1] for row in rows)
+    assert {horizon.tensor for horizon in ahead if horizon is not None} == {graph.output}

@@ -1,6 +1,7 @@
-"""Sparse propagation against ONNX Runtime running the whole network again: faults a second, by register class.
+"""Sparse propagation against ONNX Runtime running the whole network again: faults a second, by population.
 
-Faults are drawn over the live sites of one register in every layer, struck, and propagated on one core; drawing is in
+`sum-32` and `sum-20` flip one bit of a sum of that width: the layer drawn by its MACs, element and bit uniform, no
+array in the way. Other populations are registers, drawn over their live sites in every layer and struck. Drawing is in
 the time. ONNX Runtime runs the same model, one thread, the two taking turns; each figure is the median of ROUNDS.
 """
 
@@ -11,20 +12,24 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from emulator.array.presets import PRESETS
 from emulator.array.spec import ArraySpec
+from emulator.bundled import fashion_mnist
 from emulator.campaign.inputs import load_samples, random_samples
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import strike
+from emulator.faults.strike import LayerErrors, strike
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.load import load
+from emulator.graph.load import Network, load
 from emulator.propagate.delta import Stage
 from emulator.propagate.propagator import Propagator
 from emulator.simd import CHOSEN
@@ -36,14 +41,18 @@ ROUNDS = 7
 IMAGES = 16
 FAULTS = 1000
 """Of an image and a round."""
+WIDTHS = {"sum-32": 32, "sum-20": 20}
+
+Draw = Callable[[Inference, np.random.Generator], tuple[npt.NDArray[np.int64], LayerErrors]]
+"""FAULTS of an image: the layer of each, and its errors."""
 
 
 def main() -> None:
-    """Print a line a register, or one JSON object."""
+    """Print a line a population, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--inputs", help="an .npz as `emulator run` takes it; without it, random inputs")
-    parser.add_argument("--registers", default="accumulator,pe_b,pe_a,pe_c1")
+    parser.add_argument("--model", type=Path, help="by default the bundled CNN with its images")
+    parser.add_argument("--inputs", help="an .npz as `emulator run` takes it; by default random inputs")
+    parser.add_argument("--populations", default="sum-32,sum-20,accumulator,pe_a,pe_b")
     parser.add_argument("--array", default=next(iter(PRESETS)))
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
@@ -60,38 +69,70 @@ def main() -> None:
 
 
 def measure(wanted: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row a register."""
-    network = load(wanted.model)
+    """One row a population."""
+    bundle = fashion_mnist()
+    model, inputs = (wanted.model, wanted.inputs) if wanted.model else (bundle.model, bundle.inputs)
+    network = load(model)
     golden = Golden(network.graph)
-    if wanted.inputs:
-        samples = load_samples(wanted.inputs, network.graph, IMAGES)
-    else:
-        samples = random_samples(network.graph, IMAGES, 0)
+    graph = network.graph
+    samples = load_samples(inputs, graph, IMAGES) if inputs else random_samples(graph, IMAGES, 0)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(wanted.model, options)
+    session = onnxruntime.InferenceSession(str(model), options)
     chosen = list(samples.inputs)
-    images, feeds = [golden.run(sample) for sample in chosen], [network.graph.feeds(s) for s in chosen]
-    array = ArraySpec.preset(wanted.array)
+    images, feeds = [golden.run(sample) for sample in chosen], [graph.feeds(sample) for sample in chosen]
     rows = []
-    for register in wanted.registers.split(","):
-        space = FaultSpace(network, array, registers=[register])
-        figures = one(golden, space, images, session, feeds)
-        rows.append({"model": Path(wanted.model).stem, "register": register, **figures})
+    for population in wanted.populations.split(","):
+        draw = drawing(population, network, golden, ArraySpec.preset(wanted.array))
+        figures = one(golden, draw, images, session, feeds)
+        rows.append({"model": model.stem, "population": population, **figures})
         if not wanted.json:
             print(line(rows[-1]), flush=True)
     return rows
 
 
+def drawing(population: str, network: Network, golden: Golden, array: ArraySpec) -> Draw:
+    """How faults of a population are drawn."""
+    if population in WIDTHS:
+        return partial(draw_sums, golden, WIDTHS[population])
+    space = FaultSpace(network, array, registers=[population])
+    return partial(draw_sites, golden, space)
+
+
+def draw_sums(
+    golden: Golden, width: int, image: Inference, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], LayerErrors]:
+    """One bit of the sums of `width` bits of the layers that kernels run."""
+    layers = golden.graph.layers
+    macs = np.array([layer.shape.macs if layer.compiled else 0 for layer in layers], np.float64)
+    columns = np.array([layer.columns for layer in layers])
+    rows = np.array([layer.shape.m for layer in layers])
+    layer = rng.choice(len(layers), FAULTS, p=macs / macs.sum())
+    m, n = rng.integers(rows[layer]), rng.integers(columns[layer])
+    bit = rng.integers(width, size=FAULTS)
+    sums = image.accumulators[golden.program.acc_start[layer] + m * columns[layer] + n].astype(np.int64)
+    rises = (sums >> bit & 1 == 0) != (bit == width - 1)
+    delta = np.where(rises, 1, -1) << bit
+    return layer, LayerErrors(np.arange(FAULTS + 1), m, n, delta, np.zeros(FAULTS, np.bool_))
+
+
+def draw_sites(
+    golden: Golden, space: FaultSpace, image: Inference, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], LayerErrors]:
+    """Live sites of a register."""
+    faults = space.draw(rng, FAULTS)
+    return faults.layer, strike(golden, image, space.array, faults).errors
+
+
 def one(
-    golden: Golden, space: FaultSpace, images: list[Inference], session: Any, feeds: list[dict[str, Any]]
+    golden: Golden, draw: Draw, images: list[Inference], session: Any, feeds: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """ROUNDS of drawing, striking and propagating, and of ONNX Runtime, taking turns."""
     propagator = Propagator(golden)
     total, alone, whole = [], [], []
     stages = np.zeros(len(Stage), np.int64)
     for turn in range(ROUNDS + 1):
-        seconds = [round_of(propagator, space, images, turn, stages), ort_seconds(session, feeds)]
+        seconds = [round_of(propagator, draw, images, turn, stages), ort_seconds(session, feeds)]
         if turn > 0:  # the first turn compiles
             total.append(seconds[0][0])
             alone.append(seconds[0][1])
@@ -109,15 +150,14 @@ def one(
 
 
 def round_of(
-    propagator: Propagator, space: FaultSpace, images: list[Inference], seed: int, stages: Any
+    propagator: Propagator, draw: Draw, images: list[Inference], seed: int, stages: Any
 ) -> tuple[float, float]:
     """FAULTS new faults on each image: seconds in all, and in propagation alone."""
     alone, start = 0.0, time.perf_counter()
     for number, image in enumerate(images):
-        faults = space.draw(np.random.default_rng((seed, number)), FAULTS)
-        strikes = strike(propagator.golden, image, space.array, faults)
+        layer, errors = draw(image, np.random.default_rng((seed, number)))
         before = time.perf_counter()
-        effects = propagator.run(image, faults.layer, strikes.errors)
+        effects = propagator.run(image, layer, errors)
         alone += time.perf_counter() - before
         stages += np.bincount(effects.stage, minlength=len(stages))
     return time.perf_counter() - start, alone
@@ -135,7 +175,7 @@ def line(row: dict[str, Any]) -> str:
     """A row for people."""
     masked = " ".join(f"{name} {share:.2f}" for name, share in row["masked"].items())
     return (
-        f"{row['register']:12} {row['faults_per_second']:9.0f} faults/s (propagation alone "
+        f"{row['population']:12} {row['faults_per_second']:9.0f} faults/s (propagation alone "
         f"{row['propagated_per_second']:.0f}), {row['ratio_to_ort']:.2f} x ORT "
         f"({row['ort_images_per_second']:.0f} images/s) [{CHOSEN.name}] {masked}"
     )
