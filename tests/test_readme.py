@@ -81,6 +81,8 @@ def test_nothing_is_shown_that_no_test_runs() -> None:
         "docs/statistics.md",
         "docs/machine.md",
         "docs/registers.md",
+        "docs/networks.md",
+        "docs/gradients.md",
     ],
 )
 def test_links_and_named_files_exist(page: str) -> None:

@@ -21,14 +21,15 @@ from emulator.jit import Int, borrowing, inlined, stage
 from emulator.simd import (
     Changes,
     Laid,
+    Row,
     add_changes,
     changes_for,
     clear_changes,
-    gather_changes,
     in_words,
     laid_for,
     lay_changes,
-    note_changes,
+    list_words,
+    settle_row,
     sum_width,
 )
 
@@ -52,7 +53,8 @@ class Scratch(NamedTuple):
 
     touched (value_size,): per tensor the list of its changed elements, counts[t] long. stamp: the last epoch in
     which an element was recomputed. rows, row_mark, row_change, row_values: the accumulator rows touched in
-    the operator at hand, and the sum of the changes each has seen. changes: those of one pixel; laid: of a tensor.
+    the operator at hand, the sum of the changes each has seen, and room for one (row_before, row_acc, row_scale, too).
+    changes: those of one pixel; laid: of a tensor.
     """
 
     current: Values
@@ -65,6 +67,9 @@ class Scratch(NamedTuple):
     row_mark: npt.NDArray[np.uint8]
     row_change: npt.NDArray[np.int32]
     row_values: Values
+    row_before: Values
+    row_acc: npt.NDArray[np.int32]
+    row_scale: npt.NDArray[np.float32]
     changes: Changes
     laid: Laid
     last_use: Ints
@@ -226,9 +231,13 @@ def _note(
     """Recomputed elements first, first + 1, ... of a tensor: those that differ from golden join the `count` that are
     noted already; the number noted now."""
     before, after = golden[start + first :], current[start + first :]
+    noted = touched[start:]
     for n in range(len(values)):
-        after[n] = values[n]
-    return note_changes(values, before, len(values), first, touched[start:], count)
+        if values[n] != before[n]:
+            after[n] = values[n]
+            noted[count] = first + n
+            count += 1
+    return count
 
 
 @stage
@@ -260,7 +269,7 @@ def _readers_of(p: Program, s: Scratch, op: Int, units: Int) -> Int:
 def _sparse_mac(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int) -> None:
     """A MAC layer whose input changed somewhere."""
     row = p.ops[op]
-    n, groups, depth = row[Col.N], row[Col.GROUPS], row[Col.CHANNELS] // row[Col.GROUPS]
+    n, depth = row[Col.N], row[Col.CHANNELS] // row[Col.GROUPS]
     first, last = p.tensor_start[row[Col.SOURCE]], p.tensor_start[row[Col.SOURCE] + 1]
     touched = s.touched[first : first + s.counts[row[Col.SOURCE]]]
     units = lay_changes(touched, s.current[first:last], golden[first:last], depth, n, s.laid)
@@ -268,21 +277,56 @@ def _sparse_mac(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int3
         width = sum_width(n)
         for i in range(_scatter_mac(p, s, golden, op)):
             at = s.rows[i]
-            _settle_row(p, s, golden, acc, row, at, s.row_change[at], s.acc_delta[at * width :][:n])
+            _settle_added(p, s, golden, acc, row, at, s.row_change[at], s.acc_delta[at * width :][:n])
         return
-    packed, taps = p.packed[row[Col.PACKED_START] :], p.indices[row[Col.TAPS_START] :]
-    sums = s.acc_delta[: sum_width(n)]
     for i in range(_readers_of(p, s, op, units)):
-        m, group = _parted(s.rows[i], groups)
-        seen = taps[m * row[Col.TAPS] :][: row[Col.TAPS]]
-        change = gather_changes(s.laid, seen, groups, group, depth, n, packed, sums)
-        _settle_row(p, s, golden, acc, row, s.rows[i], change, sums[:n])
-    sums[:] = 0
+        s.row_mark[s.rows[i]] = 0
+        _recompute_row(p, s, golden, acc, row, s.rows[i])
     clear_changes(s.laid, units, depth)
 
 
 @stage
-def _settle_row(
+def _recompute_row(
+    p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], row: Ints, at: Int
+) -> None:
+    """Accumulator row `at` from the changes laid out."""
+    groups, taps, target, n = row[Col.GROUPS], row[Col.TAPS], row[Col.TARGET], row[Col.N]
+    depth = row[Col.CHANNELS] // groups
+    m, group = _parted(at, groups)
+    seen = p.indices[row[Col.TAPS_START] + m * taps :][:taps]
+    words, total = list_words(s.laid, seen, groups, group, depth)
+    first, start, column = at * n, p.tensor_start[target], row[Col.BIAS_START] + group * n
+    zero_point, low, high, packed = (
+        row[Col.ZERO_POINT],
+        row[Col.LOW],
+        row[Col.HIGH],
+        p.packed[row[Col.PACKED_START] :],
+    )
+    noted, count = s.touched[start:], s.counts[target]
+    if n == sum_width(n) and not row[Col.LOPSIDED]:
+        it = Row(
+            n, first, words, total, packed, acc, row[Col.ACC_START] + first, p.scale, column, zero_point, low, high,
+            golden, s.current, start + first,
+        )  # fmt: skip
+        s.counts[target] = settle_row(s.laid, it, group, taps, depth, noted, count)
+        return
+    for i in range(n):
+        # (w - zw) * change, summed: what is added, less zw times the sum of the changes.
+        lopsided = np.int32(p.weight_zero[column + i] * total)
+        s.row_acc[i] = np.int32(acc[row[Col.ACC_START] + first + i] - lopsided)
+        s.row_scale[i] = p.scale[column + i]
+        s.row_before[i] = golden[start + first + i]
+    it = Row(
+        n, first, words, total, packed, s.row_acc, 0, s.row_scale, 0, zero_point, low, high,
+        s.row_before, s.row_values, 0,
+    )  # fmt: skip
+    s.counts[target] = settle_row(s.laid, it, group, taps, depth, noted, count)
+    for i in range(n):
+        s.current[start + first + i] = s.row_values[i]
+
+
+@stage
+def _settle_added(
     p: Program,
     s: Scratch,
     golden: Values,
@@ -492,6 +536,7 @@ def scratch_for(p: Program) -> Scratch:
             last_use[row[Col.RIGHT]] = i
     most = int(rows.max(initial=1))
     widths = np.array([sum_width(int(n)) for n in mac[:, Col.N]], np.int64)
+    widest = int(widths.max(initial=1))
     return Scratch(
         current=np.zeros(p.value_size, np.int8),
         touched=np.zeros(p.value_size, np.int32),
@@ -502,7 +547,10 @@ def scratch_for(p: Program) -> Scratch:
         rows=np.zeros(most, np.int64),
         row_mark=np.zeros(most, np.uint8),
         row_change=np.zeros(most, np.int32),
-        row_values=np.zeros(int(mac[:, Col.N].max(initial=1)), np.int8),
+        row_values=np.zeros(widest, np.int8),
+        row_before=np.zeros(widest, np.int8),
+        row_acc=np.zeros(widest, np.int32),
+        row_scale=np.zeros(widest, np.float32),
         changes=changes_for(int((mac[:, Col.CHANNELS] // mac[:, Col.GROUPS]).max(initial=1))),
         laid=_laid_for(p, mac),
         last_use=last_use,

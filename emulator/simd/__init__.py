@@ -29,10 +29,13 @@ For kernels to call. Arrays are C-contiguous; nothing is checked inside.
     group has one output, so that a layer of `depthwise` will do. Both are pasted into the kernel that calls them.
 
     units = lay_changes(touched, current, before, depth, n, laid)   # all changes of a tensor; -1: add them instead
-    total = gather_changes(laid, taps, groups, group, depth, n, packed, sums)   # for each sum that reads some of them
+    words, total = list_words(laid, taps, groups, group, depth)     # for each row of sums that reads some of them
+    count = settle_row(laid, row, group, len(taps), depth, noted, count)
     clear_changes(laid, units, depth)
 
-        sums[j] = sum over taps and changed c of change[c] * weight[group, tap depth + c, j]  mod 2^32, j < n
+        after[j] = requantised(acc[j] + sum over taps and changed c of change[c] * weight[group, tap depth + c, j])
+
+    where it is not before[j], j < n, its number joins the `count` in `noted`.
 
 Derivation
 ----------
@@ -74,7 +77,7 @@ import numpy.typing as npt
 
 from emulator.instructions import CHOSEN
 from emulator.jit import kernel
-from emulator.simd.changes import Changes, Laid, changes_for
+from emulator.simd.changes import Changes, Laid, Row, changes_for
 from emulator.simd.requantise import requantise_rows
 from emulator.simd.words import aligned
 
@@ -84,15 +87,15 @@ if CHOSEN.name == "plain":
         clear_changes,
         conv,
         depthwise,
-        gather_changes,
         in_words,
         laid_for,
         lay_changes,
-        note_changes,
+        list_words,
         pack_depthwise_into,
         pack_into,
         packed_depthwise_words,
         packed_words,
+        settle_row,
         sum_width,
     )
 else:
@@ -101,11 +104,11 @@ else:
     from emulator.simd.sparse import (
         add_changes,
         clear_changes,
-        gather_changes,
         in_words,
         laid_for,
         lay_changes,
-        note_changes,
+        list_words,
+        settle_row,
         sum_width,
     )
 
@@ -113,18 +116,18 @@ __all__ = [
     "CHOSEN",
     "Changes",
     "Laid",
+    "Row",
     "add_changes",
     "aligned",
     "changes_for",
     "clear_changes",
     "conv",
     "depthwise",
-    "gather_changes",
     "gemm",
     "in_words",
     "laid_for",
     "lay_changes",
-    "note_changes",
+    "list_words",
     "pack",
     "pack_depthwise",
     "pack_depthwise_into",
@@ -132,6 +135,7 @@ __all__ = [
     "packed_depthwise_words",
     "packed_words",
     "requantise_rows",
+    "settle_row",
     "sum_width",
 ]
 

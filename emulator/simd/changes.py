@@ -59,6 +59,28 @@ class Laid(NamedTuple):
     step: npt.NDArray[np.int32]
 
 
+class Row(NamedTuple):
+    """A row of n sums that is recomputed. Its sums stand at acc[acc_at:], scales at scale[scale_at:], values at
+    before[at:] and after[at:], all with room for sum_width(n); its first element has this number in its tensor. words,
+    total: as `list_words` counts them."""
+
+    n: Int
+    number: Int
+    words: Int
+    total: Int
+    packed: npt.NDArray[np.int32]
+    acc: npt.NDArray[np.int32]
+    acc_at: Int
+    scale: npt.NDArray[np.float32]
+    scale_at: Int
+    zero_point: Int
+    low: Int
+    high: Int
+    before: npt.NDArray[np.int8]
+    after: npt.NDArray[np.int8]
+    at: Int
+
+
 @stage
 def add_one_by_one(
     channel: npt.NDArray[np.int64],

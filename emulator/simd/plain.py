@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.jit import Int, inlined, kernel, stage
-from emulator.simd.changes import Changes, Laid, Sizes, add_one_by_one
+from emulator.simd.changes import Changes, Laid, Row, Sizes, add_one_by_one
 
 
 @inlined
@@ -174,37 +174,21 @@ def lay_changes(
 
 
 @stage
-def note_changes(
-    after: npt.NDArray[np.int8],
-    before: npt.NDArray[np.int8],
-    n: Int,
-    first: Int,
-    noted: npt.NDArray[np.int32],
-    count: Int,
-) -> Int:
-    """See `emulator.simd.sparse`."""
-    for place in range(n):
-        if after[place] != before[place]:
-            noted[count] = first + place
-            count += 1
-    return count
-
-
-@stage
 def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
     """Nothing was laid out."""
 
 
 @stage
-def gather_changes(
-    laid: Laid,
-    taps: npt.NDArray[np.int32],
-    groups: Int,
-    group: Int,
-    depth: Int,
-    n: Int,
-    packed: npt.NDArray[np.int32],
-    sums: npt.NDArray[np.int32],
+def list_words(
+    laid: Laid, taps: npt.NDArray[np.int32], groups: Int, group: Int, depth: Int
+) -> tuple[Int, Int]:
+    """Never called: nothing was laid out."""
+    return 0, 0
+
+
+@stage
+def settle_row(
+    laid: Laid, it: Row, group: Int, taps: Int, depth: Int, noted: npt.NDArray[np.int32], count: Int
 ) -> Int:
     """Never called: nothing was laid out."""
-    return 0
+    return count

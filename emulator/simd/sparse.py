@@ -26,12 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.jit import Int, kernel, stage
-from emulator.simd.changes import Changes, Laid, Sizes, add_one_by_one
+from emulator.simd.changes import Changes, Laid, Row, Sizes, add_one_by_one
 from emulator.simd.vectors import (
-    COMPARED,
     LANES,
     blank,
-    differing,
     load,
     lowest,
     multiply_bytes,
@@ -40,6 +38,7 @@ from emulator.simd.vectors import (
     negated,
     places,
     raised,
+    requantised,
     store,
 )
 from emulator.simd.words import FLIP, PER_WORD, VNNI
@@ -205,31 +204,6 @@ def lay_changes(
 
 
 @stage
-def note_changes(
-    after: npt.NDArray[np.int8],
-    before: npt.NDArray[np.int8],
-    n: Int,
-    first: Int,
-    noted: npt.NDArray[np.int32],
-    count: Int,
-) -> Int:
-    """Of the elements first, first + 1, ... with values after[:n], those that differ from before[:n] join the `count`
-    that are noted already; the number noted now."""
-    whole = n // COMPARED * COMPARED
-    for place in range(0, whole, COMPARED):
-        different = differing(after, before, place)
-        while different != 0:
-            noted[count] = first + place + lowest(different)
-            count += 1
-            different &= different - 1
-    for place in range(whole, n):
-        if after[place] != before[place]:
-            noted[count] = first + place
-            count += 1
-    return count
-
-
-@stage
 def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
     """All is 0 again."""
     words = -(-depth // PER_WORD)
@@ -242,14 +216,15 @@ def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
 
 
 @stage
-def _list_words(
-    laid: Laid, taps: npt.NDArray[np.int32], groups: Int, group: Int, words: Int
+def list_words(
+    laid: Laid, taps: npt.NDArray[np.int32], groups: Int, group: Int, depth: Int
 ) -> tuple[Int, Int]:
     """Which words an output pixel reads, and which step of the weights each meets; how many, and the sum of the
     changes in them.
 
     A vector of them is copied whatever their number: it is seldom more than one, and no branch is guessed wrong.
     """
+    words = -(-depth // PER_WORD)
     count: Int = 0
     total: Int = 0
     for tap in range(len(taps)):
@@ -271,49 +246,51 @@ def _list_words(
 
 
 @stage
-def _gather(
+def _settle(
     empty: Any,
     laid: Laid,
-    count: Int,
-    total: Int,
-    packed: npt.NDArray[np.int32],
-    at: Int,
+    it: Row,
+    weights_at: Int,
     panel: Int,
-    sums: npt.NDArray[np.int32],
-    place: Int,
-) -> None:
-    """The panels of one tile."""
-    tile = raised(empty, np.int32(-FLIP * total))
-    for i in range(count):
+    first: Int,
+    noted: npt.NDArray[np.int32],
+    count: Int,
+) -> Int:
+    """The panels of one tile, from output `first` on."""
+    tile = raised(empty, np.int32(-FLIP * it.total))
+    for i in range(it.words):
         read = places(tile, laid.read, i, 0, 0)
-        tile = _multiply_laid(tile, laid.words, read, 0, packed, at + np.int64(laid.step[i]) * LANES, panel)
-    store(tile, sums, place, 0)
+        at = weights_at + np.int64(laid.step[i]) * LANES
+        tile = _multiply_laid(tile, laid.words, read, 0, it.packed, at, panel)
+    different = requantised(
+        tile, it.acc, it.acc_at + first, it.scale, it.scale_at + first, np.int32(it.zero_point), np.int32(it.low),
+        np.int32(it.high), it.after, it.before, it.at + first,
+    )  # fmt: skip
+    while different != 0:
+        element = first + lowest(different)
+        if element >= it.n:
+            break
+        noted[count] = it.number + element
+        count += 1
+        different &= different - 1
+    return count
 
 
 @stage
-def gather_changes(
-    laid: Laid,
-    taps: npt.NDArray[np.int32],
-    groups: Int,
-    group: Int,
-    depth: Int,
-    n: Int,
-    packed: npt.NDArray[np.int32],
-    sums: npt.NDArray[np.int32],
+def settle_row(
+    laid: Laid, it: Row, group: Int, taps: Int, depth: Int, noted: npt.NDArray[np.int32], count: Int
 ) -> Int:
-    """See the package; the sum of the changes."""
-    words = -(-depth // PER_WORD)
-    count, total = _list_words(laid, taps, groups, group, words)
-    panels, panel = -(-n // LANES), len(taps) * words * LANES
+    """See the package."""
+    panels, panel = -(-it.n // LANES), taps * -(-depth // PER_WORD) * LANES
     origin = group * panels * panel
     while panels > 0:
         vectors = 1 if panels & 1 else 2 if panels & 2 or _WIDEST == 2 else 4
         panels -= vectors
-        at, place = origin + panels * panel, panels * LANES
+        at, first = origin + panels * panel, panels * LANES
         if vectors == 1:
-            _gather(blank(1, 1), laid, count, total, packed, at, panel, sums, place)
+            count = _settle(blank(1, 1), laid, it, at, panel, first, noted, count)
         elif vectors == 2:
-            _gather(blank(1, 2), laid, count, total, packed, at, panel, sums, place)
+            count = _settle(blank(1, 2), laid, it, at, panel, first, noted, count)
         elif _WIDEST == 4:
-            _gather(blank(1, 4), laid, count, total, packed, at, panel, sums, place)
-    return total
+            count = _settle(blank(1, 4), laid, it, at, panel, first, noted, count)
+    return count

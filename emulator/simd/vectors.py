@@ -200,23 +200,55 @@ def places(typing: Any, tile: Any, table: Any, first: Any, stride: Any, offset: 
     return rows(tile, table, integer, integer, integer), generate
 
 
-COMPARED = 16
-"""Bytes that `differing` compares."""
-
-
 @_instruction
-def differing(typing: Any, left: Any, right: Any, place: Any) -> Any:
-    """Bit i: left[place + i] != right[place + i], of bytes, i < COMPARED."""
+def requantised(
+    typing: Any,
+    tile: Any,
+    acc: Any,
+    acc_at: Any,
+    scale: Any,
+    scale_at: Any,
+    zero_point: Any,
+    low: Any,
+    high: Any,
+    after: Any,
+    before: Any,
+    place: Any,
+) -> Any:
+    """Of a tile of one row, what it adds to acc[acc_at:] requantised into after[place:], int8; bit i of the result:
+    element i is not before[place + i]. zero_point, low, high: int32. See `emulator.simd.requantise`."""
+    floats, bytes_ = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(_INT8, LANES)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        one, other, start = arguments
-        run = ir.VectorType(_INT8, COMPARED)
-        a = _load(builder, _pointer(context, builder, left, one, start, run))
-        b = _load(builder, _pointer(context, builder, right, other, start, run))
-        bits = builder.bitcast(builder.icmp_unsigned("!=", a, b), ir.IntType(COMPARED))
-        return builder.zext(bits, _INT64)
+        sums, totals, total_at, scales, column, zero, least, most, values, golden, start = arguments
+        floor, ceiling = (
+            _broadcast(builder, builder.sitofp(builder.sub(bound, zero), ir.FloatType()))
+            for bound in (least, most)
+        )
+        zeros = _broadcast(builder, zero)
+        different = ir.Constant(_INT64, 0)
+        for vector in range(tile.vectors):
+            skipped = ir.Constant(_INT64, vector * LANES)
+            pointer = _pointer(context, builder, acc, totals, builder.add(total_at, skipped), _VECTOR)
+            total = builder.add(builder.extract_value(sums, vector), _load(builder, pointer))
+            pointer = _pointer(context, builder, scale, scales, builder.add(column, skipped), floats)
+            scaled = builder.fmul(builder.sitofp(total, floats), _load(builder, pointer))
+            rounded = _call(builder, f"llvm.rint.v{LANES}f32", floats, [scaled])
+            raised_ = builder.select(builder.fcmp_ordered(">", rounded, floor), rounded, floor)
+            clipped = builder.select(builder.fcmp_ordered("<", raised_, ceiling), raised_, ceiling)
+            shifted = builder.add(builder.fptosi(clipped, _VECTOR), zeros)
+            value = builder.trunc(shifted, bytes_)
+            at = builder.add(start, skipped)
+            pointer = _pointer(context, builder, before, golden, at, bytes_)
+            bits = builder.icmp_unsigned("!=", value, _load(builder, pointer))
+            builder.store(value, _pointer(context, builder, after, values, at, bytes_)).align = 1
+            flags = builder.zext(builder.bitcast(bits, ir.IntType(LANES)), _INT64)
+            different = builder.or_(different, builder.shl(flags, skipped))
+        return different
 
-    return types.int64(left, right, types.int64), generate
+    place_, number = types.int64, types.int32
+    signature = types.int64(tile, acc, place_, scale, place_, number, number, number, after, before, place_)
+    return signature, generate
 
 
 @_instruction

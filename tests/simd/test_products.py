@@ -232,17 +232,20 @@ def test_changes_of_a_pixel_add_their_products(
 
 
 @kernel
-def _gather(  # type: ignore[no-untyped-def]
-    touched, current, before, taps, groups, group, depth, n, packed, laid, sums
+def _recompute(  # type: ignore[no-untyped-def]
+    touched, current, before, taps, groups, group, depth, n, packed, laid, acc, scale, golden, after, noted
 ):
     units = simd.lay_changes(touched, current, before, depth, n, laid)
     if units < 0:
-        return np.int64(1) << 40
-    total = simd.gather_changes(laid, taps, groups, group, depth, n, packed, sums)
+        return -1
+    words, total = simd.list_words(laid, taps, groups, group, depth)
+    row = simd.Row(n, 1000, words, total, packed, acc, 0, scale, 0, 3, -100, 90, golden, after, 0)
+    count = simd.settle_row(laid, row, group, len(taps), depth, noted, 1)
     simd.clear_changes(laid, units, depth)
-    return np.int64(total)
+    return count
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @given(
     seed=st.integers(0, 1 << 32),
     groups=st.integers(1, 3),
@@ -252,12 +255,12 @@ def _gather(  # type: ignore[no-untyped-def]
     changed=st.floats(0, 1),
     extreme=st.booleans(),
 )
-def test_a_sum_gathers_the_changes_it_reads(
+def test_a_row_is_recomputed_from_the_changes_it_reads(
     seed: int, groups: int, depth: int, n: int, taps: int, changed: float, extreme: bool
 ) -> None:
-    """From several pixels, in any order; or nothing is laid out, and nothing left behind."""
+    """Of several pixels, in any order; or nothing is laid out, and nothing left behind."""
     rng = np.random.default_rng(seed)
-    pixels, group, size = 4, int(rng.integers(groups)), 4 * groups * depth
+    pixels, group, size, width = 4, int(rng.integers(groups)), 4 * groups * depth, int(simd.sum_width(n))
     weight = rng.integers(-128, 128, (groups, taps * depth, n)).astype(np.int8)
     before = rng.integers(-128, 128, size)
     change = rng.choice([-255, 255], size) if extreme else rng.integers(-128, 128, size)
@@ -268,15 +271,21 @@ def test_a_sum_gathers_the_changes_it_reads(
     seen = rng.integers(-1, pixels, taps).astype(np.int32)
     read = np.zeros((taps, depth), np.int64)
     read[seen >= 0] = difference.reshape(pixels, groups, depth)[seen[seen >= 0], group]
-    sums = np.full(int(simd.sum_width(n)), 77, np.int32)
     sizes = (np.array([number]) for number in (pixels * groups, depth, taps))
     laid, packed = simd.laid_for(*sizes), simd.pack(weight, depth)
+    acc = rng.integers(-(1 << 16), 1 << 16, width).astype(np.int32)
+    scale = rng.uniform(1e-4, 2e-3, width).astype(np.float32)
+    golden, wanted, after = (np.zeros(width, np.int8) for _ in range(3))
+    simd.requantise_rows(acc[None, :n], scale[:n], 3, -100, 90, golden[None, :n])
+    noted = np.zeros(1 + n, np.int32)
     arrays = touched.astype(np.int32), current.astype(np.int8), before.astype(np.int8), seen
-    total = _gather(*arrays, groups, group, depth, n, packed, laid, sums)
+    count = _recompute(*arrays, groups, group, depth, n, packed, laid, acc, scale, golden, after, noted)
     assert not laid.words.any() and not laid.filled.any() and not laid.total.any()
-    if total == 1 << 40:
-        wide = simd.CHOSEN.name == "vnni" and not -128 <= difference.min() <= difference.max() <= 127
-        assert wide or simd.sum_width(n) == n
+    if count < 0:
+        narrow = simd.CHOSEN.name == "vnni" and not -128 <= difference.min() <= difference.max() <= 127
+        assert narrow or width == n
         return
-    assert np.array_equal(sums[:n], (read.reshape(-1) @ weight[group].astype(np.int64)).astype(np.int32))
-    assert total == read.sum()
+    moved = acc[:n] + (read.reshape(-1) @ weight[group].astype(np.int64)).astype(np.int32)
+    simd.requantise_rows(moved[None], scale[:n], 3, -100, 90, wanted[None, :n])
+    assert np.array_equal(after[:n], wanted[:n])
+    assert sorted(noted[1:count]) == (1000 + np.flatnonzero(wanted[:n] != golden[:n])).tolist()

@@ -54,7 +54,7 @@ if CHOSEN.name == "vnni":
     change[[w for w in range(8) if w not in changed]] = 0
     weight = rng.integers(-128, 128, (8, n, 4))
     found = acc[0].copy()
-    words = (weight + 128).astype(np.uint8).view(np.int32).reshape(-1)
+    words = weight.astype(np.int8).view(np.int32).reshape(-1)
     deltas(change.view(np.int32).reshape(-1), changed, words, found)
     wanted = acc[0] + np.einsum("wi,wni->n", change.astype(np.int64), weight)
     assert np.array_equal(found, wanted.astype(np.int32))
