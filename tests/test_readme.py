@@ -83,6 +83,7 @@ def test_nothing_is_shown_that_no_test_runs() -> None:
         "docs/registers.md",
         "docs/networks.md",
         "docs/gradients.md",
+        "docs/benchmarks.md",
     ],
 )
 def test_links_and_named_files_exist(page: str) -> None:
