@@ -27,7 +27,6 @@ from emulator.graph.qgraph import (
     QuantGraph,
     TableOp,
 )
-from emulator.jit import kernel
 from emulator.simd import pack, pack_depthwise
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -48,8 +47,7 @@ class Kind(IntEnum):
 
 class Col(IntEnum):
     """Columns of an operator row. CHANNELS: values a source pixel. M, TAPS: output pixels, window positions; the taps
-    lie at TAPS_START of the index pool, who reads each source pixel at REACH_START, the output pixels of these
-    readers at READERS_START."""
+    lie at TAPS_START of the index pool."""
 
     KIND = 0
     SOURCE = 1
@@ -59,36 +57,34 @@ class Col(IntEnum):
     M = 5
     TAPS = 6
     TAPS_START = 7
-    REACH_START = 8
-    GROUPS = 9
-    K = 10
-    N = 11
-    WEIGHT_START = 12
-    PACKED_START = 13
-    PACKED_SIZE = 14
-    DEPTHWISE = 15
-    BIAS_START = 16
-    ACC_START = 17
-    PADDING = 18
-    ZERO_POINT = 19
-    LOW = 20
-    HIGH = 21
-    TABLE_START = 22
-    COUNT = 23
-    PLACE_START = 24
-    ORIGIN_START = 25
-    FILL = 26
-    COUNT_PAD = 27
-    REAL_START = 28
-    LOPSIDED = 29
-    READERS_START = 30
+    GROUPS = 8
+    K = 9
+    N = 10
+    WEIGHT_START = 11
+    PACKED_START = 12
+    PACKED_SIZE = 13
+    DEPTHWISE = 14
+    BIAS_START = 15
+    ACC_START = 16
+    PADDING = 17
+    ZERO_POINT = 18
+    LOW = 19
+    HIGH = 20
+    TABLE_START = 21
+    COUNT = 22
+    PLACE_START = 23
+    ORIGIN_START = 24
+    FILL = 25
+    COUNT_PAD = 26
+    REAL_START = 27
+    LOPSIDED = 28
 
 
 class Program(NamedTuple):
     """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, packed the same in the order of
     `emulator.simd`; bias (zero points folded in), scale and weight_zero (groups * n) share BIAS_START; a row is
     LOPSIDED where weight_zero is not all 0, DEPTHWISE where each group has one channel and one output. tables int8.
-    indices int32: taps, places and origins of moves, and reaches: size, size + 1 offsets, then the readers. real
+    indices int32: taps, places and origins of moves. real
     (float32): scale in, scale out, offset out of average pools.
 
     initial (value_size,): the pool before a run, constants in place. acc_start: of each MAC layer, and the end.
@@ -275,9 +271,6 @@ def _put_taps(row: Ints, taps: npt.NDArray[np.int32], channels: int, pools: _Poo
     row[[Col.M, Col.TAPS]] = taps.shape
     row[Col.CHANNELS] = channels
     row[Col.TAPS_START] = pools.indices.add(taps, shared=True)
-    reach = _reach(taps.reshape(-1))
-    row[Col.REACH_START] = pools.indices.add(reach, shared=True)
-    row[Col.READERS_START] = pools.indices.add(reach[reach[0] + 2 :] // taps.shape[1], shared=True)
 
 
 def _element_row(op: ElementOp, tensors: tuple[QTensor, ...], pools: _Pools) -> Ints:
@@ -292,7 +285,6 @@ def _element_row(op: ElementOp, tensors: tuple[QTensor, ...], pools: _Pools) -> 
             row[[Col.COUNT, Col.FILL]] = len(op.origin), op.fill
             row[Col.PLACE_START] = pools.indices.add(op.place, shared=True)
             row[Col.ORIGIN_START] = pools.indices.add(op.origin, shared=True)
-            row[Col.REACH_START] = pools.indices.add(_reach(op.origin), shared=True)
         case MaxPoolOp():
             _put_taps(row, op.taps, op.channels, pools)
         case AveragePoolOp():
@@ -314,29 +306,3 @@ _KINDS: dict[type[ElementOp], Kind] = {
     AveragePoolOp: Kind.AVERAGE_POOL,
     GlobalAveragePoolOp: Kind.GLOBAL_AVERAGE_POOL,
 }
-
-
-def _reach(origin: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """For each source index below the largest one, where it stands in `origin`: the number of source indices, that
-    many + 1 offsets, then the places."""
-    size = int(origin.max(initial=-1)) + 1
-    reach = np.zeros(size + 2 + int((origin >= 0).sum()), np.int32)
-    reach[0] = size
-    _fill_reach(np.ascontiguousarray(origin), size, reach)
-    return reach
-
-
-@kernel
-def _fill_reach(origin: npt.NDArray[np.int32], size: int, reach: npt.NDArray[np.int32]) -> None:
-    """Counting sort: readers of each index counted, their ends summed up, then filled in from behind."""
-    offsets, shown = reach[1 : size + 2], reach[size + 2 :]
-    for index in origin:
-        if index >= 0:
-            offsets[index] += 1
-    for index in range(1, size + 1):
-        offsets[index] += offsets[index - 1]
-    for place in range(len(origin) - 1, -1, -1):
-        index = origin[place]
-        if index >= 0:
-            offsets[index] -= 1
-            shown[offsets[index]] = place

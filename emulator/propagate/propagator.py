@@ -14,16 +14,8 @@ from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Rows, Step, Wide
 from emulator.graph.qgraph import MacLayer
 from emulator.graph.wide import as_stored, in_shape, target_element
-from emulator.propagate.delta import (
-    Ints,
-    Stage,
-    Values,
-    flow,
-    propagate_many,
-    restore,
-    scratch_for,
-    strike_layer,
-)
+from emulator.propagate.delta import Stage, flow, propagate_many, strike_layer
+from emulator.propagate.scratch import Ints, Values, restore, scratch_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

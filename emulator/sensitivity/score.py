@@ -21,9 +21,10 @@ from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Col, Kind, Program, Rows
 from emulator.graph.qgraph import HostOp, MacLayer
 from emulator.jit import Int, kernel
-from emulator.propagate.delta import Scratch, Stage, flow, restore, strike_layer
+from emulator.propagate.delta import Stage, flow, strike_layer
 from emulator.propagate.outcome import in_lsb
 from emulator.propagate.propagator import Propagator
+from emulator.propagate.scratch import Scratch, restore
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -5,7 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import kernel
+from emulator.jit import Int, kernel, stage
+
+
+@stage
+def requantise_row(
+    sums: npt.NDArray[np.int32],
+    scale: npt.NDArray[np.float32],
+    zero_point: Int,
+    low: Int,
+    high: Int,
+    out: npt.NDArray[np.int8],
+) -> None:
+    """One row, (n,), as `requantise_rows` says."""
+    floor, ceiling = np.float32(low - zero_point), np.float32(high - zero_point)
+    for channel in range(len(scale)):
+        scaled = np.rint(np.float32(sums[channel]) * scale[channel])
+        out[channel] = np.int32(min(max(scaled, floor), ceiling)) + zero_point
 
 
 @kernel
@@ -23,9 +39,5 @@ def requantise_rows(
     `gemm.requantise` of each element: the bounds are small integers, exact in float32, and the clip comes before the
     conversion, so that no product is beyond int32.
     """
-    floor, ceiling = np.float32(low - zero_point), np.float32(high - zero_point)
     for row in range(acc.shape[0]):
-        sums, rounded = acc[row], out[row]
-        for channel in range(len(scale)):
-            scaled = np.rint(np.float32(sums[channel]) * scale[channel])
-            rounded[channel] = np.int32(min(max(scaled, floor), ceiling)) + zero_point
+        requantise_row(acc[row], scale, zero_point, low, high, out[row])
