@@ -7,24 +7,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import kernel, stage
-from emulator.simd.vectors import LANES, blank, load, multiply_bytes, multiply_pairs, places, store
-from emulator.simd.words import OPERAND, PER_WORD, VNNI, corrected, lay_out, places_of
-
-_multiply = multiply_bytes if VNNI else multiply_pairs
+from emulator.jit import Int, kernel, stage
+from emulator.simd.vectors import LANES, WIDEST, blank, load, multiply_operands, places, store
+from emulator.simd.words import OPERAND, PER_WORD, VNNI, corrected, lay_out, next_vectors, places_of, words_of
 
 # Rows of a tile of 1, 2 and 4 vectors. The sums must stay in registers: there are 32 with AVX-512, 16 with AVX2, less
 # those that hold the weights of a step and one broadcast word. So should the places of the rows, in 16 of integers,
 # which makes more than 8 rows slower (measured).
 _ROWS_1, _ROWS_2, _ROWS_4 = (8, 8, 6) if VNNI else (8, 6, 3)
-_WIDEST = 4 if VNNI else 2
 
 
 @kernel
 def packed_words(groups: int, k: int, n: int, channels: int) -> int:
     """How many int32 `pack_into` fills."""
-    panels, words = -(-n // LANES), -(-channels // PER_WORD)
-    return groups * panels * LANES * (k // channels * words + 1)
+    panels, words = -(-n // LANES), words_of(channels)
+    return int(groups * panels * LANES * (k // channels * words + 1))
 
 
 @kernel
@@ -36,7 +33,7 @@ def pack_into(weight: npt.NDArray[np.int8], channels: int, packed: npt.NDArray[n
     over k, (groups, panels, LANES).
     """
     groups, k, n = weight.shape
-    panels, words = -(-n // LANES), -(-channels // PER_WORD)
+    panels, words = -(-n // LANES), words_of(channels)
     steps = k // channels * words
     operands, sums = packed.view(OPERAND), packed[groups * panels * steps * LANES :]
     for group in range(groups):
@@ -58,13 +55,13 @@ class _Columns(NamedTuple):
     weights: npt.NDArray[np.int32]
     begin: npt.NDArray[np.int32]
     out: npt.NDArray[np.int32]
-    taps_each: int
-    source_at: int
-    words: int
-    weights_at: int
-    begin_at: int
-    out_at: int
-    out_stride: int
+    taps_each: Int
+    source_at: Int
+    words: Int
+    weights_at: Int
+    begin_at: Int
+    out_at: Int
+    out_stride: Int
 
 
 @stage
@@ -80,7 +77,7 @@ def _sum_rows(empty: Any, rows: int, it: _Columns) -> None:
             first = row * it.taps_each + tap
             where = places(empty, it.table, first, it.taps_each, it.source_at)
             for word in range(it.words):
-                tile = _multiply(tile, it.source, where, word, it.weights, at, panel)
+                tile = multiply_operands(tile, it.source, where, word, it.weights, at, panel)
                 at += LANES
         store(tile, it.out, it.out_at + row * it.out_stride, it.out_stride)
 
@@ -95,11 +92,11 @@ def _sum_columns(tall: Any, rows: int, single: Any, it: _Columns) -> None:
 
 
 @stage
-def _sum_group(panels: int, it: _Columns) -> None:
+def _sum_group(panels: Int, it: _Columns) -> None:
     """All panels of a group, from the last back, for what it spills into the first of the next row."""
     panel = it.taps_each * it.words * LANES
     while panels > 0:
-        vectors = 1 if panels & 1 else 2 if panels & 2 or _WIDEST == 2 else 4
+        vectors = next_vectors(panels)
         panels -= vectors
         rest = _Columns(
             it.source, it.table, it.weights, it.begin, it.out, it.taps_each, it.source_at, it.words,
@@ -109,7 +106,7 @@ def _sum_group(panels: int, it: _Columns) -> None:
             _sum_columns(blank(_ROWS_1, 1), _ROWS_1, blank(1, 1), rest)
         elif vectors == 2:
             _sum_columns(blank(_ROWS_2, 2), _ROWS_2, blank(1, 2), rest)
-        elif _WIDEST == 4:
+        elif WIDEST == 4:
             _sum_columns(blank(_ROWS_4, 4), _ROWS_4, blank(1, 4), rest)
 
 
@@ -138,7 +135,7 @@ def conv(
     """See the package."""
     outputs, taps_each = taps.shape
     depth, n = channels // groups, acc.shape[1] // groups
-    words, panels = -(-depth // PER_WORD), -(-n // LANES)
+    words, panels = words_of(depth), -(-n // LANES)
     pixel_words, width = groups * words, panels * LANES
     source = np.empty((len(values) // channels + 1) * pixel_words, np.int32)
     operands = source.view(OPERAND)

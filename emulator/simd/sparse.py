@@ -29,26 +29,22 @@ from emulator.jit import Int, kernel, stage
 from emulator.simd.changes import Changes, Laid, Row, Sizes, add_one_by_one
 from emulator.simd.vectors import (
     LANES,
+    WIDEST,
     blank,
     load,
     lowest,
-    multiply_bytes,
     multiply_deltas,
-    multiply_pairs,
+    multiply_operands,
     negated,
     places,
     raised,
     requantised,
     store,
 )
-from emulator.simd.words import FLIP, PER_WORD, VNNI
+from emulator.simd.words import FLIP, PER_WORD, VNNI, next_vectors, placed, words_of
 
-_multiply = multiply_bytes if VNNI else multiply_pairs
-_multiply_laid = multiply_deltas if VNNI else multiply_pairs
+_multiply_laid = multiply_deltas if VNNI else multiply_operands
 _LEAST, _MOST = (-128, 127) if VNNI else (-255, 255)
-_BITS = 32 // PER_WORD
-_MASK = (1 << _BITS) - 1
-_WIDEST = 4 if VNNI else 2
 _FEW = LANES // 2
 """Rows of fewer sums than this would leave most lanes empty: they go one by one (depthwise layers do)."""
 
@@ -68,7 +64,7 @@ def _put(
     if count == 0 or at[count - 1] != step:
         words[count], at[count] = 0, step
         count += 1
-    words[count - 1] |= np.int32((operand & _MASK) << (channel % PER_WORD * _BITS))
+    words[count - 1] |= placed(operand, channel)
     return count
 
 
@@ -107,10 +103,12 @@ def _add(
     if losses > 0:
         tile = negated(tile)
         for word in range(losses):
-            tile = _multiply(tile, changes.loss, where, word, packed, at + changes.loss_at[word], panel)
+            tile = multiply_operands(
+                tile, changes.loss, where, word, packed, at + changes.loss_at[word], panel
+            )
         tile = negated(tile)
     for word in range(gains):
-        tile = _multiply(tile, changes.gain, where, word, packed, at + changes.gain_at[word], panel)
+        tile = multiply_operands(tile, changes.gain, where, word, packed, at + changes.gain_at[word], panel)
     store(tile, sums, place, 0)
 
 
@@ -134,18 +132,18 @@ def add_changes(
         first = (group * taps + tap) * depth * n
         add_one_by_one(changes.channel[:count], changes.change[:count], weight, first, n, sums, place)
         return
-    step = -(-depth // PER_WORD) * LANES
+    step = words_of(depth) * LANES
     panels, panel = -(-n // LANES), taps * step
     origin = group * panels * panel + tap * step
     while panels > 0:
-        vectors = 1 if panels & 1 else 2 if panels & 2 or _WIDEST == 2 else 4
+        vectors = next_vectors(panels)
         panels -= vectors
         at, target = origin + panels * panel, place + panels * LANES
         if vectors == 1:
             _add(blank(1, 1), changes, words, packed, at, panel, sums, target)
         elif vectors == 2:
             _add(blank(1, 2), changes, words, packed, at, panel, sums, target)
-        elif _WIDEST == 4:
+        elif WIDEST == 4:
             _add(blank(1, 4), changes, words, packed, at, panel, sums, target)
 
 
@@ -178,7 +176,7 @@ def lay_changes(
     suit and nothing is laid out."""
     if n < _FEW:
         return -1
-    words = -(-depth // PER_WORD)
+    words = words_of(depth)
     units: Int = 0
     unit: Int = 0
     for touch in touched:
@@ -198,7 +196,7 @@ def lay_changes(
             laid.listed[unit * words + laid.filled[unit]] = channel // PER_WORD
             laid.filled[unit] += 1
         # As a word: one that was stored as bytes can't be read again before it has reached the cache.
-        laid.words[word] |= np.int32((change & _MASK) << (channel % PER_WORD * _BITS))
+        laid.words[word] |= placed(change, channel)
         laid.total[unit] += change
     return units
 
@@ -206,7 +204,7 @@ def lay_changes(
 @stage
 def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
     """All is 0 again."""
-    words = -(-depth // PER_WORD)
+    words = words_of(depth)
     for i in range(units):
         unit = np.int64(laid.units[i])
         for j in range(laid.filled[unit]):
@@ -224,7 +222,7 @@ def list_words(
 
     A vector of them is copied whatever their number: it is seldom more than one, and no branch is guessed wrong.
     """
-    words = -(-depth // PER_WORD)
+    words = words_of(depth)
     count: Int = 0
     total: Int = 0
     for tap in range(len(taps)):
@@ -281,16 +279,16 @@ def settle_row(
     laid: Laid, it: Row, group: Int, taps: Int, depth: Int, noted: npt.NDArray[np.int32], count: Int
 ) -> Int:
     """See the package."""
-    panels, panel = -(-it.n // LANES), taps * -(-depth // PER_WORD) * LANES
+    panels, panel = -(-it.n // LANES), taps * words_of(depth) * LANES
     origin = group * panels * panel
     while panels > 0:
-        vectors = 1 if panels & 1 else 2 if panels & 2 or _WIDEST == 2 else 4
+        vectors = next_vectors(panels)
         panels -= vectors
         at, first = origin + panels * panel, panels * LANES
         if vectors == 1:
             count = _settle(blank(1, 1), laid, it, at, panel, first, noted, count)
         elif vectors == 2:
             count = _settle(blank(1, 2), laid, it, at, panel, first, noted, count)
-        elif _WIDEST == 4:
+        elif WIDEST == 4:
             count = _settle(blank(1, 4), laid, it, at, panel, first, noted, count)
     return count

@@ -21,6 +21,9 @@ LANES = 16 if CHOSEN.name == "vnni" else 8
 
 TAPS = 4 if CHOSEN.name == "vnni" else 2
 
+WIDEST = 4 if CHOSEN.name == "vnni" else 2
+"""Most vectors in a row of a tile: the sums must stay in registers."""
+
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _VECTOR = ir.VectorType(_INT32, LANES)
 
@@ -305,6 +308,10 @@ weights + 128 only ask for -128 times the sum of the source (see `raised`)."""
 
 multiply_pairs = _multiplication(_dot_pairs)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 2 by 2 int16 a word."""
+
+
+multiply_operands = multiply_bytes if CHOSEN.name == "vnni" else multiply_pairs
+"""The product of words as `emulator.simd.words` fills them."""
 
 
 @_instruction

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.instructions import CHOSEN
-from emulator.jit import kernel, stage
-from emulator.simd.vectors import LANES
+from emulator.jit import Int, inlined, kernel, stage
+from emulator.simd.vectors import LANES, WIDEST
 
 VNNI = CHOSEN.name == "vnni"
 
@@ -30,8 +30,30 @@ def aligned(words: int) -> npt.NDArray[np.int32]:
     return room[skipped : skipped + words]
 
 
+_BITS = 32 // PER_WORD
+_MASK = (1 << _BITS) - 1
+
+
+@inlined
+def words_of(depth: Int) -> Int:
+    """How many words `depth` operands take."""
+    return -(-depth // PER_WORD)
+
+
+@inlined
+def placed(operand: Int, channel: Int) -> Int:
+    """The word that holds this operand of `channel`, and zeros."""
+    return np.int32((operand & _MASK) << (channel % PER_WORD * _BITS))
+
+
+@inlined
+def next_vectors(panels: Int) -> Int:
+    """Vectors in the next tile of a row that has `panels` to go: 1 or 2 where they are odd, else the most there are."""
+    return 1 if panels & 1 else 2 if panels & 2 or WIDEST == 2 else 4
+
+
 @stage
-def lay_out(values: npt.NDArray[np.int8], depth: int, width: int, room: npt.NDArray[Any]) -> None:
+def lay_out(values: npt.NDArray[np.int8], depth: int, width: Int, room: npt.NDArray[Any]) -> None:
     """Runs of `depth` values into runs of `width` operands, filled up with zeros."""
     if width == depth:
         for place in range(len(values)):
@@ -46,7 +68,7 @@ def lay_out(values: npt.NDArray[np.int8], depth: int, width: int, room: npt.NDAr
 
 
 @stage
-def places_of(taps: npt.NDArray[np.int32], size: int, width: int) -> npt.NDArray[np.int32]:
+def places_of(taps: npt.NDArray[np.int32], size: Int, width: int) -> npt.NDArray[np.int32]:
     """Where the pixel of each tap starts, (m * width,) int32, if pixels are `size` long and -1 is the first.
 
     Taps from T to `width` are pixel -1. Done once a call: a core multiplies one pair of scalars a cycle.
