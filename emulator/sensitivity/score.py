@@ -71,15 +71,13 @@ def _last_readers(golden: Golden) -> dict[int, int]:
     """The last row that reads each tensor; one past the rows for what a later step reads, and for the answer."""
     p, graph = golden.program, golden.graph
     readers = {tensor: index for index, row in enumerate(p.ops) for tensor in _sources(row)}
-    outside = [
-        op for op in graph.ops if isinstance(op, HostOp) or (isinstance(op, MacLayer) and not op.compiled)
-    ]
-    for op in outside:
-        read = (
-            [graph.index.get(name) for name in op.inputs] if isinstance(op, HostOp) else [op.source, op.right]
-        )
-        readers |= {tensor: len(p.ops) for tensor in read if isinstance(tensor, int)}
-    return readers | ({graph.output: len(p.ops)} if isinstance(graph.output, int) else {})
+    outside: list[int | str | None] = [graph.output]
+    for op in graph.ops:
+        if isinstance(op, HostOp):
+            outside += [graph.index.get(name) for name in op.inputs]
+        elif isinstance(op, MacLayer) and not op.compiled:
+            outside += [op.source, op.right]
+    return readers | {tensor: len(p.ops) for tensor in outside if isinstance(tensor, int)}
 
 
 def _sources(row: Ints) -> set[int]:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from emulator.array.bits import wrap_words
 from emulator.array.presets import PRESETS
 from emulator.array.spec import ArraySpec
 from emulator.bundled import fashion_mnist
@@ -111,8 +112,8 @@ def draw_sums(
     m, n = rng.integers(rows[layer]), rng.integers(columns[layer])
     bit = rng.integers(width, size=FAULTS)
     sums = image.accumulators[golden.program.acc_start[layer] + m * columns[layer] + n].astype(np.int64)
-    rises = (sums >> bit & 1 == 0) != (bit == width - 1)
-    delta = np.where(rises, 1, -1) << bit
+    words = wrap_words(sums, width)
+    delta = wrap_words(words ^ (1 << bit), width) - words
     return layer, LayerErrors(np.arange(FAULTS + 1), m, n, delta, np.zeros(FAULTS, np.bool_))
 
 
