@@ -27,9 +27,12 @@ from emulator.graph.qgraph import (
     QuantGraph,
     TableOp,
 )
-from emulator.simd import pack, pack_depthwise
+from emulator.simd import aligned, pack, pack_depthwise, rule_of
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+SLACK = 64
+"""Elements behind every pool: kernels read and write whole vectors, and leave what lies beyond a row as it is."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -78,14 +81,15 @@ class Col(IntEnum):
     COUNT_PAD = 26
     REAL_START = 27
     LOPSIDED = 28
+    RULED = 29
 
 
 class Program(NamedTuple):
-    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, packed the same in the order of
-    `emulator.simd`; bias (zero points folded in), scale and weight_zero (groups * n) share BIAS_START; a row is
-    LOPSIDED where weight_zero is not all 0, DEPTHWISE where each group has one channel and one output. tables int8.
-    indices int32: taps, places and origins of moves. real
-    (float32): scale in, scale out, offset out of average pools.
+    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, (taps, channels) of a depthwise one, packed
+    the same in the order of `emulator.simd`; bias (zero points folded in), scale and weight_zero (groups * n) share
+    BIAS_START; a row is LOPSIDED where weight_zero is not all 0, DEPTHWISE where each group has one channel and one
+    output. tables int8. indices int32: taps, places and origins of moves. real float32: scale in, scale out and offset
+    out of average pools; the rule of a pair table that is RULED (`emulator.simd.pairs`).
 
     initial (value_size,): the pool before a run, constants in place. acc_start: of each MAC layer, and the end.
     layer_op[i]: the row of MAC layer i, -1 where kernels do not run it.
@@ -108,11 +112,11 @@ class Program(NamedTuple):
 
     @property
     def value_size(self) -> int:
-        return int(self.tensor_start[-1])
+        return int(self.tensor_start[-1]) + SLACK
 
     @property
     def acc_size(self) -> int:
-        return int(self.acc_start[-1])
+        return int(self.acc_start[-1]) + SLACK
 
 
 class Rows(NamedTuple):
@@ -132,7 +136,8 @@ Step = Rows | Wide | HostOp
 
 
 class _Pool(Generic[Scalar]):
-    """Arrays laid end to end; `add` returns where an array starts. Equal arrays lie there once."""
+    """Arrays laid end to end, each from a multiple of SLACK on; `add` returns where an array starts. Equal arrays lie
+    there once."""
 
     def __init__(self, dtype: type[Scalar]) -> None:
         self.dtype = dtype
@@ -147,13 +152,13 @@ class _Pool(Generic[Scalar]):
             return self.known[key]
         start = self.size
         self.known[key] = start
-        self.parts.append(flat)
-        self.size += flat.size
+        self.parts += [flat, np.zeros(-flat.size % SLACK, self.dtype)]
+        self.size += sum(map(len, self.parts[-2:]))
         return start
 
     def join(self) -> npt.NDArray[Scalar]:
-        # One spare element keeps kernels free of empty arrays.
-        joined: npt.NDArray[Scalar] = np.concatenate([*self.parts, np.zeros(1, self.dtype)])
+        joined = aligned(self.size + SLACK, self.dtype)
+        np.concatenate([*self.parts, np.zeros(SLACK, self.dtype)], out=joined)
         return joined
 
 
@@ -215,7 +220,7 @@ def flatten(graph: QuantGraph) -> Program:
 
 
 def _initial(tensors: tuple[QTensor, ...], start: Ints) -> npt.NDArray[np.int8]:
-    values = np.zeros(int(start[-1]), np.int8)
+    values = np.zeros(int(start[-1]) + SLACK, np.int8)
     for tensor, first in zip(tensors, start, strict=False):
         if tensor.constant is not None:
             values[first : first + tensor.size] = tensor.constant
@@ -234,8 +239,9 @@ def _mac_row(op: MacLayer, acc_start: int, pools: _Pools) -> Ints:
     row = _row(Kind.MAC, op.source, op.target)
     _put_taps(row, op.taps, op.channels, pools)
     row[[Col.GROUPS, Col.K, Col.N]] = op.shape.groups, op.shape.k, op.shape.n
-    row[Col.WEIGHT_START] = pools.weight.add(op.weight)
     row[Col.DEPTHWISE] = op.shape.groups == op.channels > 1 and op.shape.n == 1
+    weight = op.weight[:, :, 0].T if row[Col.DEPTHWISE] else op.weight
+    row[Col.WEIGHT_START] = pools.weight.add(weight)
     packed = _packed(op, bool(row[Col.DEPTHWISE]))
     row[[Col.PACKED_START, Col.PACKED_SIZE]] = pools.packed.add(packed), len(packed)
     row[Col.BIAS_START] = pools.bias.add(folded_bias(op))
@@ -281,6 +287,13 @@ def _element_row(op: ElementOp, tensors: tuple[QTensor, ...], pools: _Pools) -> 
         case PairTableOp():
             row[Col.RIGHT] = op.right
             row[Col.TABLE_START] = pools.tables.add(op.table, shared=True)
+            left, right, target = (
+                (t.scale, t.zero_point, t.offset)
+                for t in (tensors[i] for i in (op.source, op.right, op.target))
+            )
+            rule = rule_of(op.table.reshape(-1), left, right, target)
+            if rule is not None:
+                row[[Col.RULED, Col.REAL_START]] = True, pools.real.add(rule)
         case MoveOp():
             row[[Col.COUNT, Col.FILL]] = len(op.origin), op.fill
             row[Col.PLACE_START] = pools.indices.add(op.place, shared=True)
@@ -296,6 +309,10 @@ def _element_row(op: ElementOp, tensors: tuple[QTensor, ...], pools: _Pools) -> 
             row[[Col.COUNT, Col.CHANNELS]] = op.positions, op.channels
             row[Col.REAL_START] = pools.real.add(np.array([op.scale], np.float32))
     return row
+
+
+def _quantised(tensor: QTensor) -> tuple[float, int, int]:
+    return tensor.scale, tensor.zero_point, tensor.offset
 
 
 _KINDS: dict[type[ElementOp], Kind] = {

@@ -15,7 +15,14 @@ from emulator.graph.program import Rows, Step, Wide
 from emulator.graph.qgraph import MacLayer
 from emulator.graph.wide import as_stored, in_shape, target_element
 from emulator.propagate.delta import Stage, flow, propagate_many, strike_layer
-from emulator.propagate.scratch import Ints, Values, restore, scratch_for
+from emulator.propagate.scratch import (
+    Ints,
+    Values,
+    changed_elements,
+    restore,
+    scratch_for,
+    settle_all,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,7 +119,8 @@ class _Following:
 
     def _corrupted(self, mac: MacLayer) -> int:
         if isinstance(mac.target, int):
-            return int(self.scratch.counts[mac.target])
+            s, image = self.scratch, self.image
+            return int(changed_elements(self.golden.program, s, image.values, mac.target))
         changed = self.host.get(mac.target)
         return 0 if changed is None else int((changed != self.image.host[mac.target]).sum())
 
@@ -143,7 +151,7 @@ class _Following:
         flow(self.golden.program, self.scratch, image.values, image.accumulators, first, last)
 
     def _changed(self, names: list[str], tensors: list[int]) -> bool:
-        return any(name in self.host for name in names) or any(self.scratch.counts[t] > 0 for t in tensors)
+        return any(name in self.host for name in names) or any(self._differs(t) for t in tensors)
 
     def _faulty(self) -> Inference:
         return Inference(
@@ -170,20 +178,17 @@ class _Following:
         self.host[name] = array
         return True
 
+    def _differs(self, tensor: int) -> bool:
+        return bool(self.scratch.counts[self.scratch.views.own[tensor]] > 0)
+
     def _settle(self, tensor: int, stored: npt.NDArray[np.int8]) -> bool:
         """A tensor written as a whole: note where it differs from golden."""
-        start = int(self.golden.program.tensor_start[tensor])
-        s = self.scratch
-        wrong = np.flatnonzero(stored != self.image.values[start : start + len(stored)])
-        s.current[start + wrong] = stored[wrong]
-        s.touched[start : start + len(wrong)] = wrong
-        s.counts[tensor] = len(wrong)
-        return len(wrong) > 0
+        return bool(settle_all(self.golden.program, self.scratch, self.image.values, tensor, stored))
 
     def _answer(self, f: int, effects: Effects) -> Stage:
         output = self.golden.graph.output
         if isinstance(output, int):
-            if self.scratch.counts[output] == 0:
+            if not self._differs(output):
                 return Stage.NETWORK
             effects.logits[f] = self.golden.tensor(self._faulty(), output)
             return Stage.NONE

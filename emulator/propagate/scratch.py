@@ -7,123 +7,196 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from emulator.graph.program import Col, Kind, Program
-from emulator.jit import Int, borrowing, inlined
+from emulator.graph.program import SLACK, Col, Program
+from emulator.jit import Int, borrowing, inlined, stage
 from emulator.propagate.readers import Readers, readers_of
-from emulator.simd import Changes, Laid, changes_for, laid_for, sum_width
+from emulator.propagate.views import Views, span, unit_of, views_of
+from emulator.simd import CHANGE, PART, ROOM, Spread, lay
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.int8]
 
 
 class Scratch(NamedTuple):
-    """Working memory, clean between faults: `current` equals golden, counts and acc_delta are zero.
+    """Working memory, clean between faults: `current` equals golden, counts, pending and all of the spread are zero.
 
-    touched (value_size,): per tensor the list of its changed elements, counts[t] long. stamp: the last epoch in
-    which an element was recomputed. rows, row_mark, row_change, row_values: the accumulator rows touched in
-    the operator at hand, the sum of the changes each has seen, and room for one (row_before, row_acc, row_scale, too).
-    changes: those of one pixel; laid: of a tensor.
-    last_use: the last operator that reads each tensor.
+    counts (views,): changed units of a view; units: which, from where the view starts. pending: units that have
+    changed and are not laid out yet. last_use (tensors,): the last operator that reads each. rows,
+    row_mark: rows of sums that read what has changed. sums, values, offset, place: room for one row.
     """
 
     current: Values
-    touched: npt.NDArray[np.int32]
+    views: Views
     counts: Ints
-    stamp: Ints
-    epoch: Ints
-    acc_delta: npt.NDArray[np.int32]
-    rows: Ints
-    row_mark: npt.NDArray[np.uint8]
-    row_change: npt.NDArray[np.int32]
-    row_values: Values
-    row_before: Values
-    row_acc: npt.NDArray[np.int32]
-    row_scale: npt.NDArray[np.float32]
-    changes: Changes
-    laid: Laid
+    units: npt.NDArray[np.int32]
+    pending: npt.NDArray[np.uint8]
+    spread: Spread
     readers: Readers
     last_use: Ints
+    rows: npt.NDArray[np.int32]
+    row_mark: npt.NDArray[np.uint8]
+    sums: npt.NDArray[np.int32]
+    values: Values
+    offset: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int32]
 
 
 @inlined
-def noted(
-    before: Values, after: Values, changed: npt.NDArray[np.int32], element: Int, value: Int, count: Int
-) -> Int:
-    """A recomputed element of a tensor of which `count` have changed so far: note it if it differs from golden; how
-    many have now. before, after, changed: from where the tensor starts in golden, current and touched. Where many
-    follow, the count stays in a register."""
-    if value != before[element]:
-        after[element] = value
-        changed[count] = element
-        count += 1
+def touch(s: Scratch, view: Int, unit: Int) -> None:
+    """Something in this unit has changed."""
+    place = s.views.start[view] + unit
+    if s.pending[place] == 0:
+        s.pending[place] = 1
+        s.units[s.views.start[view] + s.counts[view]] = unit
+        s.counts[view] += 1
+
+
+@inlined
+def settle(p: Program, s: Scratch, golden: Values, tensor: Int, element: Int, value: Int) -> bool:
+    """A single recomputed element; has it changed?"""
+    at = p.tensor_start[tensor] + element
+    if value == golden[at]:
+        return False
+    s.current[at] = value
+    view = s.views.own[tensor]
+    touch(s, view, unit_of(s.views, view, element))
+    return True
+
+
+@borrowing
+def settle_all(p: Program, s: Scratch, golden: Values, tensor: Int, stored: Values) -> bool:
+    """A tensor recomputed whole."""
+    for element in range(len(stored)):
+        settle(p, s, golden, tensor, element, stored[element])
+    view = s.views.own[tensor]
+    lay_out(p, s, golden, view)
+    return bool(s.counts[view] > 0)
+
+
+@stage
+def lay_out(p: Program, s: Scratch, golden: Values, view: Int) -> None:
+    """The changes of all touched units, for those who read them."""
+    v, start = s.views, s.views.start[view]
+    for unit in s.units[start : start + s.counts[view]]:
+        first, length = span(v, view, unit)
+        lay(s.current, golden, p.tensor_start[v.tensor[view]] + first, length, s.spread, start + unit)
+        s.pending[start + unit] = 0
+
+
+@inlined
+def changed_channels(s: Scratch, view: Int, unit: Int) -> npt.NDArray[np.uint8]:
+    """Which elements of a unit have changed, some perhaps named twice."""
+    place = s.views.start[view] + unit
+    return s.spread.channel[place * ROOM : place * ROOM + s.spread.filled[place]]
+
+
+@stage
+def clear(s: Scratch, view: Int) -> None:
+    """Nothing has changed as far as this view goes."""
+    start = s.views.start[view]
+    for unit in s.units[start : start + s.counts[view]]:
+        s.spread.filled[start + unit] = 0
+        s.spread.total[start + unit] = 0
+    s.counts[view] = 0
+
+
+@borrowing
+def list_changed(p: Program, s: Scratch, golden: Values, tensor: Int, changed: Ints) -> Int:
+    """The elements of a tensor that have changed into `changed`, which has room for all; how many."""
+    v, view, start = s.views, s.views.own[tensor], p.tensor_start[tensor]
+    count: Int = 0
+    for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
+        first, length = span(v, view, unit)
+        for element in range(first, first + length):
+            if s.current[start + element] != golden[start + element]:
+                changed[count] = element
+                count += 1
     return count
 
 
-@inlined
-def settle(s: Scratch, golden: Values, tensor: Int, start: Int, element: Int, value: Int) -> None:
-    """A single recomputed element."""
-    s.counts[tensor] = noted(
-        golden[start:], s.current[start:], s.touched[start:], element, value, s.counts[tensor]
-    )
+@stage
+def relay(p: Program, s: Scratch, golden: Values, view: Int) -> None:
+    """Fill a view that is not its tensor's own from that."""
+    v, tensor = s.views, s.views.tensor[view]
+    own, start = v.own[tensor], p.tensor_start[tensor]
+    if view == own:
+        return
+    for unit in s.units[v.start[own] : v.start[own] + s.counts[own]]:
+        first, length = span(v, own, unit)
+        for element in range(first, first + length):
+            if s.current[start + element] != golden[start + element]:
+                touch(s, view, unit_of(v, view, element))
+    lay_out(p, s, golden, view)
 
 
-@inlined
-def fresh(s: Scratch, at: Int) -> bool:
-    """True the first time in an epoch, so that no element is recomputed twice for one fault."""
-    if s.stamp[at] == s.epoch[0]:
-        return False
-    s.stamp[at] = s.epoch[0]
-    return True
+@stage
+def unlay(s: Scratch, view: Int) -> None:
+    """Empty a view that is not its tensor's own."""
+    if view != s.views.own[s.views.tensor[view]]:
+        clear(s, view)
+
+
+@borrowing
+def changed_elements(p: Program, s: Scratch, golden: Values, tensor: Int) -> Int:
+    """How many elements of a tensor have changed."""
+    v, view, start = s.views, s.views.own[tensor], p.tensor_start[tensor]
+    count: Int = 0
+    for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
+        first, length = span(v, view, unit)
+        for element in range(start + first, start + first + length):
+            count += s.current[element] != golden[element]
+    return count
 
 
 @borrowing
 def restore(p: Program, s: Scratch, golden: Values) -> None:
     """Remove the fault: every changed element is golden again."""
-    for tensor in range(len(s.counts)):
-        start = p.tensor_start[tensor]
-        for i in range(s.counts[tensor]):
-            at = start + s.touched[start + i]
-            s.current[at] = golden[at]
-        s.counts[tensor] = 0
-    s.epoch[0] += 1
+    v = s.views
+    for tensor in range(len(v.own)):
+        view = v.own[tensor]
+        if s.counts[view] == 0:
+            continue
+        for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
+            first, length = span(v, view, unit)
+            at = p.tensor_start[tensor] + first
+            # Assigning a slice would copy it first.
+            current, before = s.current[at:][:length], golden[at:][:length]
+            for i in range(length):
+                current[i] = before[i]
+        clear(s, view)
 
 
 def scratch_for(p: Program) -> Scratch:
     """Working memory for the faults of one image at a time."""
-    tensors = len(p.tensor_start) - 1
-    mac = p.ops[p.layer_op[p.layer_op >= 0]]
-    rows = mac[:, Col.M] * mac[:, Col.GROUPS]
-    last_use = np.full(tensors, -1, np.int64)
-    for i, row in enumerate(p.ops):
-        last_use[row[Col.SOURCE]] = i
-        if row[Col.KIND] == Kind.PAIR_TABLE:
-            last_use[row[Col.RIGHT]] = i
-    most = int(rows.max(initial=1))
-    widths = np.array([sum_width(int(n)) for n in mac[:, Col.N]], np.int64)
-    widest = int(widths.max(initial=1))
+    v = views_of(p)
+    pixels = p.ops[:, Col.M] * np.maximum(p.ops[:, Col.GROUPS], 1)
+    most = int(pixels.max(initial=1))
+    wide = int(np.maximum(p.ops[:, Col.CHANNELS], p.ops[:, Col.N]).max(initial=1))
+    depth = p.ops[:, Col.CHANNELS] // np.maximum(p.ops[:, Col.GROUPS], 1)
+    read = int((p.ops[:, Col.TAPS] * depth).max(initial=1)) * ROOM // PART
+    size = np.diff(p.tensor_start)[v.tensor] // v.depth * v.parts
+    units = int((v.start + size).max(initial=0)) + 1
+    last_use = np.full(len(v.own), -1, np.int64)
+    for op in range(len(p.ops)):
+        last_use[v.tensor[[v.source[op], v.right[op]]]] = op
     return Scratch(
         current=np.zeros(p.value_size, np.int8),
-        touched=np.zeros(p.value_size, np.int32),
-        counts=np.zeros(tensors, np.int64),
-        stamp=np.full(p.value_size, -1, np.int64),
-        epoch=np.zeros(1, np.int64),
-        acc_delta=np.zeros(int((rows * widths).max(initial=1)), np.int32),
-        rows=np.zeros(most, np.int64),
-        row_mark=np.zeros(most, np.uint8),
-        row_change=np.zeros(most, np.int32),
-        row_values=np.zeros(widest, np.int8),
-        row_before=np.zeros(widest, np.int8),
-        row_acc=np.zeros(widest, np.int32),
-        row_scale=np.zeros(widest, np.float32),
-        changes=changes_for(int((mac[:, Col.CHANNELS] // mac[:, Col.GROUPS]).max(initial=1))),
-        laid=_laid_for(p, mac),
+        views=v,
+        counts=np.zeros(len(v.tensor), np.int64),
+        units=np.zeros(units, np.int32),
+        pending=np.zeros(units, np.uint8),
+        spread=Spread(
+            filled=np.zeros(units, np.int32),
+            total=np.zeros(units, np.int32),
+            channel=np.zeros(units * ROOM + SLACK, np.uint8),
+            change=np.zeros(units * ROOM + SLACK, CHANGE),
+        ),
         readers=readers_of(p),
         last_use=last_use,
+        rows=np.zeros(most, np.int32),
+        row_mark=np.zeros(most, np.uint8),
+        sums=np.zeros(wide, np.int32),
+        values=np.zeros(wide, np.int8),
+        offset=np.zeros(read + SLACK, np.int32),
+        place=np.zeros(read + SLACK, np.int32),
     )
-
-
-def _laid_for(p: Program, mac: Ints) -> Laid:
-    """Room for the changes of the source of any MAC layer."""
-    depth = mac[:, Col.CHANNELS] // mac[:, Col.GROUPS]
-    units = np.diff(p.tensor_start)[mac[:, Col.SOURCE]] // depth
-    return laid_for(units, depth, mac[:, Col.TAPS])

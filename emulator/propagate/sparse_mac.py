@@ -1,7 +1,7 @@
 """MAC layers whose input changed: linearity mod 2^32, acc' = acc + weight * change, where the input changed only.
 
-Two ways to the same integers. Where the vectors of `emulator.simd` can, the changes are laid out and each accumulator
-row that reads some of them is recomputed in registers; else each changed pixel adds to the rows that read it.
+A row of sums that reads a change is recomputed whole. Depthwise layers have a row for each unit of channels, and no two
+channels in a sum.
 """
 
 from __future__ import annotations
@@ -11,186 +11,172 @@ import numpy.typing as npt
 
 from emulator.graph.program import Col, Program
 from emulator.jit import Int, borrowing, stage
-from emulator.propagate.scratch import Ints, Scratch, Values, noted
-from emulator.simd import (
-    Changes,
-    Row,
-    add_changes,
-    clear_changes,
-    in_words,
-    lay_changes,
-    list_words,
-    settle_row,
-    sum_width,
-)
+from emulator.propagate.scratch import Scratch, Values, lay_out, touch
+from emulator.propagate.views import unit_of
+from emulator.simd import Reading, Settling, settle_row
 from emulator.simd.requantise import requantise_row
 
+Accumulators = npt.NDArray[np.int32]
+
 
 @stage
-def _take_pixel(
-    touched: npt.NDArray[np.int32], current: Values, before: Values, base: Int, depth: Int, changes: Changes
-) -> int:
-    """The changes of elements [base, base + depth) that stand first in `touched`; how many."""
-    count = 0
-    for element in touched:
-        if not 0 <= element - base < depth:
-            break
-        changes.channel[count] = element - base
-        changes.change[count] = np.int64(current[element]) - np.int64(before[element])
-        count += 1
-    return count
+def parted(number: Int, parts: Int) -> tuple[Int, Int]:
+    """Quotient and remainder; mostly there is one part, and a division takes longer than all the rest."""
+    return (number, 0) if parts == 1 else divmod(number, parts)
 
 
 @borrowing
-def _scatter_mac(p: Program, s: Scratch, golden: Values, op: Int) -> Int:
-    """Add weight * change of every changed input element to the accumulator rows that read it; the number of
-    rows touched."""
-    row = p.ops[op]
-    groups, taps, n, depth = row[Col.GROUPS], row[Col.TAPS], row[Col.N], row[Col.CHANNELS] // row[Col.GROUPS]
-    first, last = p.tensor_start[row[Col.SOURCE]], p.tensor_start[row[Col.SOURCE] + 1]
-    touched = s.touched[first : first + s.counts[row[Col.SOURCE]]]
-    current, before, changes = s.current[first:last], golden[first:last], s.changes
-    reach, tap_bits = s.readers.table[s.readers.start[op] :], s.readers.tap_bits[op]
-    pixels, readers = reach[0], reach[reach[0] + 2 :]
-    weight, packed = p.weight[row[Col.WEIGHT_START] :], p.packed[row[Col.PACKED_START] :]
-    i = 0
-    rows: Int = 0
-    while i < len(touched):
-        # Elements of a pixel mostly stand together, in the order of their channels.
-        pixel, channel = divmod(np.int64(touched[i]), groups * depth)
-        group = channel // depth
-        base = (pixel * groups + group) * depth
-        count = _take_pixel(touched[i:], current, before, base, depth, changes)
-        i += count
-        if pixel >= pixels:
-            continue
-        words, total = in_words(changes, count, n), np.int32(changes.change[:count].sum())
-        for j in range(reach[1 + pixel], reach[2 + pixel]):
-            m = np.int64(readers[j]) >> tap_bits
-            tap, at = readers[j] - (m << tap_bits), m * groups + group
-            rows = _mark(s, at, rows, total)
-            add_changes(
-                changes, count, words, weight, packed, group, tap, taps, depth, n, s.acc_delta, at * sum_width(n)
-            )  # fmt: skip
-    return rows
+def rows_reading(p: Program, s: Scratch, op: Int, groups: Int) -> Int:
+    """The rows, output pixel * groups + group, that read what has changed, into s.rows; how many.
 
-
-@stage
-def _mark(s: Scratch, at: Int, rows: Int, change: Int) -> Int:
-    """A change of the sum of what accumulator row `at` reads; the number of rows touched so far."""
-    if s.row_mark[at] == 0:
-        s.row_mark[at] = 1
-        s.rows[rows] = at
-        s.row_change[at] = 0
-        rows += 1
-    s.row_change[at] += change
-    return rows
-
-
-@stage
-def _parted(unit: Int, groups: Int) -> tuple[Int, Int]:
-    """Pixel and group; mostly there is one group, and a division takes longer than all the rest."""
-    return (unit, 0) if groups == 1 else divmod(unit, groups)
-
-
-@stage
-def _rows_reading(s: Scratch, op: Int, units: Int, groups: Int) -> Int:
-    """The accumulator rows that read one of the units laid out; how many."""
+    Where most of the source has changed these are all rows: to look at each costs less than to gather them.
+    """
+    v, view = s.views, s.views.source[op]
     reach, tap_bits = s.readers.table[s.readers.start[op] :], s.readers.tap_bits[op]
     pixels, readers = reach[0], reach[reach[0] + 2 :]
     rows: Int = 0
-    for i in range(units):
-        pixel, group = _parted(np.int64(s.laid.units[i]), groups)
+    if 2 * s.counts[view] > pixels * groups * v.parts[view]:
+        rows = p.ops[op, Col.M] * groups
+        for at in range(rows):
+            s.rows[at] = at
+        return rows
+    for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
+        pixel, group = parted(parted(np.int64(unit), v.parts[view])[0], groups)
         if pixel >= pixels:
             continue
-        for j in range(reach[1 + pixel], reach[2 + pixel]):
-            rows = _mark(s, (np.int64(readers[j]) >> tap_bits) * groups + group, rows, 0)
+        for reader in readers[reach[1 + pixel] : reach[2 + pixel]]:
+            at = (np.int64(reader) >> tap_bits) * groups + group
+            if s.row_mark[at] == 0:
+                s.row_mark[at] = 1
+                s.rows[rows] = at
+                rows += 1
+    for at in s.rows[:rows]:
+        s.row_mark[at] = 0
     return rows
+
+
+@stage
+def touch_run(s: Scratch, view: Int, first: Int, count: Int) -> None:
+    """Elements [first, first + count) of a tensor, some of which have changed."""
+    for unit in range(unit_of(s.views, view, first), unit_of(s.views, view, first + count - 1) + 1):
+        touch(s, view, unit)
 
 
 @borrowing
-def sparse_mac(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], op: Int) -> None:
+def sparse_mac(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int) -> None:
     """A MAC layer whose input changed somewhere."""
+    row, view = p.ops[op], s.views.source[op]
+    own, n, groups = s.views.own[row[Col.TARGET]], row[Col.N], row[Col.GROUPS]
+    if row[Col.DEPTHWISE]:
+        for at in s.rows[: rows_reading(p, s, op, 1)]:
+            for part in range(s.views.parts[view]):
+                _depthwise_row(p, s, golden, acc, op, np.int64(at), part)
+    elif groups == 1:
+        reading, it = _reading(p, s, op, 0), _settling(p, s, golden, acc, op, 0)
+        for at in s.rows[: rows_reading(p, s, op, 1)]:
+            if settle_row(reading, it, np.int64(at)):
+                touch_run(s, own, np.int64(at) * n, n)
+    else:
+        for at in s.rows[: rows_reading(p, s, op, groups)]:
+            pixel, group = divmod(np.int64(at), groups)
+            if settle_row(_reading(p, s, op, group), _settling(p, s, golden, acc, op, group), pixel):
+                touch_run(s, own, np.int64(at) * n, n)
+    lay_out(p, s, golden, own)
+
+
+@stage
+def _reading(p: Program, s: Scratch, op: Int, group: Int) -> Reading:
+    """What the rows of a group read."""
+    row, v, view = p.ops[op], s.views, s.views.source[op]
+    parts, depth, n = v.parts[view], v.depth[view], row[Col.N]
+    return Reading(
+        s.spread,
+        p.indices,
+        row[Col.TAPS_START],
+        row[Col.TAPS],
+        row[Col.GROUPS] * parts,
+        v.start[view] + group * parts,
+        parts,
+        v.part[view],
+        p.weight,
+        row[Col.WEIGHT_START] + group * row[Col.K] * n,
+        depth,
+        n,
+        s.offset,
+        s.place,
+        s.sums,
+        s.values,
+    )
+
+
+@stage
+def _settling(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, group: Int) -> Settling:
+    """How sums of a group become values."""
     row = p.ops[op]
-    n, depth = row[Col.N], row[Col.CHANNELS] // row[Col.GROUPS]
-    first, last = p.tensor_start[row[Col.SOURCE]], p.tensor_start[row[Col.SOURCE] + 1]
-    touched = s.touched[first : first + s.counts[row[Col.SOURCE]]]
-    units = lay_changes(touched, s.current[first:last], golden[first:last], depth, n, s.laid)
-    if units < 0:
-        width = sum_width(n)
-        for i in range(_scatter_mac(p, s, golden, op)):
-            at = s.rows[i]
-            _settle_added(p, s, golden, acc, row, at, s.row_change[at], s.acc_delta[at * width :][:n])
-        return
-    for i in range(_rows_reading(s, op, units, row[Col.GROUPS])):
-        s.row_mark[s.rows[i]] = 0
-        _recompute_row(p, s, golden, acc, row, s.rows[i])
-    clear_changes(s.laid, units, depth)
+    skipped = group * row[Col.N]
+    return Settling(
+        row[Col.GROUPS] * row[Col.N],
+        acc,
+        row[Col.ACC_START] + skipped,
+        p.scale,
+        p.weight_zero,
+        row[Col.BIAS_START] + skipped,
+        row[Col.ZERO_POINT],
+        row[Col.LOW],
+        row[Col.HIGH],
+        golden,
+        s.current,
+        p.tensor_start[row[Col.TARGET]] + skipped,
+    )
 
 
 @stage
-def _recompute_row(
-    p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], row: Ints, at: Int
+def _depthwise_row(
+    p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, pixel: Int, part: Int
 ) -> None:
-    """Accumulator row `at` from the changes laid out."""
-    groups, taps, target, n = row[Col.GROUPS], row[Col.TAPS], row[Col.TARGET], row[Col.N]
-    depth = row[Col.CHANNELS] // groups
-    m, group = _parted(at, groups)
-    seen = p.indices[row[Col.TAPS_START] + m * taps :][:taps]
-    words, total = list_words(s.laid, seen, groups, group, depth)
-    first, start, column = at * n, p.tensor_start[target], row[Col.BIAS_START] + group * n
-    zero_point, low, high = row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH]
-    packed = p.packed[row[Col.PACKED_START] :]
-    noted, count = s.touched[start:], s.counts[target]
-    if n == sum_width(n) and not row[Col.LOPSIDED]:
-        it = Row(
-            n, first, words, total, packed, acc, row[Col.ACC_START] + first, p.scale, column, zero_point, low, high,
-            golden, s.current, start + first,
-        )  # fmt: skip
-        s.counts[target] = settle_row(s.laid, it, group, taps, depth, noted, count)
-        return
-    for i in range(n):
-        # (w - zw) * change, summed: what is added, less zw times the sum of the changes.
-        lopsided = np.int32(p.weight_zero[column + i] * total)
-        s.row_acc[i] = np.int32(acc[row[Col.ACC_START] + first + i] - lopsided)
-        s.row_scale[i] = p.scale[column + i]
-        s.row_before[i] = golden[start + first + i]
-    it = Row(
-        n, first, words, total, packed, s.row_acc, 0, s.row_scale, 0, zero_point, low, high,
-        s.row_before, s.row_values, 0,
-    )  # fmt: skip
-    s.counts[target] = settle_row(s.laid, it, group, taps, depth, noted, count)
-    for i in range(n):
-        s.current[start + first + i] = s.row_values[i]
+    """The sums of one unit of channels at an output pixel."""
+    row, v, view = p.ops[op], s.views, s.views.source[op]
+    channels, first = row[Col.CHANNELS], part * v.part[view]
+    width = min(v.part[view], channels - first)
+    start, sums = p.tensor_start[row[Col.SOURCE]], s.sums[:width]
+    seen = False
+    for tap in range(row[Col.TAPS]):
+        source = p.indices[row[Col.TAPS_START] + pixel * row[Col.TAPS] + tap]
+        if source < 0 or s.spread.filled[v.start[view] + source * v.parts[view] + part] == 0:
+            continue
+        if not seen:
+            sums[:] = 0
+            seen = True
+        element = start + source * channels + first
+        current, before = s.current[element:][:width], golden[element:][:width]
+        weights = p.weight[row[Col.WEIGHT_START] + tap * channels + first :][:width]
+        for i in range(width):
+            change = np.int32(current[i]) - np.int32(before[i])
+            sums[i] = np.int32(sums[i] + change * np.int32(weights[i]))
+        if row[Col.LOPSIDED]:
+            zero = p.weight_zero[row[Col.BIAS_START] + first :][:width]
+            for i in range(width):
+                change = np.int32(current[i]) - np.int32(before[i])
+                sums[i] = np.int32(sums[i] - change * zero[i])
+    if seen:
+        _settle_channels(p, s, golden, acc, op, pixel, first, width)
 
 
 @stage
-def _settle_added(
-    p: Program,
-    s: Scratch,
-    golden: Values,
-    acc: npt.NDArray[np.int32],
-    row: Ints,
-    at: Int,
-    change: Int,
-    added: npt.NDArray[np.int32],
+def _settle_channels(
+    p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, pixel: Int, first: Int, width: Int
 ) -> None:
-    """Requantise accumulator row `at`, to which `added` is added; change: the sum of the changes it has seen."""
-    s.row_mark[at] = 0
-    n, target = row[Col.N], row[Col.TARGET]
-    first, column = at * n, row[Col.BIAS_START] + _parted(at, row[Col.GROUPS])[1] * n
-    if row[Col.LOPSIDED]:
-        # (w - zw) * change, summed: what was added, less zw times the sum of the changes.
-        for i in range(n):
-            added[i] -= np.int32(p.weight_zero[column + i] * change)
-    total = acc[row[Col.ACC_START] + first :][:n]
-    for i in range(n):
-        added[i] = np.int32(total[i] + added[i])
-    zero_point, low, high, values = row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH], s.row_values[:n]
-    requantise_row(added, p.scale[column : column + n], zero_point, low, high, values)
-    added[:] = 0
-    start, count = p.tensor_start[target], s.counts[target]
-    before, after, changed = golden[start:], s.current[start:], s.touched[start:]
-    for i in range(n):
-        count = noted(before, after, changed, first + i, values[i], count)
-    s.counts[target] = count
+    """s.sums to the accumulators of `width` channels from `first` on, and requantised."""
+    row = p.ops[op]
+    column, at = row[Col.BIAS_START] + first, pixel * row[Col.CHANNELS] + first
+    sums, values, before = s.sums[:width], s.values[:width], acc[row[Col.ACC_START] + at :][:width]
+    for i in range(width):
+        sums[i] = np.int32(sums[i] + before[i])
+    requantise_row(sums, p.scale[column:][:width], row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH], values)
+    start = p.tensor_start[row[Col.TARGET]] + at
+    differs = False
+    for i in range(width):
+        differs |= values[i] != golden[start + i]
+        s.current[start + i] = values[i]
+    if differs:
+        touch_run(s, s.views.own[row[Col.TARGET]], at, width)

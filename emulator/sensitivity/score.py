@@ -24,7 +24,7 @@ from emulator.jit import Int, kernel
 from emulator.propagate.delta import Stage, flow, strike_layer
 from emulator.propagate.outcome import in_lsb
 from emulator.propagate.propagator import Propagator
-from emulator.propagate.scratch import Scratch, restore
+from emulator.propagate.scratch import Scratch, list_changed, restore
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -110,13 +110,13 @@ def _score_layer(
 ) -> None:
     """Predicted change of every logit for the faults `chosen`, all of one layer; alive: not yet masked."""
     start = p.tensor_start[frontier]
+    changed = np.empty(p.tensor_start[frontier + 1] - start, np.int64)
     for f in chosen:
         stage = strike_layer(p, s, golden, acc, op, errors, f)
         if stage == Stage.NONE:
             flow(p, s, golden, acc, op + 1, end + 1)
-        for i in range(s.counts[frontier]):
+        for element in changed[: list_changed(p, s, golden, frontier, changed)]:
             alive[f] = True
-            element = s.touched[start + i]
             step = np.float32(s.current[start + element]) - np.float32(golden[start + element])
             for c in range(change.shape[1]):
                 change[f, c] += step * jacobian[element, c]

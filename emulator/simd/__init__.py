@@ -20,22 +20,12 @@ For kernels to call. Arrays are C-contiguous; nothing is checked inside.
     gemm(act, wgt, bias, acc)                       # acc (m, n) = bias + act (m, k) . wgt (k, n); packs wgt
     requantise_rows(acc, scale, zero_point, low, high, out)
 
-    words = in_words(changes, count, n)             # the first `count` changed channels of one pixel and group, once
-    add_changes(changes, count, words, weight, packed, group, tap, taps, depth, n, sums, place)     # to each reader
-
-        sums[place + j] += sum over changed c of change[c] * weight[group, tap depth + c, j]  mod 2^32, j < n
-
-    sums has room for sum_width(n) from `place` on; weight (groups, k, n), flat; packed: see above, not read where a
-    group has one output, so that a layer of `depthwise` will do. Both are pasted into the kernel that calls them.
-
-    units = lay_changes(touched, current, before, depth, n, laid)   # all changes of a tensor; -1: add them instead
-    words, total = list_words(laid, taps, groups, group, depth)     # for each row of sums that reads some of them
-    count = settle_row(laid, row, group, len(taps), depth, noted, count)
-    clear_changes(laid, units, depth)
+    lay(current, before, at, length, spread, unit)      # what has changed in a unit of at most PART elements
+    changed = settle_row(reading, settling, pixel)      # a row of sums that reads it; has any of its values changed?
 
         after[j] = requantised(acc[j] + sum over taps and changed c of change[c] * weight[group, tap depth + c, j])
 
-    where it is not before[j], j < n, its number joins the `count` in `noted`.
+    See `emulator.simd.spread` for their arguments. Both are pasted into the kernel that calls them.
 
 Derivation
 ----------
@@ -77,57 +67,46 @@ import numpy.typing as npt
 
 from emulator.instructions import CHOSEN
 from emulator.jit import kernel
-from emulator.simd.changes import Changes, Laid, Row, changes_for
 from emulator.simd.requantise import requantise_rows
+from emulator.simd.spread import Reading, Settling, Spread
 from emulator.simd.words import aligned
 
 if CHOSEN.name == "plain":
     from emulator.simd.plain import (
-        add_changes,
-        clear_changes,
+        CHANGE,
+        PART,
+        ROOM,
+        add_pairs,
         conv,
         depthwise,
-        in_words,
-        laid_for,
-        lay_changes,
-        list_words,
+        lay,
         pack_depthwise_into,
         pack_into,
         packed_depthwise_words,
         packed_words,
+        rule_of,
         settle_row,
-        sum_width,
     )
 else:
     from emulator.simd.dense import conv, pack_into, packed_words
     from emulator.simd.depthwise import depthwise, pack_depthwise_into, packed_depthwise_words
-    from emulator.simd.sparse import (
-        add_changes,
-        clear_changes,
-        in_words,
-        laid_for,
-        lay_changes,
-        list_words,
-        settle_row,
-        sum_width,
-    )
+    from emulator.simd.pairs import add_pairs, rule_of
+    from emulator.simd.sparse import CHANGE, PART, ROOM, lay, settle_row
 
 __all__ = [
+    "CHANGE",
     "CHOSEN",
-    "Changes",
-    "Laid",
-    "Row",
-    "add_changes",
+    "PART",
+    "ROOM",
+    "Reading",
+    "Settling",
+    "Spread",
+    "add_pairs",
     "aligned",
-    "changes_for",
-    "clear_changes",
     "conv",
     "depthwise",
     "gemm",
-    "in_words",
-    "laid_for",
-    "lay_changes",
-    "list_words",
+    "lay",
     "pack",
     "pack_depthwise",
     "pack_depthwise_into",
@@ -135,8 +114,8 @@ __all__ = [
     "packed_depthwise_words",
     "packed_words",
     "requantise_rows",
+    "rule_of",
     "settle_row",
-    "sum_width",
 ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from emulator.jit import Int, inlined, kernel, stage
-from emulator.simd.changes import Changes, Laid, Row, Sizes, add_one_by_one
+from emulator.simd.requantise import requantise_row
+from emulator.simd.spread import Reading, Settling, Spread
 
 
 @inlined
@@ -122,73 +125,90 @@ def depthwise(
                 sums[channel] = _wrapped(int(sums[channel]) + product)
 
 
-@kernel
-def sum_width(n: int) -> int:
-    """int32 that a row of n sums takes."""
-    return n
+PART = 64
+ROOM = PART
+CHANGE: Any = np.int32
 
 
 @stage
-def in_words(changes: Changes, count: Int, n: Int) -> tuple[Int, Int]:
-    """No words: changes are added one at a time."""
-    return 0, 0
-
-
-@stage
-def add_changes(
-    changes: Changes,
-    count: Int,
-    words: tuple[Int, Int],
-    weight: npt.NDArray[np.int8],
-    packed: npt.NDArray[np.int32],
-    group: Int,
-    tap: Int,
-    taps: Int,
-    depth: Int,
-    n: Int,
-    sums: npt.NDArray[np.int32],
-    place: Int,
-) -> None:
-    """See the package."""
-    first = (group * taps + tap) * depth * n
-    add_one_by_one(changes.channel[:count], changes.change[:count], weight, first, n, sums, place)
-
-
-def laid_for(units: Sizes, depth: Sizes, taps: Sizes) -> Laid:
-    """Nothing is laid out."""
-    blank = np.zeros(1, np.int32)
-    return Laid(words=blank, listed=blank, filled=blank, total=blank, units=blank, read=blank, step=blank)
-
-
-@stage
-def lay_changes(
-    touched: npt.NDArray[np.int32],
+def lay(
     current: npt.NDArray[np.int8],
     before: npt.NDArray[np.int8],
-    depth: Int,
-    n: Int,
-    laid: Laid,
-) -> Int:
-    """Nothing can be laid out: changes are added one at a time."""
-    return -1
+    at: Int,
+    length: Int,
+    spread: Spread,
+    unit: Int,
+) -> None:
+    """See the package."""
+    place = unit * ROOM
+    total = np.int32(0)
+    for channel in range(length):
+        change = np.int32(current[at + channel]) - np.int32(before[at + channel])
+        if change != 0:
+            spread.channel[place], spread.change[place] = channel, change
+            total += change
+            place += 1
+    spread.filled[unit] = place - unit * ROOM
+    spread.total[unit] = total
 
 
 @stage
-def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
-    """Nothing was laid out."""
+def settle_row(reading: Reading, it: Settling, pixel: Int) -> bool:
+    """See the package."""
+    n, count, total = reading.n, 0, np.int32(0)
+    at, sums, values = pixel * it.stride, reading.sums[: reading.n], reading.values[: reading.n]
+    for i in range(n):
+        sums[i] = it.acc[it.acc_at + at + i]
+    for tap in range(reading.each):
+        source = np.int64(reading.taps[reading.taps_at + pixel * reading.each + tap])
+        weight_at = reading.weight_at + tap * reading.depth * n
+        for part in range(reading.parts):
+            unit = reading.unit_at + source * reading.step + part
+            for i in range(unit * ROOM, unit * ROOM + reading.spread.filled[unit]):
+                weights = reading.weight[weight_at + np.int64(reading.spread.channel[i]) * n :][:n]
+                _add_scaled(sums, weights, reading.spread.change[i])
+            count += reading.spread.filled[unit]
+            total += reading.spread.total[unit]
+            weight_at += reading.part * n
+    if count == 0:
+        return False
+    zero = it.weight_zero[it.column :][:n]
+    for i in range(n):
+        sums[i] = np.int32(sums[i] - total * zero[i])
+    requantise_row(sums, it.scale[it.column :][:n], it.zero_point, it.low, it.high, values)
+    differs = False
+    for i in range(n):
+        differs |= values[i] != it.before[it.at + at + i]
+        it.after[it.at + at + i] = values[i]
+    return differs
 
 
 @stage
-def list_words(
-    laid: Laid, taps: npt.NDArray[np.int32], groups: Int, group: Int, depth: Int
-) -> tuple[Int, Int]:
-    """Never called: nothing was laid out."""
-    return 0, 0
+def _add_scaled(sums: npt.NDArray[np.int32], weights: npt.NDArray[np.int8], change: Int) -> None:
+    """sums += change * weights, modulo 2^32."""
+    for i in range(len(sums)):
+        sums[i] = np.int32(sums[i] + np.int32(change) * np.int32(weights[i]))
+
+
+def rule_of(
+    table: npt.NDArray[np.int8], left: Any, right: Any, target: Any
+) -> npt.NDArray[np.float32] | None:
+    """Tables are all there is."""
+    return None
 
 
 @stage
-def settle_row(
-    laid: Laid, it: Row, group: Int, taps: Int, depth: Int, noted: npt.NDArray[np.int32], count: Int
-) -> Int:
-    """Never called: nothing was laid out."""
-    return count
+def add_pairs(
+    left: npt.NDArray[np.int8],
+    left_at: Int,
+    right: npt.NDArray[np.int8],
+    right_at: Int,
+    rule: npt.NDArray[np.float32],
+    rule_at: Int,
+    count: Int,
+    before: npt.NDArray[np.int8],
+    after: npt.NDArray[np.int8],
+    at: Int,
+) -> bool:
+    """Never called: there are no rules."""
+    return False

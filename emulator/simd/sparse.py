@@ -1,21 +1,17 @@
-"""Products of few changed inputs on vector instructions: what the changes of one pixel add to the sums that read it.
+"""Few changed inputs on vector instructions: what they do to a row of sums that reads them.
 
-A change of an int8 value lies in [-255, 255], one bit too wide for a byte. With `vnni` it is split by its sign,
-
-    change = gain - loss, both in [0, 255],
-
-unsigned bytes as vpdpbusd wants them on its left, by the same packed weights as the whole layer has:
-
-    sums + gain . w - loss . w = -(-sums + loss . w) + gain . w,
-
-exact modulo 2^32. No correction and no wider fall-back is needed, and a word whose changes have one sign is one step.
-With `avx2` operands are int16, which hold a change as it is: all are gains.
-
-Where many pixels changed, each sum gathers what it reads instead: it stays in registers over all its taps. The changes
-are laid out once, words that are 0 are skipped, and no sign is split: with `vnni` the weights + 128 are the unsigned
-operand and the changes the signed one, which must lie in [-128, 127],
+A row lists what it reads that has changed: so much, by the weights of that element. With `vnni` four of the list, from
+anywhere, are a word of signed bytes, which a change of at most 255 takes two or three of; their four rows of weights
+are interleaved into words in registers, of bytes + 128 as vpdpbusd wants its other operand unsigned,
 
     sum of c . w = sum of c . (w + 128) - 128 * sum of c.
+
+With `avx2` two of the list are a word of int16, and rows are widened as they are interleaved. So a product is spent
+on changes alone, whichever channels they are in. (Of words of channels that lie side by side, as the whole layer has
+them, three quarters are zeros: they took three times as long.)
+
+Interleaving goes by parts of 16 bytes, as the instructions do: the lanes of a tile are brought in order at the end.
+The sums stay in registers until their values are compared with those before.
 """
 
 from __future__ import annotations
@@ -25,270 +21,167 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import Int, kernel, stage
-from emulator.simd.changes import Changes, Laid, Row, Sizes, add_one_by_one
+from emulator.jit import Int, stage
+from emulator.simd.spread import Reading, Settling, Spread
 from emulator.simd.vectors import (
     LANES,
+    QUEUED,
+    TAPS,
     WIDEST,
-    blank,
-    load,
+    accumulated,
+    compressed,
+    differing,
     lowest,
-    multiply_deltas,
-    multiply_operands,
-    negated,
-    places,
-    raised,
+    no_sums,
+    ones,
+    peek,
+    queued,
     requantised,
-    store,
+    total_change,
 )
-from emulator.simd.words import FLIP, PER_WORD, VNNI, next_vectors, placed, words_of
+from emulator.simd.words import OPERAND
 
-_multiply_laid = multiply_deltas if VNNI else multiply_operands
-_LEAST, _MOST = (-128, 127) if VNNI else (-255, 255)
-_FEW = LANES // 2
-"""Rows of fewer sums than this would leave most lanes empty: they go one by one (depthwise layers do)."""
+PART = 64
+"""Most elements in a unit."""
 
+_LEAST, _MOST = (-128, 127) if TAPS == 4 else (-255, 255)
 
-@kernel
-def sum_width(n: int) -> int:
-    """int32 that a row of n sums takes."""
-    return n if n < _FEW else -(-n // LANES) * LANES
+ROOM = PART * (3 if TAPS == 4 else 1) + LANES
+"""Operands in the lists of a unit, 255 = 127 + 127 + 1, and zeros to fill a vector."""
 
-
-@stage
-def _put(
-    words: npt.NDArray[np.int32], at: npt.NDArray[np.int64], count: Int, channel: Int, operand: Int
-) -> Int:
-    """One more operand; the number of words after it."""
-    step = channel // PER_WORD * LANES
-    if count == 0 or at[count - 1] != step:
-        words[count], at[count] = 0, step
-        count += 1
-    words[count - 1] |= placed(operand, channel)
-    return count
+CHANGE: Any = OPERAND
+"""An operand."""
 
 
 @stage
-def in_words(changes: Changes, count: Int, n: Int) -> tuple[Int, Int]:
-    """The first `count` changes as words, for rows of n sums: how many of gains, of losses. Channels in order make
-    the fewest."""
-    gains: Int = 0
-    losses: Int = 0
-    if n < _FEW:
-        return gains, losses
-    for i in range(count):
-        channel, change = changes.channel[i], changes.change[i]
-        if VNNI and change < 0:
-            losses = _put(changes.loss, changes.loss_at, losses, channel, -change)
-        else:
-            gains = _put(changes.gain, changes.gain_at, gains, channel, change)
-    return gains, losses
-
-
-@stage
-def _add(
-    empty: Any,
-    changes: Changes,
-    words: tuple[Int, Int],
-    packed: npt.NDArray[np.int32],
-    at: Int,
-    panel: Int,
-    sums: npt.NDArray[np.int32],
-    place: Int,
-) -> None:
-    """The panels of one tile."""
-    gains, losses = words
-    tile = load(empty, sums, place, 0)
-    where = places(empty, changes.zero, 0, 0, 0)
-    if losses > 0:
-        tile = negated(tile)
-        for word in range(losses):
-            tile = multiply_operands(
-                tile, changes.loss, where, word, packed, at + changes.loss_at[word], panel
-            )
-        tile = negated(tile)
-    for word in range(gains):
-        tile = multiply_operands(tile, changes.gain, where, word, packed, at + changes.gain_at[word], panel)
-    store(tile, sums, place, 0)
-
-
-@stage
-def add_changes(
-    changes: Changes,
-    count: Int,
-    words: tuple[Int, Int],
-    weight: npt.NDArray[np.int8],
-    packed: npt.NDArray[np.int32],
-    group: Int,
-    tap: Int,
-    taps: Int,
-    depth: Int,
-    n: Int,
-    sums: npt.NDArray[np.int32],
-    place: Int,
-) -> None:
-    """See the package."""
-    if n < _FEW:
-        first = (group * taps + tap) * depth * n
-        add_one_by_one(changes.channel[:count], changes.change[:count], weight, first, n, sums, place)
-        return
-    step = words_of(depth) * LANES
-    panels, panel = -(-n // LANES), taps * step
-    origin = group * panels * panel + tap * step
-    while panels > 0:
-        vectors = next_vectors(panels)
-        panels -= vectors
-        at, target = origin + panels * panel, place + panels * LANES
-        if vectors == 1:
-            _add(blank(1, 1), changes, words, packed, at, panel, sums, target)
-        elif vectors == 2:
-            _add(blank(1, 2), changes, words, packed, at, panel, sums, target)
-        elif WIDEST == 4:
-            _add(blank(1, 4), changes, words, packed, at, panel, sums, target)
-
-
-def laid_for(units: Sizes, depth: Sizes, taps: Sizes) -> Laid:
-    """Room for the changes of any of several tensors, units[i] units of depth[i] channels, read taps[i] at a time."""
-    words = -(-depth // PER_WORD)
-    size, most = int((units * words).max(initial=1)), int(units.max(initial=1))
-    read = int((taps * words).max(initial=1)) + LANES
-    return Laid(
-        words=np.zeros(size, np.int32),
-        listed=np.zeros(size + LANES, np.int32),
-        filled=np.zeros(most, np.int32),
-        total=np.zeros(most, np.int32),
-        units=np.zeros(most, np.int32),
-        read=np.zeros(read, np.int32),
-        step=np.zeros(read, np.int32),
-    )
-
-
-@stage
-def lay_changes(
-    touched: npt.NDArray[np.int32],
+def lay(
     current: npt.NDArray[np.int8],
     before: npt.NDArray[np.int8],
-    depth: Int,
-    n: Int,
-    laid: Laid,
-) -> Int:
-    """Lay out the changes of the `touched` elements for rows of n sums; the number of units, or -1 where they don't
-    suit and nothing is laid out."""
-    if n < _FEW:
-        return -1
-    words = words_of(depth)
-    units: Int = 0
-    unit: Int = 0
-    for touch in touched:
-        element = np.int64(touch)
-        change = np.int32(current[element]) - np.int32(before[element])
-        if not 0 <= element - unit * depth < depth:
-            unit = element // depth
-        if not _LEAST <= change <= _MOST:
-            clear_changes(laid, units, depth)
-            return -1
-        if laid.filled[unit] == 0:
-            laid.units[units] = unit
-            units += 1
-        channel = element - unit * depth
-        word = unit * words + channel // PER_WORD
-        if laid.words[word] == 0:
-            laid.listed[unit * words + laid.filled[unit]] = channel // PER_WORD
-            laid.filled[unit] += 1
-        # As a word: one that was stored as bytes can't be read again before it has reached the cache.
-        laid.words[word] |= placed(change, channel)
-        laid.total[unit] += change
-    return units
+    at: Int,
+    length: Int,
+    spread: Spread,
+    unit: Int,
+) -> None:
+    """See the package."""
+    if TAPS == 2:
+        _lay_each(current, before, at, _within(differing(PART, current, before, at), length), spread, unit)
+        return
+    if length == PART:
+        bits, beyond, total = total_change(PART, current, before, at)
+        if beyond == 0:
+            place = unit * ROOM
+            for first in range(0, PART, LANES):
+                some = bits >> first & ((1 << LANES) - 1)
+                compressed(some, first, current, before, at + first, spread.channel, spread.change, place)
+                place += ones(some)
+            _fill_word(spread, place)
+            spread.filled[unit] = place - unit * ROOM
+            spread.total[unit] = total
+            return
+    _lay_each(current, before, at, _within(differing(PART, current, before, at), length), spread, unit)
 
 
 @stage
-def clear_changes(laid: Laid, units: Int, depth: Int) -> None:
-    """All is 0 again."""
-    words = words_of(depth)
-    for i in range(units):
-        unit = np.int64(laid.units[i])
-        for j in range(laid.filled[unit]):
-            laid.words[unit * words + laid.listed[unit * words + j]] = 0
-        laid.filled[unit] = 0
-        laid.total[unit] = 0
+def _within(bits: Int, length: Int) -> Int:
+    """The lowest `length` of 64 bits."""
+    return bits if length == PART else bits & ((np.int64(1) << length) - 1)
 
 
 @stage
-def list_words(
-    laid: Laid, taps: npt.NDArray[np.int32], groups: Int, group: Int, depth: Int
-) -> tuple[Int, Int]:
-    """Which words an output pixel reads, and which step of the weights each meets; how many, and the sum of the
-    changes in them.
+def _lay_each(
+    current: npt.NDArray[np.int8], before: npt.NDArray[np.int8], at: Int, bits: Int, spread: Spread, unit: Int
+) -> None:
+    """Any change; what is more than an operand takes several of them."""
+    place = unit * ROOM
+    total = np.int32(0)
+    while bits != 0:
+        channel = lowest(bits)
+        bits &= bits - 1
+        change = np.int32(current[at + channel]) - np.int32(before[at + channel])
+        total += change
+        while not _LEAST <= change <= _MOST:
+            some = np.int32(_MOST if change > 0 else _LEAST)
+            spread.channel[place], spread.change[place] = channel, some
+            change -= some
+            place += 1
+        spread.channel[place], spread.change[place] = channel, change
+        place += 1
+    spread.filled[unit] = place - unit * ROOM
+    spread.total[unit] = total
+    _fill_word(spread, place)
 
-    A vector of them is copied whatever their number: it is seldom more than one, and no branch is guessed wrong.
+
+@stage
+def _fill_word(spread: Spread, place: Int) -> None:
+    """No changes, up to the end of the word at hand."""
+    for spare in range(place, place + TAPS - 1):
+        spread.channel[spare], spread.change[spare] = 0, 0
+
+
+@stage
+def _gather(reading: Reading, pixel: Int) -> tuple[Int, Int]:
+    """List the words of changes that a row reads, and where the weights of their taps begin: how many, and the sum of
+    the changes.
+
+    A few of each unit are listed, whatever it holds: it seldom holds more, and no branch is guessed wrong. Those of a
+    unit are filled up to whole words with zeros.
     """
-    words = words_of(depth)
     count: Int = 0
     total: Int = 0
-    for tap in range(len(taps)):
-        if taps[tap] < 0:
-            continue
-        unit = np.int64(taps[tap]) * groups + group
-        found = np.int64(laid.filled[unit])
-        first: Int = 0
-        while True:
-            listed = load(blank(1, 1), laid.listed, unit * words + first, 0)
-            store(raised(listed, np.int32(unit * words)), laid.read, count + first, 0)
-            store(raised(listed, np.int32(tap * words)), laid.step, count + first, 0)
-            first += LANES
-            if first >= found:
-                break
-        count += found
-        total += laid.total[unit]
+    first = reading.taps_at + pixel * reading.each
+    for tap in range(reading.each):
+        unit = reading.unit_at + peek(reading.taps, first + tap) * reading.step
+        offset = tap * reading.depth * reading.n
+        for part in range(reading.parts):
+            words = (peek(reading.spread.filled, unit + part) + TAPS - 1) // TAPS
+            total += peek(reading.spread.total, unit + part)
+            place, done = (unit + part) * ROOM, np.int64(0)
+            while True:
+                queued(place + done * TAPS, offset, reading.place, reading.offset, count + done)
+                done += QUEUED
+                if done >= words:
+                    break
+            count += words
+            offset += reading.part * reading.n
     return count, total
 
 
 @stage
 def _settle(
-    empty: Any,
-    laid: Laid,
-    it: Row,
-    weights_at: Int,
-    panel: Int,
-    first: Int,
-    noted: npt.NDArray[np.int32],
-    count: Int,
-) -> Int:
-    """The panels of one tile, from output `first` on."""
-    tile = raised(empty, np.int32(-FLIP * it.total))
-    for i in range(it.words):
-        read = places(tile, laid.read, i, 0, 0)
-        at = weights_at + np.int64(laid.step[i]) * LANES
-        tile = _multiply_laid(tile, laid.words, read, 0, it.packed, at, panel)
-    different = requantised(
-        tile, it.acc, it.acc_at + first, it.scale, it.scale_at + first, np.int32(it.zero_point), np.int32(it.low),
-        np.int32(it.high), it.after, it.before, it.at + first,
+    empty: Any, reading: Reading, it: Settling, pixel: Int, count: Int, total: Int, first: Int
+) -> bool:
+    """The outputs of a tile, from output `first` on; has any changed?"""
+    tile, spread = empty, reading.spread
+    weight_at = reading.weight_at + first
+    for i in range(count):
+        begin = weight_at + peek(reading.offset, i)
+        tile = accumulated(
+            tile, spread.channel, spread.change, peek(reading.place, i), reading.n, reading.weight, begin
+        )
+    at = pixel * it.stride + first
+    changed: bool = requantised(
+        tile, np.int32(total), it.weight_zero, it.column + first, reading.n - first,
+        it.acc, it.acc_at + at, it.scale, it.column + first, np.int32(it.zero_point), np.int32(it.low),
+        np.int32(it.high), it.before, it.after, it.at + at,
     )  # fmt: skip
-    while different != 0:
-        element = first + lowest(different)
-        if element >= it.n:
-            break
-        noted[count] = it.number + element
-        count += 1
-        different &= different - 1
-    return count
+    return changed
 
 
 @stage
-def settle_row(
-    laid: Laid, it: Row, group: Int, taps: Int, depth: Int, noted: npt.NDArray[np.int32], count: Int
-) -> Int:
+def settle_row(reading: Reading, it: Settling, pixel: Int) -> bool:
     """See the package."""
-    panels, panel = -(-it.n // LANES), taps * words_of(depth) * LANES
-    origin = group * panels * panel
-    while panels > 0:
-        vectors = next_vectors(panels)
-        panels -= vectors
-        at, first = origin + panels * panel, panels * LANES
-        if vectors == 1:
-            count = _settle(blank(1, 1), laid, it, at, panel, first, noted, count)
-        elif vectors == 2:
-            count = _settle(blank(1, 2), laid, it, at, panel, first, noted, count)
-        elif WIDEST == 4:
-            count = _settle(blank(1, 4), laid, it, at, panel, first, noted, count)
-    return count
+    count, total = _gather(reading, pixel)
+    if count == 0:
+        return False
+    changed = False
+    first: Int = 0
+    while first < reading.n:
+        left = reading.n - first
+        if left <= 16:
+            changed |= _settle(no_sums(16), reading, it, pixel, count, total, first)
+        elif left <= 32 or WIDEST == 2:
+            changed |= _settle(no_sums(32), reading, it, pixel, count, total, first)
+        else:
+            changed |= _settle(no_sums(64), reading, it, pixel, count, total, first)
+        first += 32 if WIDEST == 2 else 64
+    return changed

@@ -157,35 +157,6 @@ def store(typing: Any, tile: Any, array: Any, first: Any, stride: Any) -> Any:
 
 
 @_instruction
-def raised(typing: Any, tile: Any, amount: Any) -> Any:
-    """The tile with `amount`, int32, added to every lane."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, scalar = arguments
-        added = _broadcast(builder, scalar)
-        for place in range(tile.rows * tile.vectors):
-            raised = builder.add(builder.extract_value(sums, place), added)
-            sums = builder.insert_value(sums, raised, place)
-        return sums
-
-    return tile(tile, types.int32), generate
-
-
-@_instruction
-def negated(typing: Any, tile: Any) -> Any:
-    """The tile with every lane negated, modulo 2^32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (sums,) = arguments
-        for place in range(tile.rows * tile.vectors):
-            lanes = builder.neg(builder.extract_value(sums, place))
-            sums = builder.insert_value(sums, lanes, place)
-        return sums
-
-    return tile(tile), generate
-
-
-@_instruction
 def places(typing: Any, tile: Any, table: Any, first: Any, stride: Any, offset: Any) -> Any:
     """For each row r of a tile: table[first + r * stride] + offset, of int32 `table`."""
     rows = Places(tile.rows)
@@ -203,10 +174,262 @@ def places(typing: Any, tile: Any, table: Any, first: Any, stride: Any, offset: 
     return rows(tile, table, integer, integer, integer), generate
 
 
+class Sums(types.Type):
+    """A row of `width` sums, int32, as vectors on which words of interleaved weights act: see `accumulated`."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        super().__init__(name=f"Sums({width} of {LANES})")
+
+    @property
+    def vectors(self) -> int:
+        """How many there are."""
+        return self.width // self.lanes
+
+    @property
+    def lanes(self) -> int:
+        """Of a vector: as many as four rows of bytes fill, or two of int16."""
+        return self.width // 4 if TAPS == 4 else LANES
+
+
+@register_model(Sums)
+class _SumsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, sums: Sums) -> None:
+        vector = ir.VectorType(_INT32, sums.lanes)
+        models.PrimitiveModel.__init__(self, manager, sums, ir.ArrayType(vector, sums.vectors))
+
+
+@_instruction
+def no_sums(typing: Any, width: Any) -> Any:
+    """Zeros; the width is a literal: 16, 32 or 64."""
+    sums = Sums(width.literal_value)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(context.get_value_type(sums), None)
+
+    return sums(width), generate
+
+
+def _unpacked(builder: Any, left: Any, right: Any, high: bool) -> Any:
+    """Elements of the lower or the higher half of every 16 bytes, of `left` and `right` in turn, as elements twice as
+    wide: one instruction."""
+    count, bits = left.type.count, left.type.element.width
+    part = 128 // bits
+    order = [
+        side + start + (part // 2 if high else 0) + element
+        for start in range(0, count, part)
+        for element in range(part // 2)
+        for side in (0, count)
+    ]
+    mixed = builder.shuffle_vector(left, right, ir.Constant(ir.VectorType(_INT32, count), order))
+    return builder.bitcast(mixed, ir.VectorType(ir.IntType(2 * bits), count // 2))
+
+
+def _words_of_rows(builder: Any, rows: Sequence[Any]) -> list[Any]:
+    """Rows of int8 to vectors of words, each with one element of every row; of which columns: see `_in_order`."""
+    if len(rows) == 4:
+        halves = [
+            _unpacked(builder, rows[first], rows[first + 1], high)
+            for high in (False, True)
+            for first in (0, 2)
+        ]
+        words = [
+            _unpacked(builder, halves[first], halves[first + 1], high)
+            for first in (0, 2)
+            for high in (False, True)
+        ]
+        flipped = ir.Constant(words[0].type, [0x80808080 - (1 << 32)] * words[0].type.count)
+        return [builder.xor(word, flipped) for word in words]
+    wide = [builder.sext(row, ir.VectorType(_INT16, row.type.count)) for row in rows]
+    words = []
+    for start in range(0, rows[0].type.count, 2 * LANES):
+        columns = ir.Constant(ir.VectorType(_INT32, 2 * LANES), list(range(start, start + 2 * LANES)))
+        left, right = (
+            builder.shuffle_vector(row, ir.Constant(row.type, ir.Undefined), columns) for row in wide
+        )
+        words += [_unpacked(builder, left, right, high) for high in (False, True)]
+    return words
+
+
+def _in_order(builder: Any, sums: Sums, tile: Any) -> Any:
+    """The sums as one vector, by column."""
+    vectors = [builder.extract_value(tile, number) for number in range(sums.vectors)]
+    joined = vectors
+    while len(joined) > 1:
+        size = joined[0].type.count
+        both = ir.Constant(ir.VectorType(_INT32, 2 * size), list(range(2 * size)))
+        joined = [builder.shuffle_vector(a, b, both) for a, b in zip(joined[::2], joined[1::2], strict=True)]
+    whole = joined[0]
+    # Four lanes come from 16 bytes of a row, by which vector of a group they are in.
+    group, parts = (4, sums.lanes // 4) if TAPS == 4 else (2, LANES // 4)
+    order = [
+        (start * group + vector) * sums.lanes + part * 4 + lane
+        for start in range(sums.vectors // group)
+        for part in range(parts)
+        for vector in range(group)
+        for lane in range(4)
+    ]
+    mask = ir.Constant(ir.VectorType(_INT32, sums.width), order)
+    return builder.shuffle_vector(whole, ir.Constant(whole.type, ir.Undefined), mask)
+
+
+@_instruction
+def accumulated(
+    typing: Any, sums: Any, channels: Any, changes: Any, place: Any, n: Any, weights: Any, at: Any
+) -> Any:
+    """sums[j] + sum over i < TAPS of changes[place + i] * weights[at + channels[place + i] * n + j], of int8 weights;
+    with VNNI of weights + 128."""
+    row = ir.VectorType(_INT8, sums.width)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        tile, listing, deltas, first, size, weight, begin = arguments
+        rows = []
+        for i in range(TAPS):
+            where = builder.add(first, ir.Constant(_INT64, i))
+            channel = builder.load(_pointer(context, builder, channels, listing, where, _INT8))
+            where = builder.add(begin, builder.mul(builder.zext(channel, _INT64), size))
+            rows.append(_load(builder, _pointer(context, builder, weights, weight, where, row)))
+        word = _load(builder, _pointer(context, builder, changes, deltas, first, _INT32))
+        operand = _broadcast(builder, word, sums.lanes)
+        for number, words in enumerate(_words_of_rows(builder, rows)):
+            before = builder.extract_value(tile, number)
+            if TAPS == 4:
+                name, kind = f"llvm.x86.avx512.vpdpbusd.{32 * sums.lanes}", before.type
+                total = _call(builder, name, kind, (before, words, operand))
+            else:
+                total = _dot_pairs(builder, before, words, operand)
+            tile = builder.insert_value(tile, total, number)
+        return tile
+
+    integer = types.int64
+    return sums(sums, channels, changes, integer, integer, weights, integer), generate
+
+
+@_instruction
+def peek(typing: Any, array: Any, place: Any) -> Any:
+    """array[place] as int64; a place before the array is not counted from its end, which takes longer than to read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, at = arguments
+        kind = context.get_value_type(array.dtype)
+        return builder.sext(builder.load(_pointer(context, builder, array, source, at, kind)), _INT64)
+
+    return types.int64(array, types.int64), generate
+
+
+QUEUED = 4
+"""Entries that `queued` writes."""
+
+
+@_instruction
+def queued(typing: Any, place: Any, offset: Any, places_: Any, offsets: Any, at: Any) -> Any:
+    """places_[at + i] = place + i * TAPS, offsets[at + i] = offset, for i < QUEUED, int32."""
+    some = ir.VectorType(_INT32, QUEUED)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first, skipped, listing, tail, end = arguments
+        steps = ir.Constant(some, [i * TAPS for i in range(QUEUED)])
+        numbers = builder.add(_broadcast(builder, builder.trunc(first, _INT32), QUEUED), steps)
+        same = _broadcast(builder, builder.trunc(skipped, _INT32), QUEUED)
+        for kind, array, entries in ((places_, listing, numbers), (offsets, tail, same)):
+            builder.store(entries, _pointer(context, builder, kind, array, end, some)).align = 1
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.void(integer, integer, places_, offsets, integer), generate
+
+
+@_instruction
+def differing(typing: Any, elements: Any, after: Any, before: Any, at: Any) -> Any:
+    """Bit i: after[at + i] is not before[at + i], int8, of so many elements, a literal, at most 64."""
+    count = elements.literal_value
+    run = ir.VectorType(_INT8, count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, values, golden, start = arguments
+        new, old = (
+            _load(builder, _pointer(context, builder, kind, array, start, run))
+            for kind, array in ((after, values), (before, golden))
+        )
+        return builder.zext(builder.bitcast(builder.icmp_unsigned("!=", new, old), ir.IntType(count)), _INT64)
+
+    return types.int64(elements, after, before, types.int64), generate
+
+
+@_instruction
+def total_change(typing: Any, elements: Any, after: Any, before: Any, at: Any) -> Any:
+    """after - before of so many elements from `at` on, int8, a literal: which differ, one bit each; which by more than
+    a byte holds; and the sum, which is right where there are none of these."""
+    count = elements.literal_value
+    run, wide, flags = ir.VectorType(_INT8, count), ir.VectorType(_INT32, count), ir.IntType(count)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, values, golden, start = arguments
+        new, old = (
+            _load(builder, _pointer(context, builder, kind, array, start, run))
+            for kind, array in ((after, values), (before, golden))
+        )
+        change = builder.sub(new, old)
+        clipped = _call(builder, f"llvm.ssub.sat.v{count}i8", run, [new, old])
+        bits, beyond = (
+            builder.zext(builder.bitcast(builder.icmp_unsigned("!=", *pair), flags), _INT64)
+            for pair in ((new, old), (change, clipped))
+        )
+        # As unsigned bytes LLVM adds them up in one instruction.
+        flipped = builder.zext(builder.xor(change, ir.Constant(run, [-128] * count)), wide)
+        total = _call(builder, f"llvm.vector.reduce.add.v{count}i32", _INT32, [flipped])
+        total = builder.sext(builder.sub(total, ir.Constant(_INT32, 128 * count)), _INT64)
+        return context.make_tuple(builder, signature.return_type, (bits, beyond, total))
+
+    return types.UniTuple(types.int64, 3)(elements, after, before, types.int64), generate
+
+
+@_instruction
+def compressed(
+    typing: Any,
+    bits: Any,
+    first: Any,
+    after: Any,
+    before: Any,
+    at: Any,
+    channels: Any,
+    changes: Any,
+    place: Any,
+) -> Any:
+    """Of elements at + i whose bit i < 16 is set: first + i into channels[place:], uint8, and after - before into
+    changes[place:], int8; zeros behind them, 16 in all. AVX-512 only. No branch to be guessed."""
+    run = ir.VectorType(_INT8, LANES)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        mask, start, values, golden, begin, listing, deltas, end = arguments
+        new, old = (
+            _load(builder, _pointer(context, builder, kind, array, begin, run))
+            for kind, array in ((after, values), (before, golden))
+        )
+        flags = ir.VectorType(ir.IntType(1), LANES)
+        chosen = builder.bitcast(builder.trunc(mask, ir.IntType(LANES)), flags)
+        number = ir.Constant(_VECTOR, list(range(LANES)))
+        number = builder.add(number, _broadcast(builder, builder.trunc(start, _INT32)))
+        change = builder.zext(builder.sub(new, old), _VECTOR)
+        for lanes, kind, target in ((number, channels, listing), (change, changes, deltas)):
+            name = "llvm.x86.avx512.mask.compress.v16i32"
+            packed = _call(builder, name, _VECTOR, [lanes, ir.Constant(_VECTOR, None), chosen])
+            pointer = _pointer(context, builder, kind, target, end, run)
+            builder.store(builder.trunc(packed, run), pointer).align = 1
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.void(integer, integer, after, before, integer, channels, changes, integer), generate
+
+
 @_instruction
 def requantised(
     typing: Any,
-    tile: Any,
+    sums: Any,
+    change: Any,
+    offset: Any,
+    offset_at: Any,
+    columns: Any,
     acc: Any,
     acc_at: Any,
     scale: Any,
@@ -214,44 +437,127 @@ def requantised(
     zero_point: Any,
     low: Any,
     high: Any,
-    after: Any,
     before: Any,
-    place: Any,
+    after: Any,
+    at: Any,
 ) -> Any:
-    """Of a tile of one row, what it adds to acc[acc_at:] requantised into after[place:], int8; bit i of the result:
-    element i is not before[place + i]. zero_point, low, high: int32. See `emulator.simd.requantise`."""
-    floats, bytes_ = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(_INT8, LANES)
+    """acc[acc_at:] + sums - change * offset[offset_at:], requantised into the first `columns` places of after[at:],
+    int8: is any not what it is in before[at:]? With VNNI 128 is added to each offset, as it was to the weights.
+    change, zero_point, low, high: int32. See `emulator.simd.requantise`."""
+    width = sums.width
+    numbers, floats = ir.VectorType(_INT32, width), ir.VectorType(ir.FloatType(), width)
+    bytes_ = ir.VectorType(_INT8, width)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, totals, total_at, scales, column, zero, least, most, values, golden, start = arguments
+        tile, changed, offsets, offsets_at, left, accs, accs_at, scales, column, *rest = arguments
+        zero, least, most, golden, values, place = rest
         floor, ceiling = (
-            _broadcast(builder, builder.sitofp(builder.sub(bound, zero), ir.FloatType()))
+            _broadcast(builder, builder.sitofp(builder.sub(bound, zero), ir.FloatType()), width)
             for bound in (least, most)
         )
-        zeros = _broadcast(builder, zero)
-        different = ir.Constant(_INT64, 0)
-        for vector in range(tile.vectors):
-            skipped = ir.Constant(_INT64, vector * LANES)
-            pointer = _pointer(context, builder, acc, totals, builder.add(total_at, skipped), _VECTOR)
-            total = builder.add(builder.extract_value(sums, vector), _load(builder, pointer))
-            pointer = _pointer(context, builder, scale, scales, builder.add(column, skipped), floats)
-            scaled = builder.fmul(builder.sitofp(total, floats), _load(builder, pointer))
-            rounded = _call(builder, f"llvm.rint.v{LANES}f32", floats, [scaled])
-            raised_ = builder.select(builder.fcmp_ordered(">", rounded, floor), rounded, floor)
-            clipped = builder.select(builder.fcmp_ordered("<", raised_, ceiling), raised_, ceiling)
-            shifted = builder.add(builder.fptosi(clipped, _VECTOR), zeros)
-            value = builder.trunc(shifted, bytes_)
-            at = builder.add(start, skipped)
-            pointer = _pointer(context, builder, before, golden, at, bytes_)
-            bits = builder.icmp_unsigned("!=", value, _load(builder, pointer))
-            builder.store(value, _pointer(context, builder, after, values, at, bytes_)).align = 1
-            flags = builder.zext(builder.bitcast(bits, ir.IntType(LANES)), _INT64)
-            different = builder.or_(different, builder.shl(flags, skipped))
-        return different
+        total = _load(builder, _pointer(context, builder, acc, accs, accs_at, numbers))
+        total = builder.add(total, _in_order(builder, sums, tile))
+        less = _load(builder, _pointer(context, builder, offset, offsets, offsets_at, numbers))
+        if TAPS == 4:
+            less = builder.add(less, ir.Constant(numbers, [128] * width))
+        total = builder.sub(total, builder.mul(less, _broadcast(builder, changed, width)))
+        factors = _load(builder, _pointer(context, builder, scale, scales, column, floats))
+        products = builder.fmul(builder.sitofp(total, floats), factors)
+        rounded = _call(builder, f"llvm.rint.v{width}f32", floats, [products])
+        raised = builder.select(builder.fcmp_ordered(">", rounded, floor), rounded, floor)
+        clipped = builder.select(builder.fcmp_ordered("<", raised, ceiling), raised, ceiling)
+        shifted = builder.add(builder.fptosi(clipped, numbers), _broadcast(builder, zero, width))
+        value = builder.trunc(shifted, bytes_)
+        old, new = (
+            _pointer(context, builder, kind, array, place, bytes_)
+            for kind, array in ((before, golden), (after, values))
+        )
+        return _settled(builder, value, left, old, new)
 
     place_, number = types.int64, types.int32
-    signature = types.int64(tile, acc, place_, scale, place_, number, number, number, after, before, place_)
+    signature = types.boolean(
+        sums, number, offset, place_, place_, acc, place_, scale, place_, number, number, number, before, after, place_
+    )  # fmt: skip
     return signature, generate
+
+
+@_instruction
+def scaled_sum(
+    typing: Any,
+    elements: Any,
+    left: Any,
+    left_at: Any,
+    right: Any,
+    right_at: Any,
+    real: Any,
+    real_at: Any,
+    count: Any,
+    before: Any,
+    after: Any,
+    at: Any,
+) -> Any:
+    """Two runs of int8 scaled and added into the first `count` places of after[at:], at most `elements`, a literal: is
+    any not what it is in before[at:]? See `emulator.simd.pairs`, which gives the eight numbers at real[real_at:]."""
+    width = elements.literal_value
+    bytes_, numbers = ir.VectorType(_INT8, width), ir.VectorType(_INT32, width)
+    floats = ir.VectorType(ir.FloatType(), width)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _, lefts, first, rights, second, reals, start, left_, golden, values, place = arguments
+
+        def number(index: int) -> Any:
+            where = builder.add(start, ir.Constant(_INT64, index))
+            pointer = _pointer(context, builder, real, reals, where, ir.FloatType())
+            return _broadcast(builder, builder.load(pointer), width)
+
+        def operand(kind: Any, array: Any, begin: Any, offset: Any) -> Any:
+            run = _load(builder, _pointer(context, builder, kind, array, begin, bytes_))
+            return builder.fadd(builder.sitofp(builder.sext(run, numbers), floats), offset)
+
+        def fused(*factors: Any) -> Any:
+            return _call(builder, f"llvm.fma.v{width}f32", floats, factors)
+
+        total = fused(operand(right, rights, second, number(4)), number(1), number(2))
+        total = fused(operand(left, lefts, first, number(3)), number(0), total)
+        rounded = builder.fsub(_call(builder, f"llvm.rint.v{width}f32", floats, [total]), number(5))
+        low, high = number(6), number(7)
+        raised = builder.select(builder.fcmp_ordered(">", rounded, low), rounded, low)
+        clipped = builder.select(builder.fcmp_ordered("<", raised, high), raised, high)
+        value = builder.trunc(builder.fptosi(clipped, numbers), bytes_)
+        old, new = (
+            _pointer(context, builder, kind, array, place, bytes_)
+            for kind, array in ((before, golden), (after, values))
+        )
+        return _settled(builder, value, left_, old, new)
+
+    integer = types.int64
+    signature = types.boolean(
+        elements, left, integer, right, integer, real, integer, integer, before, after, integer
+    )
+    return signature, generate
+
+
+def _settled(builder: Any, value: Any, count: Any, before: Any, after: Any) -> Any:
+    """The first `count` lanes of `value` to where `after` points, the rest left as it is; is any of them not what
+    `before` points to?"""
+    width, flags = value.type.count, ir.IntType(value.type.count)
+    limit = ir.Constant(_INT64, width)
+    within = builder.trunc(builder.select(builder.icmp_signed("<", count, limit), count, limit), _INT8)
+    lanes = ir.Constant(value.type, list(range(width)))
+    inside = builder.icmp_signed("<", lanes, _broadcast(builder, within, width))
+    differs = builder.and_(builder.icmp_unsigned("!=", value, _load(builder, before)), inside)
+    builder.store(builder.select(inside, value, _load(builder, after)), after).align = 1
+    return builder.icmp_unsigned("!=", builder.bitcast(differs, flags), ir.Constant(flags, 0))
+
+
+@_instruction
+def ones(typing: Any, bits: Any) -> Any:
+    """How many bits are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "llvm.ctpop.i64", _INT64, arguments)
+
+    return types.int64(types.int64), generate
 
 
 @_instruction
@@ -296,15 +602,6 @@ def _multiplication(dot: Callable[..., Any]) -> Any:
 multiply_bytes = _multiplication(_dot_bytes)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 4 unsigned by 4 signed bytes a word (VNNI)."""
 
-
-def _dot_deltas(builder: Any, sums: Any, left: Any, right: Any) -> Any:
-    flipped = builder.xor(right, ir.Constant(_VECTOR, [0x80808080 - (1 << 32)] * LANES))
-    return _dot_bytes(builder, sums, flipped, left)
-
-
-multiply_deltas = _multiplication(_dot_deltas)
-"""The same with signed bytes of `source` by weights + 128 as unsigned bytes (VNNI): words of zeros may be left out, as
-weights + 128 only ask for -128 times the sum of the source (see `raised`)."""
 
 multiply_pairs = _multiplication(_dot_pairs)
 """tile[r, v] += source[rows[r] + word] . weights[at + v * panel]: 2 by 2 int16 a word."""

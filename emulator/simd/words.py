@@ -23,11 +23,15 @@ OPERAND = np.int8 if VNNI else np.int16
 """A right operand, and as wide as a left one."""
 
 
-def aligned(words: int) -> npt.NDArray[np.int32]:
-    """Zeros, (words,) int32, on a boundary of 64 bytes: a vector across two cache lines takes two reads."""
-    room = np.zeros(words + 16, np.int32)
-    skipped = -room.ctypes.data % 64 // 4
-    return room[skipped : skipped + words]
+BOUNDARY = 64
+"""Bytes: a vector across two cache lines takes two reads."""
+
+
+def aligned(size: int, dtype: Any = np.int32) -> npt.NDArray[Any]:
+    """Zeros, (size,) of dtype, from a BOUNDARY on."""
+    room = np.zeros(size * np.dtype(dtype).itemsize + BOUNDARY, np.uint8)
+    skipped = -room.ctypes.data % BOUNDARY
+    return room[skipped : skipped + size * np.dtype(dtype).itemsize].view(dtype)
 
 
 _BITS = 32 // PER_WORD

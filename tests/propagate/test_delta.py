@@ -114,7 +114,8 @@ def test_a_run_leaves_no_trace(bundled: Any) -> None:
     scratch = propagator.scratch
     assert np.array_equal(scratch.current, images[0].values)
     assert not scratch.counts.any()
-    assert not scratch.acc_delta.any()
+    assert not scratch.pending.any()
+    assert not scratch.spread.filled.any() and not scratch.spread.total.any()
     assert not scratch.row_mark.any()
     run(propagator, images[1], faults[1].layer, strikes[1])
     again = run(propagator, images[0], faults[0].layer, strikes[0])

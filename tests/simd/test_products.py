@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -197,52 +198,55 @@ def test_requantised_rows_are_those_of_numpy(
 
 
 @kernel
-def _add(changes, count, weight, packed, group, tap, taps, depth, n, sums, place) -> None:  # type: ignore[no-untyped-def]
-    words = simd.in_words(changes, count, n)
-    simd.add_changes(changes, count, words, weight, packed, group, tap, taps, depth, n, sums, place)
+def _lay(current, before, at, length, spread, unit) -> None:  # type: ignore[no-untyped-def]
+    simd.lay(current, before, at, length, spread, unit)
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def _spread(units: int) -> simd.Spread:
+    room = units * simd.ROOM + 64
+    filled, total = np.zeros((2, units), np.int32)
+    return simd.Spread(filled, total, np.full(room, 77, np.uint8), np.full(room, 77, simd.CHANGE))
+
+
+def _padded(values: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
+    """Kernels read whole vectors, and write back what lies behind a row."""
+    return np.concatenate((values, np.full(64, 99, values.dtype)))
+
+
 @given(
     seed=st.integers(0, 1 << 32),
-    groups=st.integers(1, 3),
-    depth=st.integers(1, 20),
-    n=st.integers(1, 70),
-    taps=st.integers(1, 4),
-    changed=st.floats(0, 1),
+    length=st.integers(1, simd.PART) | st.just(simd.PART),
+    changed=st.floats(0, 1) | st.floats(0.9, 1),
     extreme=st.booleans(),
 )
-def test_changes_of_a_pixel_add_their_products(
-    seed: int, groups: int, depth: int, n: int, taps: int, changed: float, extreme: bool
-) -> None:
+def test_a_unit_lists_its_changes(seed: int, length: int, changed: float, extreme: bool) -> None:
     rng = np.random.default_rng(seed)
-    weight = rng.integers(-128, 128, (groups, taps * depth, n)).astype(np.int8)
-    group, tap, width = int(rng.integers(groups)), int(rng.integers(taps)), int(simd.sum_width(n))
-    channels = rng.permutation(depth)[: round(changed * depth)]
-    size = len(channels)
-    change = rng.choice([-255, -128, 127, 128, 255], size) if extreme else rng.integers(-255, 256, size)
-    changes = simd.changes_for(depth)
-    changes.channel[:size], changes.change[:size] = channels, change
-    sums = rng.integers(-(1 << 31), 1 << 31, (3, width)).astype(np.int32)
-    wanted = sums[:, :n].astype(np.int64)
-    wanted[1] += change @ weight[group, tap * depth + channels].astype(np.int64)
-    flat, packed = weight.reshape(-1), simd.pack(weight, depth)
-    _add(changes, size, flat, packed, group, tap, taps, depth, n, sums.reshape(-1), width)
-    assert np.array_equal(sums[:, :n], wanted.astype(np.int32))
+    before = rng.integers(-128, 128, length + 3).astype(np.int8)
+    other = rng.choice([-128, 127], length + 3) if extreme else rng.integers(-128, 128, length + 3)
+    current = np.where(rng.random(length + 3) < changed, other, before).astype(np.int8)
+    spread = _spread(3)
+    _lay(_padded(current), _padded(before), 3, length, spread, 1)
+    listed = slice(simd.ROOM, simd.ROOM + spread.filled[1])
+    found = np.zeros(length, np.int64)
+    np.add.at(found, spread.channel[listed], spread.change[listed])
+    difference = (current.astype(np.int64) - before)[3:]
+    np.testing.assert_array_equal(found, difference)
+    assert spread.total[1] == difference.sum() and spread.filled[[0, 2]].tolist() == [0, 0]
+    named = set(spread.channel[listed].tolist())
+    assert named == set(np.flatnonzero(difference).tolist())
+    # What fills the last word up, and nothing of the units beside it.
+    word = 4 // spread.change.itemsize
+    assert not spread.change[listed.stop : simd.ROOM + -(-int(spread.filled[1]) // word) * word].any()
+    assert (spread.channel[: simd.ROOM] == 77).all() and (spread.channel[2 * simd.ROOM :] == 77).all()
 
 
 @kernel
-def _recompute(  # type: ignore[no-untyped-def]
-    touched, current, before, taps, groups, group, depth, n, packed, laid, acc, scale, golden, after, noted
-):
-    units = simd.lay_changes(touched, current, before, depth, n, laid)
-    if units < 0:
-        return -1
-    words, total = simd.list_words(laid, taps, groups, group, depth)
-    row = simd.Row(n, 1000, words, total, packed, acc, 0, scale, 0, 3, -100, 90, golden, after, 0)
-    count = simd.settle_row(laid, row, group, len(taps), depth, noted, 1)
-    simd.clear_changes(laid, units, depth)
-    return count
+def _recompute(current, before, spread, units, part, depth, parts, reading, settling) -> bool:  # type: ignore[no-untyped-def]
+    for unit in range(units):
+        run, number = divmod(unit, parts)
+        first = number * part
+        simd.lay(current, before, run * depth + first, min(part, depth - first), spread, unit + parts * 3)
+    return simd.settle_row(reading, settling, 1)
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -250,42 +254,51 @@ def _recompute(  # type: ignore[no-untyped-def]
     seed=st.integers(0, 1 << 32),
     groups=st.integers(1, 3),
     depth=st.integers(1, 150),
-    n=st.integers(1, 70),
+    n=st.integers(1, 140),
     taps=st.integers(1, 5),
     changed=st.floats(0, 1),
     extreme=st.booleans(),
+    lopsided=st.booleans(),
 )
 def test_a_row_is_recomputed_from_the_changes_it_reads(
-    seed: int, groups: int, depth: int, n: int, taps: int, changed: float, extreme: bool
+    seed: int, groups: int, depth: int, n: int, taps: int, changed: float, extreme: bool, lopsided: bool
 ) -> None:
-    """Of several pixels, in any order; or nothing is laid out, and nothing left behind."""
+    """Of several pixels, groups and parts; padding reads nothing, and what lies behind the row stays."""
     rng = np.random.default_rng(seed)
-    pixels, group, size, width = 4, int(rng.integers(groups)), 4 * groups * depth, int(simd.sum_width(n))
+    pixels, group, size = 4, int(rng.integers(groups)), 4 * groups * depth
     weight = rng.integers(-128, 128, (groups, taps * depth, n)).astype(np.int8)
+    zero = rng.integers(-128, 128, n) * lopsided
     before = rng.integers(-128, 128, size)
-    change = rng.choice([-255, 255], size) if extreme else rng.integers(-128, 128, size)
-    current = np.clip(before + change, -128, 127)
-    touched = rng.permutation(np.flatnonzero((current != before) & (rng.random(size) < changed)))
-    difference = np.zeros(size, np.int64)
-    difference[touched] = (current - before)[touched]
-    seen = rng.integers(-1, pixels, taps).astype(np.int32)
+    other = rng.choice([-128, 127], size) if extreme else rng.integers(-128, 128, size)
+    current = np.where(rng.random(size) < changed, other, before)
+    seen = rng.integers(-1, pixels, (2, taps)).astype(np.int32)
     read = np.zeros((taps, depth), np.int64)
-    read[seen >= 0] = difference.reshape(pixels, groups, depth)[seen[seen >= 0], group]
-    sizes = (np.array([number]) for number in (pixels * groups, depth, taps))
-    laid, packed = simd.laid_for(*sizes), simd.pack(weight, depth)
-    acc = rng.integers(-(1 << 16), 1 << 16, width).astype(np.int32)
-    scale = rng.uniform(1e-4, 2e-3, width).astype(np.float32)
-    golden, wanted, after = (np.zeros(width, np.int8) for _ in range(3))
-    simd.requantise_rows(acc[None, :n], scale[:n], 3, -100, 90, golden[None, :n])
-    noted = np.zeros(1 + n, np.int32)
-    arrays = touched.astype(np.int32), current.astype(np.int8), before.astype(np.int8), seen
-    count = _recompute(*arrays, groups, group, depth, n, packed, laid, acc, scale, golden, after, noted)
-    assert not laid.words.any() and not laid.filled.any() and not laid.total.any()
-    if count < 0:
-        narrow = simd.CHOSEN.name == "vnni" and not -128 <= difference.min() <= difference.max() <= 127
-        assert narrow or width == n
-        return
-    moved = acc[:n] + (read.reshape(-1) @ weight[group].astype(np.int64)).astype(np.int32)
-    simd.requantise_rows(moved[None], scale[:n], 3, -100, 90, wanted[None, :n])
-    assert np.array_equal(after[:n], wanted[:n])
-    assert sorted(noted[1:count]) == (1000 + np.flatnonzero(wanted[:n] != golden[:n])).tolist()
+    inside = seen[1] >= 0
+    read[inside] = (current - before).reshape(pixels, groups, depth)[seen[1][inside], group]
+    acc = rng.integers(-(1 << 16), 1 << 16, 2 * n).astype(np.int32)
+    scale = rng.uniform(1e-4, 2e-3, n).astype(np.float32)
+    golden, after = (np.zeros(2 * n, np.int8) for _ in range(2))
+    simd.requantise_rows(acc.reshape(2, n), scale, 3, -100, 90, golden.reshape(2, n))
+    parts = -(-depth // simd.PART)
+    part = -(-depth // parts)
+    # Padding is a pixel before the first.
+    spread, units = _spread((pixels + 3) * groups * parts), pixels * groups * parts
+    room = taps * parts * simd.ROOM + 64
+    reading = simd.Reading(
+        spread, seen.reshape(-1), 0, taps, groups * parts, (3 + group) * parts, parts, part,
+        _padded(weight.reshape(-1)), group * taps * depth * n, depth, n, np.zeros(room, np.int32),
+        np.zeros(room, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int8),
+    )  # fmt: skip
+    full, padded = _padded(after), _padded(golden)
+    settling = simd.Settling(
+        n, _padded(acc), 0, _padded(scale), _padded(zero.astype(np.int32)), 0, 3, -100, 90, padded, full, 0
+    )
+    arrays = _padded(current.astype(np.int8)), _padded(before.astype(np.int8))
+    differs = _recompute(*arrays, spread, units, part, depth, parts, reading, settling)
+    moved = read.reshape(-1) @ (weight[group].astype(np.int64) - zero)
+    wanted = np.zeros(n, np.int8)
+    simd.requantise_rows((acc[n:] + moved).astype(np.int32)[None], scale, 3, -100, 90, wanted[None])
+    assert differs == (wanted != golden[n:]).any()
+    if read.any():
+        np.testing.assert_array_equal(full[n : 2 * n], wanted)
+    assert not full[:n].any() and (full[2 * n :] == 99).all()

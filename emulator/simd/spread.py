@@ -1,0 +1,63 @@
+"""The changes of tensors, listed for the sums that read them, and what a row of sums is recomputed from."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.jit import Int
+
+
+class Spread(NamedTuple):
+    """Changes in units of at most PART elements. filled (units,) int32: how many changes of a unit are listed, more
+    than have changed where one takes several operands; total: their sum. channel: which elements of a unit; change: by
+    how much, of the dtype of an operand; the lists of a unit begin at unit * ROOM."""
+
+    filled: npt.NDArray[np.int32]
+    total: npt.NDArray[np.int32]
+    channel: npt.NDArray[np.uint8]
+    change: npt.NDArray[Any]
+
+
+class Reading(NamedTuple):
+    """What the rows of a layer read. Row m reads pixels taps[taps_at + m * each:][:each], -1 for padding, and of pixel
+    i the `parts` units of `part` elements from unit_at + i * step on. The n weights of element c of a tap begin at
+    weight[weight_at + (tap * depth + c) * n]. offset, place: room for what one row reads; sums,
+    values: for n."""
+
+    spread: Spread
+    taps: npt.NDArray[np.int32]
+    taps_at: Int
+    each: Int
+    step: Int
+    unit_at: Int
+    parts: Int
+    part: Int
+    weight: npt.NDArray[np.int8]
+    weight_at: Int
+    depth: Int
+    n: Int
+    offset: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int32]
+    sums: npt.NDArray[np.int32]
+    values: npt.NDArray[np.int8]
+
+
+class Settling(NamedTuple):
+    """How rows of sums become values. Of row r, sums stand at acc[acc_at + r * stride:], values at
+    before[at + r * stride:] and after; scales and the zero points of the weights at column."""
+
+    stride: Int
+    acc: npt.NDArray[np.int32]
+    acc_at: Int
+    scale: npt.NDArray[np.float32]
+    weight_zero: npt.NDArray[np.int32]
+    column: Int
+    zero_point: Int
+    low: Int
+    high: Int
+    before: npt.NDArray[np.int8]
+    after: npt.NDArray[np.int8]
+    at: Int
