@@ -49,11 +49,15 @@ _FEATURES = {
     "avx2": ("avx2",),
     "plain": (),
 }
-_WIDE, _NARROW, _HALVES = "<16 x i32>", "<8 x i32>", "<16 x i16>"
+_EXTRAS = {"compress": ("avx512vbmi2",)}
+_WIDE, _NARROW, _HALVES, _BYTES = "<16 x i32>", "<8 x i32>", "<16 x i16>", "<64 x i8>"
 _TRIALS = {
     "vnni": (
         _Trial("llvm.x86.avx512.vpdpbusd.512", "vpdpbusd", _WIDE, (_WIDE, _WIDE, _WIDE)),
         _Trial("llvm.x86.avx512.vpdpwssd.512", "vpdpwssd", _WIDE, (_WIDE, _WIDE, _WIDE)),
+    ),
+    "compress": (
+        _Trial("llvm.x86.avx512.mask.compress.v64i8", "vpcompressb", _BYTES, (_BYTES, _BYTES, "<64 x i1>")),
     ),
     "avx2": (_Trial("llvm.x86.avx2.pmadd.wd", "vpmaddwd", _NARROW, (_HALVES, _HALVES)),),
 }
@@ -105,7 +109,7 @@ def _missing(name: str) -> str | None:
     if _config.DISABLE_JIT:
         return "the JIT is off (NUMBA_DISABLE_JIT)"
     given = get_host_cpu_features() if _config.CPU_FEATURES is None else _config.CPU_FEATURES
-    lacking = [feature for feature in _FEATURES[name] if f"+{feature}" not in given.split(",")]
+    lacking = [feature for feature in (_FEATURES | _EXTRAS)[name] if f"+{feature}" not in given.split(",")]
     if lacking:
         return f"numba compiles for a processor without {', '.join(lacking)}"
     failed = [trial.intrinsic for trial in _TRIALS[name] if not _compiles(trial, given)]
@@ -135,3 +139,6 @@ def _compiles(trial: _Trial, features: str) -> bool:
 
 
 CHOSEN = choose(os.environ.get(VARIABLE))
+
+COMPRESSES = CHOSEN.name == "vnni" and _missing("compress") is None
+"""Does it pick bytes out of a vector, too (AVX-512 VBMI2)?"""

@@ -27,7 +27,7 @@ from emulator.graph.qgraph import (
     QuantGraph,
     TableOp,
 )
-from emulator.simd import aligned, pack, pack_depthwise, rule_of
+from emulator.simd import aligned, pack, pack_depthwise, row_bytes, rule_of, weight_rows
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -50,7 +50,7 @@ class Kind(IntEnum):
 
 class Col(IntEnum):
     """Columns of an operator row. CHANNELS: values a source pixel. M, TAPS: output pixels, window positions; the taps
-    lie at TAPS_START of the index pool."""
+    lie at TAPS_START of the index pool. ROW_BYTES: see `simd.row_bytes`."""
 
     KIND = 0
     SOURCE = 1
@@ -82,14 +82,15 @@ class Col(IntEnum):
     REAL_START = 27
     LOPSIDED = 28
     RULED = 29
+    ROW_BYTES = 30
 
 
 class Program(NamedTuple):
-    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer, (taps, channels) of a depthwise one, packed
-    the same in the order of `emulator.simd`; bias (zero points folded in), scale and weight_zero (groups * n) share
-    BIAS_START; a row is LOPSIDED where weight_zero is not all 0, DEPTHWISE where each group has one channel and one
-    output. tables int8. indices int32: taps, places and origins of moves. real float32: scale in, scale out and offset
-    out of average pools; the rule of a pair table that is RULED (`emulator.simd.pairs`).
+    """ops (n, len(Col)) int64. weight holds (groups, k, n) of each layer as `simd.weight_rows`, (taps, channels) of a
+    depthwise one; packed the same for whole layers; bias (zero points folded in), scale and weight_zero (groups * n)
+    share BIAS_START; a row is LOPSIDED where weight_zero is not all 0, DEPTHWISE where each group has one channel and
+    one output. tables int8. indices int32: taps, places and origins of moves. real float32: scale in, scale out and
+    offset out of average pools; the rule of a pair table that is RULED (`emulator.simd.pairs`).
 
     initial (value_size,): the pool before a run, constants in place. acc_start: of each MAC layer, and the end.
     layer_op[i]: the row of MAC layer i, -1 where kernels do not run it.
@@ -240,8 +241,8 @@ def _mac_row(op: MacLayer, acc_start: int, pools: _Pools) -> Ints:
     _put_taps(row, op.taps, op.channels, pools)
     row[[Col.GROUPS, Col.K, Col.N]] = op.shape.groups, op.shape.k, op.shape.n
     row[Col.DEPTHWISE] = op.shape.groups == op.channels > 1 and op.shape.n == 1
-    weight = op.weight[:, :, 0].T if row[Col.DEPTHWISE] else op.weight
-    row[Col.WEIGHT_START] = pools.weight.add(weight)
+    weight = op.weight[:, :, 0].T if row[Col.DEPTHWISE] else weight_rows(op.weight)
+    row[[Col.WEIGHT_START, Col.ROW_BYTES]] = pools.weight.add(weight), row_bytes(op.shape.n)
     packed = _packed(op, bool(row[Col.DEPTHWISE]))
     row[[Col.PACKED_START, Col.PACKED_SIZE]] = pools.packed.add(packed), len(packed)
     row[Col.BIAS_START] = pools.bias.add(folded_bias(op))

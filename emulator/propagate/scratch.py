@@ -11,7 +11,7 @@ from emulator.graph.program import SLACK, Col, Program
 from emulator.jit import Int, borrowing, inlined, stage
 from emulator.propagate.readers import Readers, readers_of
 from emulator.propagate.views import Views, span, unit_of, views_of
-from emulator.simd import CHANGE, PART, ROOM, Spread, lay
+from emulator.simd import CHANGE, PART, QUEUE, ROOM, Queues, Spread, lay
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.int8]
@@ -22,7 +22,7 @@ class Scratch(NamedTuple):
 
     counts (views,): changed units of a view; units: which, from where the view starts. pending: units that have
     changed and are not laid out yet. last_use (tensors,): the last operator that reads each. rows,
-    row_mark: rows of sums that read what has changed. sums, values, offset, place: room for one row.
+    row_mark: rows of sums that read what has changed. sums, values: room for one row.
     """
 
     current: Values
@@ -37,8 +37,7 @@ class Scratch(NamedTuple):
     row_mark: npt.NDArray[np.uint8]
     sums: npt.NDArray[np.int32]
     values: Values
-    offset: npt.NDArray[np.int32]
-    place: npt.NDArray[np.int32]
+    queues: Queues
 
 
 @inlined
@@ -197,6 +196,10 @@ def scratch_for(p: Program) -> Scratch:
         row_mark=np.zeros(most, np.uint8),
         sums=np.zeros(wide, np.int32),
         values=np.zeros(wide, np.int8),
-        offset=np.zeros(read + SLACK, np.int32),
-        place=np.zeros(read + SLACK, np.int32),
+        queues=Queues(
+            words=np.zeros(most, np.int32),
+            total=np.zeros(most, np.int32),
+            entry=np.zeros(most * QUEUE, np.int64),
+            longest=np.zeros(read + SLACK, np.int64),
+        ),
     )

@@ -13,7 +13,7 @@ from emulator.graph.program import Col, Program
 from emulator.jit import Int, borrowing, stage
 from emulator.propagate.scratch import Scratch, Values, lay_out, touch
 from emulator.propagate.views import unit_of
-from emulator.simd import Reading, Settling, settle_row
+from emulator.simd import Reading, Settling, read_by, settle_row
 from emulator.simd.requantise import requantise_row
 
 Accumulators = npt.NDArray[np.int32]
@@ -27,38 +27,35 @@ def parted(number: Int, parts: Int) -> tuple[Int, Int]:
 
 @borrowing
 def rows_reading(p: Program, s: Scratch, op: Int, groups: Int) -> Int:
-    """The rows, output pixel * groups + group, that read what has changed, into s.rows; how many.
-
-    Where most of the source has changed these are all rows: to look at each costs less than to gather them.
-    """
-    v, view = s.views, s.views.source[op]
-    reach, tap_bits = s.readers.table[s.readers.start[op] :], s.readers.tap_bits[op]
+    """The rows, output pixel * groups + group, that read what has changed, into s.rows, each with the queue of what it
+    reads; how many."""
+    v, view, tap_bits = s.views, s.views.source[op], s.readers.tap_bits[op]
+    reach = s.readers.table[s.readers.start[op] :]
     pixels, readers = reach[0], reach[reach[0] + 2 :]
     rows: Int = 0
-    if 2 * s.counts[view] > pixels * groups * v.parts[view]:
-        rows = p.ops[op, Col.M] * groups
-        for at in range(rows):
-            s.rows[at] = at
-        return rows
-    for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
-        pixel, group = parted(parted(np.int64(unit), v.parts[view])[0], groups)
+    for number in s.units[v.start[view] : v.start[view] + s.counts[view]]:
+        run, part = parted(np.int64(number), v.parts[view])
+        pixel, group = parted(run, groups)
         if pixel >= pixels:
             continue
-        for reader in readers[reach[1 + pixel] : reach[2 + pixel]]:
-            at = (np.int64(reader) >> tap_bits) * groups + group
-            if s.row_mark[at] == 0:
-                s.row_mark[at] = 1
-                s.rows[rows] = at
-                rows += 1
-    for at in s.rows[:rows]:
-        s.row_mark[at] = 0
+        rows = read_by(
+            readers[reach[1 + pixel] : reach[2 + pixel]], tap_bits, groups, group, v.depth[view],
+            part * v.part[view], s.spread, v.start[view] + number, s.queues, s.rows, rows,
+        )  # fmt: skip
     return rows
 
 
 @stage
-def touch_run(s: Scratch, view: Int, first: Int, count: Int) -> None:
-    """Elements [first, first + count) of a tensor, some of which have changed."""
-    for unit in range(unit_of(s.views, view, first), unit_of(s.views, view, first + count - 1) + 1):
+def touch_run(s: Scratch, view: Int, run: Int, length: Int) -> None:
+    """The run-th `length` elements of a tensor, some of which have changed."""
+    v = s.views
+    if v.depth[view] == length:
+        # Mostly they are a run of the view, too, and divisions take longer than all the rest.
+        for unit in range(run * v.parts[view], (run + 1) * v.parts[view]):
+            touch(s, view, unit)
+        return
+    first = run * length
+    for unit in range(unit_of(v, view, first), unit_of(v, view, first + length - 1) + 1):
         touch(s, view, unit)
 
 
@@ -68,19 +65,20 @@ def sparse_mac(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: In
     row, view = p.ops[op], s.views.source[op]
     own, n, groups = s.views.own[row[Col.TARGET]], row[Col.N], row[Col.GROUPS]
     if row[Col.DEPTHWISE]:
-        for at in s.rows[: rows_reading(p, s, op, 1)]:
+        for at in s.rows[: pixels_reading(p, s, op)]:
             for part in range(s.views.parts[view]):
                 _depthwise_row(p, s, golden, acc, op, np.int64(at), part)
     elif groups == 1:
         reading, it = _reading(p, s, op, 0), _settling(p, s, golden, acc, op, 0)
         for at in s.rows[: rows_reading(p, s, op, 1)]:
-            if settle_row(reading, it, np.int64(at)):
-                touch_run(s, own, np.int64(at) * n, n)
+            if settle_row(reading, it, s.queues, np.int64(at), np.int64(at)):
+                touch_run(s, own, np.int64(at), n)
     else:
         for at in s.rows[: rows_reading(p, s, op, groups)]:
             pixel, group = divmod(np.int64(at), groups)
-            if settle_row(_reading(p, s, op, group), _settling(p, s, golden, acc, op, group), pixel):
-                touch_run(s, own, np.int64(at) * n, n)
+            reading, it = _reading(p, s, op, group), _settling(p, s, golden, acc, op, group)
+            if settle_row(reading, it, s.queues, np.int64(at), pixel):
+                touch_run(s, own, np.int64(at), n)
     lay_out(p, s, golden, own)
 
 
@@ -99,11 +97,9 @@ def _reading(p: Program, s: Scratch, op: Int, group: Int) -> Reading:
         parts,
         v.part[view],
         p.weight,
-        row[Col.WEIGHT_START] + group * row[Col.K] * n,
+        row[Col.WEIGHT_START] + group * row[Col.K] * row[Col.ROW_BYTES],
         depth,
         n,
-        s.offset,
-        s.place,
         s.sums,
         s.values,
     )
@@ -128,6 +124,28 @@ def _settling(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int
         s.current,
         p.tensor_start[row[Col.TARGET]] + skipped,
     )
+
+
+@stage
+def pixels_reading(p: Program, s: Scratch, op: Int) -> Int:
+    """The output pixels that read what has changed, into s.rows; how many."""
+    v, view, tap_bits = s.views, s.views.source[op], s.readers.tap_bits[op]
+    reach = s.readers.table[s.readers.start[op] :]
+    pixels, readers = reach[0], reach[reach[0] + 2 :]
+    rows: Int = 0
+    for number in s.units[v.start[view] : v.start[view] + s.counts[view]]:
+        pixel = parted(np.int64(number), v.parts[view])[0]
+        if pixel >= pixels:
+            continue
+        for reader in readers[reach[1 + pixel] : reach[2 + pixel]]:
+            m = np.int64(reader) >> tap_bits
+            if s.row_mark[m] == 0:
+                s.row_mark[m] = 1
+                s.rows[rows] = m
+                rows += 1
+    for m in s.rows[:rows]:
+        s.row_mark[m] = 0
+    return rows
 
 
 @stage
@@ -167,7 +185,8 @@ def _settle_channels(
     p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, pixel: Int, first: Int, width: Int
 ) -> None:
     """s.sums to the accumulators of `width` channels from `first` on, and requantised."""
-    row = p.ops[op]
+    row, v = p.ops[op], s.views
+    own = v.own[row[Col.TARGET]]
     column, at = row[Col.BIAS_START] + first, pixel * row[Col.CHANNELS] + first
     sums, values, before = s.sums[:width], s.values[:width], acc[row[Col.ACC_START] + at :][:width]
     for i in range(width):
@@ -179,4 +198,5 @@ def _settle_channels(
         differs |= values[i] != golden[start + i]
         s.current[start + i] = values[i]
     if differs:
-        touch_run(s, s.views.own[row[Col.TARGET]], at, width)
+        for unit in range(unit_of(v, own, at), unit_of(v, own, at + width - 1) + 1):
+            touch(s, own, unit)

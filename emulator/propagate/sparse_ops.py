@@ -28,7 +28,7 @@ def sparse_table(p: Program, s: Scratch, golden: Values, op: Int) -> None:
 
 @borrowing
 def sparse_pair(p: Program, s: Scratch, golden: Values, op: Int) -> None:
-    """A binary operator: what changed on the left, and what did on the right."""
+    """A binary operator: where something changed on the left, and where only something on the right did."""
     v = s.views
     left, right, own = v.source[op], v.right[op], v.own[p.ops[op, Col.TARGET]]
     for unit in s.units[v.start[left] : v.start[left] + s.counts[left]]:
@@ -36,7 +36,8 @@ def sparse_pair(p: Program, s: Scratch, golden: Values, op: Int) -> None:
             touch(s, own, np.int64(unit))
     if right != left:
         for unit in s.units[v.start[right] : v.start[right] + s.counts[right]]:
-            if _pair_unit(p, s, golden, op, right, np.int64(unit)):
+            both = p.ops[op, Col.RULED] and s.spread.filled[v.start[left] + unit] != 0
+            if not both and _pair_unit(p, s, golden, op, right, np.int64(unit)):
                 touch(s, own, np.int64(unit))
     lay_out(p, s, golden, own)
 

@@ -70,7 +70,7 @@ def views_of(p: Program) -> Views:
         for operand, tensor in enumerate(_read(row)):
             key = (int(tensor), depth or int(own_depth[tensor]))
             read[op, operand:] = views.setdefault(key, len(views))
-    tensors, depths = np.array(list(views), np.int64).reshape(-1, 2).T
+    tensors, depths = np.ascontiguousarray(np.array(list(views), np.int64).reshape(-1, 2).T)
     parts = np.array([_parts(depth) for depth in depths.tolist()], np.int64)
     part = -(-depths // parts)
     padding = np.zeros(len(views), np.int64)

@@ -21,7 +21,8 @@ For kernels to call. Arrays are C-contiguous; nothing is checked inside.
     requantise_rows(acc, scale, zero_point, low, high, out)
 
     lay(current, before, at, length, spread, unit)      # what has changed in a unit of at most PART elements
-    changed = settle_row(reading, settling, pixel)      # a row of sums that reads it; has any of its values changed?
+    count = read_by(readers, tap_bits, groups, group, depth, skipped, spread, unit, queues, rows, count)
+    changed = settle_row(reading, settling, queues, row, pixel)             # such a row; has any of its values changed?
 
         after[j] = requantised(acc[j] + sum over taps and changed c of change[c] * weight[group, tap depth + c, j])
 
@@ -68,13 +69,14 @@ import numpy.typing as npt
 from emulator.instructions import CHOSEN
 from emulator.jit import kernel
 from emulator.simd.requantise import requantise_rows
-from emulator.simd.spread import Reading, Settling, Spread
+from emulator.simd.spread import Queues, Reading, Settling, Spread
 from emulator.simd.words import aligned
 
 if CHOSEN.name == "plain":
     from emulator.simd.plain import (
         CHANGE,
         PART,
+        QUEUE,
         ROOM,
         add_pairs,
         conv,
@@ -84,20 +86,35 @@ if CHOSEN.name == "plain":
         pack_into,
         packed_depthwise_words,
         packed_words,
+        read_by,
+        row_bytes,
         rule_of,
         settle_row,
+        weight_rows,
     )
 else:
     from emulator.simd.dense import conv, pack_into, packed_words
     from emulator.simd.depthwise import depthwise, pack_depthwise_into, packed_depthwise_words
     from emulator.simd.pairs import add_pairs, rule_of
-    from emulator.simd.sparse import CHANGE, PART, ROOM, lay, settle_row
+    from emulator.simd.sparse import (
+        CHANGE,
+        PART,
+        QUEUE,
+        ROOM,
+        lay,
+        read_by,
+        row_bytes,
+        settle_row,
+        weight_rows,
+    )
 
 __all__ = [
     "CHANGE",
     "CHOSEN",
     "PART",
+    "QUEUE",
     "ROOM",
+    "Queues",
     "Reading",
     "Settling",
     "Spread",
@@ -113,9 +130,12 @@ __all__ = [
     "pack_into",
     "packed_depthwise_words",
     "packed_words",
+    "read_by",
     "requantise_rows",
+    "row_bytes",
     "rule_of",
     "settle_row",
+    "weight_rows",
 ]
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from emulator.jit import Int, inlined, kernel, stage
 from emulator.simd.requantise import requantise_row
-from emulator.simd.spread import Reading, Settling, Spread
+from emulator.simd.spread import Queues, Reading, Settling, Spread
 
 
 @inlined
@@ -152,10 +152,48 @@ def lay(
     spread.total[unit] = total
 
 
+QUEUE = 1
+
+
+def weight_rows(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """Weights (groups, k, n) as they are."""
+    return weight.reshape(-1)
+
+
+def row_bytes(n: int) -> int:
+    """Bytes that the weights of one element take."""
+    return n
+
+
 @stage
-def settle_row(reading: Reading, it: Settling, pixel: Int) -> bool:
+def read_by(
+    readers: npt.NDArray[np.int32],
+    tap_bits: Int,
+    groups: Int,
+    group: Int,
+    depth: Int,
+    skipped: Int,
+    spread: Spread,
+    unit: Int,
+    queues: Queues,
+    rows: npt.NDArray[np.int32],
+    count: Int,
+) -> Int:
+    """Nothing is queued: each row looks at all its taps."""
+    for reader in readers:
+        row = (np.int64(reader) >> tap_bits) * groups + group
+        if queues.words[row] == 0:
+            queues.words[row] = 1
+            rows[count] = row
+            count += 1
+    return count
+
+
+@stage
+def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: Int) -> bool:
     """See the package."""
-    n, count, total = reading.n, 0, np.int32(0)
+    queues.words[row] = 0
+    n, total = reading.n, np.int32(0)
     at, sums, values = pixel * it.stride, reading.sums[: reading.n], reading.values[: reading.n]
     for i in range(n):
         sums[i] = it.acc[it.acc_at + at + i]
@@ -167,11 +205,8 @@ def settle_row(reading: Reading, it: Settling, pixel: Int) -> bool:
             for i in range(unit * ROOM, unit * ROOM + reading.spread.filled[unit]):
                 weights = reading.weight[weight_at + np.int64(reading.spread.channel[i]) * n :][:n]
                 _add_scaled(sums, weights, reading.spread.change[i])
-            count += reading.spread.filled[unit]
             total += reading.spread.total[unit]
             weight_at += reading.part * n
-    if count == 0:
-        return False
     zero = it.weight_zero[it.column :][:n]
     for i in range(n):
         sums[i] = np.int32(sums[i] - total * zero[i])

@@ -21,36 +21,72 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emulator.instructions import COMPRESSES
 from emulator.jit import Int, stage
-from emulator.simd.spread import Reading, Settling, Spread
+from emulator.simd.spread import Queues, Reading, Settling, Spread
 from emulator.simd.vectors import (
-    LANES,
     QUEUED,
     TAPS,
     WIDEST,
     accumulated,
+    column_order,
     compressed,
     differing,
     lowest,
     no_sums,
     ones,
     peek,
+    poke,
     queued,
     requantised,
     total_change,
 )
-from emulator.simd.words import OPERAND
+from emulator.simd.words import FLIP, OPERAND
 
 PART = 64
 """Most elements in a unit."""
 
 _LEAST, _MOST = (-128, 127) if TAPS == 4 else (-255, 255)
 
-ROOM = PART * (3 if TAPS == 4 else 1) + LANES
-"""Operands in the lists of a unit, 255 = 127 + 127 + 1, and zeros to fill a vector."""
+ROOM = PART * (3 if TAPS == 4 else 1) + TAPS
+"""Operands in the lists of a unit, 255 = 127 + 127 + 1, and zeros to fill a word."""
 
 CHANGE: Any = OPERAND
 """An operand."""
+
+QUEUE = 136
+"""Entries of a row's queue; not a power of two, so that the first of many rows don't share a set of the cache."""
+
+LONGEST = QUEUE - QUEUED
+"""Words that a queue holds; a row that reads more looks at all its taps again."""
+
+
+def tiles(n: int) -> list[tuple[int, int]]:
+    """First output and width of the tiles of a row of n sums."""
+    widest = 16 * WIDEST
+    return [(first, _width(n - first)) for first in range(0, n, widest)]
+
+
+def _width(left: int) -> int:
+    return 16 if left <= 16 else 32 if left <= 32 or WIDEST == 2 else 64
+
+
+def weight_rows(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """Weights (groups, k, n) as `settle_row` reads them: of each group the tiles one after the other, each (k, width),
+    filled up with zeros."""
+    _, k, n = weight.shape
+    parts = []
+    for group in weight:
+        for first, width in tiles(n):
+            rows = np.zeros((k, width), np.int8)
+            rows[:, : min(width, n - first)] = group[:, first : first + width]
+            parts.append(rows[:, column_order(width)].reshape(-1) ^ np.int8(-FLIP))
+    return np.concatenate(parts)
+
+
+def row_bytes(n: int) -> int:
+    """Bytes that the weights of one element take, in all tiles."""
+    return sum(width for _, width in tiles(n))
 
 
 @stage
@@ -63,19 +99,11 @@ def lay(
     unit: Int,
 ) -> None:
     """See the package."""
-    if TAPS == 2:
-        _lay_each(current, before, at, _within(differing(PART, current, before, at), length), spread, unit)
-        return
-    if length == PART:
+    if COMPRESSES:
         bits, beyond, total = total_change(PART, current, before, at)
-        if beyond == 0:
-            place = unit * ROOM
-            for first in range(0, PART, LANES):
-                some = bits >> first & ((1 << LANES) - 1)
-                compressed(some, first, current, before, at + first, spread.channel, spread.change, place)
-                place += ones(some)
-            _fill_word(spread, place)
-            spread.filled[unit] = place - unit * ROOM
+        if length == PART and beyond == 0:
+            compressed(bits, current, before, at, spread.channel, spread.change, unit * ROOM)
+            spread.filled[unit] = ones(bits)
             spread.total[unit] = total
             return
     _lay_each(current, before, at, _within(differing(PART, current, before, at), length), spread, unit)
@@ -119,45 +147,89 @@ def _fill_word(spread: Spread, place: Int) -> None:
 
 
 @stage
-def _gather(reading: Reading, pixel: Int) -> tuple[Int, Int]:
-    """List the words of changes that a row reads, and where the weights of their taps begin: how many, and the sum of
-    the changes.
+def _enqueue(entry: Int, words: Int, queue: npt.NDArray[np.int64], at: Int) -> None:
+    """So many words of a unit, from `entry` on. A few are written, however many there are: there are seldom more, and
+    no branch is guessed wrong."""
+    queued(entry, queue, at)
+    for done in range(QUEUED, words, QUEUED):
+        queued(entry + done * TAPS, queue, at + done)
 
-    A few of each unit are listed, whatever it holds: it seldom holds more, and no branch is guessed wrong. Those of a
-    unit are filled up to whole words with zeros.
-    """
+
+@stage
+def _words_of(spread: Spread, unit: Int) -> Int:
+    words: Int = (peek(spread.filled, unit) + TAPS - 1) // TAPS
+    return words
+
+
+@stage
+def read_by(
+    readers: npt.NDArray[np.int32],
+    tap_bits: Int,
+    groups: Int,
+    group: Int,
+    depth: Int,
+    skipped: Int,
+    spread: Spread,
+    unit: Int,
+    queues: Queues,
+    rows: npt.NDArray[np.int32],
+    count: Int,
+) -> Int:
+    """See the package."""
+    words, total = _words_of(spread, unit), peek(spread.total, unit)
+    for i in range(len(readers)):
+        reader = peek(readers, i)
+        pixel = reader >> tap_bits
+        row = pixel * groups + group
+        begun = peek(queues.words, row)
+        if begun == 0:
+            poke(rows, count, row)
+            count += 1
+        poke(queues.total, row, peek(queues.total, row) + total)
+        if begun + words <= LONGEST:
+            poke(queues.words, row, begun + words)
+            first_row = (reader - (pixel << tap_bits)) * depth + skipped
+            _enqueue(first_row << 32 | unit * ROOM, words, queues.entry, row * QUEUE + begun)
+        else:
+            poke(queues.words, row, LONGEST + 1)
+    return count
+
+
+@stage
+def _read_anew(reading: Reading, pixel: Int, queue: npt.NDArray[np.int64]) -> Int:
+    """All the words that a row reads; how many."""
     count: Int = 0
-    total: Int = 0
     first = reading.taps_at + pixel * reading.each
     for tap in range(reading.each):
         unit = reading.unit_at + peek(reading.taps, first + tap) * reading.step
-        offset = tap * reading.depth * reading.n
+        first_row = tap * reading.depth
         for part in range(reading.parts):
-            words = (peek(reading.spread.filled, unit + part) + TAPS - 1) // TAPS
-            total += peek(reading.spread.total, unit + part)
-            place, done = (unit + part) * ROOM, np.int64(0)
-            while True:
-                queued(place + done * TAPS, offset, reading.place, reading.offset, count + done)
-                done += QUEUED
-                if done >= words:
-                    break
+            words = _words_of(reading.spread, unit + part)
+            _enqueue(first_row << 32 | (unit + part) * ROOM, words, queue, count)
             count += words
-            offset += reading.part * reading.n
-    return count, total
+            first_row += reading.part
+    return count
 
 
 @stage
 def _settle(
-    empty: Any, reading: Reading, it: Settling, pixel: Int, count: Int, total: Int, first: Int
+    empty: Any,
+    reading: Reading,
+    it: Settling,
+    pixel: Int,
+    queue: npt.NDArray[np.int64],
+    count: Int,
+    total: Int,
+    first: Int,
 ) -> bool:
     """The outputs of a tile, from output `first` on; has any changed?"""
     tile, spread = empty, reading.spread
-    weight_at = reading.weight_at + first
+    # Tiles of a group follow each other, each with all its rows.
+    weight_at = reading.weight_at + first * reading.each * reading.depth
     for i in range(count):
-        begin = weight_at + peek(reading.offset, i)
-        tile = accumulated(
-            tile, spread.channel, spread.change, peek(reading.place, i), reading.n, reading.weight, begin
-        )
+        entry = peek(queue, i)
+        place, row = entry & 0xFFFFFFFF, entry >> 32
+        tile = accumulated(tile, spread.channel, spread.change, place, reading.weight, weight_at, row)
     at = pixel * it.stride + first
     changed: bool = requantised(
         tile, np.int32(total), it.weight_zero, it.column + first, reading.n - first,
@@ -168,20 +240,24 @@ def _settle(
 
 
 @stage
-def settle_row(reading: Reading, it: Settling, pixel: Int) -> bool:
+def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: Int) -> bool:
     """See the package."""
-    count, total = _gather(reading, pixel)
-    if count == 0:
-        return False
+    count: Int = np.int64(queues.words[row])
+    total = queues.total[row]
+    queue = queues.entry[row * QUEUE :]
+    if count > LONGEST:
+        queue = queues.longest
+        count = _read_anew(reading, pixel, queue)
+    queues.words[row], queues.total[row] = 0, 0
     changed = False
     first: Int = 0
     while first < reading.n:
         left = reading.n - first
         if left <= 16:
-            changed |= _settle(no_sums(16), reading, it, pixel, count, total, first)
+            changed |= _settle(no_sums(16), reading, it, pixel, queue, count, total, first)
         elif left <= 32 or WIDEST == 2:
-            changed |= _settle(no_sums(32), reading, it, pixel, count, total, first)
+            changed |= _settle(no_sums(32), reading, it, pixel, queue, count, total, first)
         else:
-            changed |= _settle(no_sums(64), reading, it, pixel, count, total, first)
+            changed |= _settle(no_sums(64), reading, it, pixel, queue, count, total, first)
         first += 32 if WIDEST == 2 else 64
     return changed

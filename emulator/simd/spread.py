@@ -21,11 +21,21 @@ class Spread(NamedTuple):
     change: npt.NDArray[Any]
 
 
+class Queues(NamedTuple):
+    """What each row of sums reads, as far as it is known. words (rows,): how many words of changes; total: the sum of
+    the changes; entry, QUEUE a row: above 32 bits the row of weights they begin with, below where the changes stand.
+    longest: room for all that a row could read."""
+
+    words: npt.NDArray[np.int32]
+    total: npt.NDArray[np.int32]
+    entry: npt.NDArray[np.int64]
+    longest: npt.NDArray[np.int64]
+
+
 class Reading(NamedTuple):
     """What the rows of a layer read. Row m reads pixels taps[taps_at + m * each:][:each], -1 for padding, and of pixel
-    i the `parts` units of `part` elements from unit_at + i * step on. The n weights of element c of a tap begin at
-    weight[weight_at + (tap * depth + c) * n]. offset, place: room for what one row reads; sums,
-    values: for n."""
+    i the `parts` units of `part` elements from unit_at + i * step on. Their weights
+    begin at weight[weight_at:], as `weight_rows` puts them. sums, values: room for n."""
 
     spread: Spread
     taps: npt.NDArray[np.int32]
@@ -39,8 +49,6 @@ class Reading(NamedTuple):
     weight_at: Int
     depth: Int
     n: Int
-    offset: npt.NDArray[np.int32]
-    place: npt.NDArray[np.int32]
     sums: npt.NDArray[np.int32]
     values: npt.NDArray[np.int8]
 

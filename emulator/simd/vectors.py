@@ -225,21 +225,32 @@ def _unpacked(builder: Any, left: Any, right: Any, high: bool) -> Any:
     return builder.bitcast(mixed, ir.VectorType(ir.IntType(2 * bits), count // 2))
 
 
+def column_order(width: int) -> list[int]:
+    """Which column of a tile stands where in its rows of weights, for `accumulated` to bring them in order: four lanes
+    of a vector come from 16 bytes of a row, by which vector of a group it is."""
+    group, span = (4, width) if TAPS == 4 else (2, 2 * LANES)
+    return [
+        start + vector * (span // group) + part * 4 + lane
+        for start in range(0, width, span)
+        for part in range(span // (4 * group))
+        for vector in range(group)
+        for lane in range(4)
+    ]
+
+
 def _words_of_rows(builder: Any, rows: Sequence[Any]) -> list[Any]:
-    """Rows of int8 to vectors of words, each with one element of every row; of which columns: see `_in_order`."""
+    """Rows of int8 to vectors of words, each with one element of every row."""
     if len(rows) == 4:
         halves = [
             _unpacked(builder, rows[first], rows[first + 1], high)
             for high in (False, True)
             for first in (0, 2)
         ]
-        words = [
+        return [
             _unpacked(builder, halves[first], halves[first + 1], high)
             for first in (0, 2)
             for high in (False, True)
         ]
-        flipped = ir.Constant(words[0].type, [0x80808080 - (1 << 32)] * words[0].type.count)
-        return [builder.xor(word, flipped) for word in words]
     wide = [builder.sext(row, ir.VectorType(_INT16, row.type.count)) for row in rows]
     words = []
     for start in range(0, rows[0].type.count, 2 * LANES):
@@ -251,58 +262,58 @@ def _words_of_rows(builder: Any, rows: Sequence[Any]) -> list[Any]:
     return words
 
 
-def _in_order(builder: Any, sums: Sums, tile: Any) -> Any:
-    """The sums as one vector, by column."""
-    vectors = [builder.extract_value(tile, number) for number in range(sums.vectors)]
-    joined = vectors
+def _joined(builder: Any, sums: Sums, tile: Any) -> Any:
+    """The sums as one vector."""
+    joined = [builder.extract_value(tile, number) for number in range(sums.vectors)]
     while len(joined) > 1:
         size = joined[0].type.count
         both = ir.Constant(ir.VectorType(_INT32, 2 * size), list(range(2 * size)))
         joined = [builder.shuffle_vector(a, b, both) for a, b in zip(joined[::2], joined[1::2], strict=True)]
-    whole = joined[0]
-    # Four lanes come from 16 bytes of a row, by which vector of a group they are in.
-    group, parts = (4, sums.lanes // 4) if TAPS == 4 else (2, LANES // 4)
-    order = [
-        (start * group + vector) * sums.lanes + part * 4 + lane
-        for start in range(sums.vectors // group)
-        for part in range(parts)
-        for vector in range(group)
-        for lane in range(4)
-    ]
-    mask = ir.Constant(ir.VectorType(_INT32, sums.width), order)
-    return builder.shuffle_vector(whole, ir.Constant(whole.type, ir.Undefined), mask)
+    return joined[0]
 
 
 @_instruction
 def accumulated(
-    typing: Any, sums: Any, channels: Any, changes: Any, place: Any, n: Any, weights: Any, at: Any
+    typing: Any, sums: Any, channels: Any, changes: Any, place: Any, weights: Any, at: Any, first: Any
 ) -> Any:
-    """sums[j] + sum over i < TAPS of changes[place + i] * weights[at + channels[place + i] * n + j], of int8 weights;
-    with VNNI of weights + 128."""
+    """sums[j] + sum over i < TAPS of changes[place + i] * row[first + channels[place + i], j], where the rows of
+    weights, as wide as the sums, in `column_order` and with VNNI as bytes + 128, begin at weights[at:]."""
     row = ir.VectorType(_INT8, sums.width)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        tile, listing, deltas, first, size, weight, begin = arguments
+        tile, listing, deltas, start, weight, begin, number = arguments
+        size = ir.Constant(_INT64, sums.width)
+        begin = builder.add(begin, builder.mul(number, size))
         rows = []
         for i in range(TAPS):
-            where = builder.add(first, ir.Constant(_INT64, i))
+            where = builder.add(start, ir.Constant(_INT64, i))
             channel = builder.load(_pointer(context, builder, channels, listing, where, _INT8))
             where = builder.add(begin, builder.mul(builder.zext(channel, _INT64), size))
             rows.append(_load(builder, _pointer(context, builder, weights, weight, where, row)))
-        word = _load(builder, _pointer(context, builder, changes, deltas, first, _INT32))
+        word = _load(builder, _pointer(context, builder, changes, deltas, start, _INT32))
         operand = _broadcast(builder, word, sums.lanes)
-        for number, words in enumerate(_words_of_rows(builder, rows)):
-            before = builder.extract_value(tile, number)
+        for index, words in enumerate(_words_of_rows(builder, rows)):
+            before = builder.extract_value(tile, index)
             if TAPS == 4:
                 name, kind = f"llvm.x86.avx512.vpdpbusd.{32 * sums.lanes}", before.type
                 total = _call(builder, name, kind, (before, words, operand))
             else:
                 total = _dot_pairs(builder, before, words, operand)
-            tile = builder.insert_value(tile, total, number)
+            tile = builder.insert_value(tile, total, index)
         return tile
 
     integer = types.int64
-    return sums(sums, channels, changes, integer, integer, weights, integer), generate
+    return sums(sums, channels, changes, integer, weights, integer, integer), generate
+
+
+@_instruction
+def width_of(typing: Any, sums: Any) -> Any:
+    """How many sums there are."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return ir.Constant(_INT64, sums.width)
+
+    return types.int64(sums), generate
 
 
 @_instruction
@@ -317,26 +328,36 @@ def peek(typing: Any, array: Any, place: Any) -> Any:
     return types.int64(array, types.int64), generate
 
 
+@_instruction
+def poke(typing: Any, array: Any, place: Any, value: Any) -> Any:
+    """array[place] = value, int64; as `peek` reads."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, at, number = arguments
+        kind = context.get_value_type(array.dtype)
+        builder.store(builder.trunc(number, kind), _pointer(context, builder, array, target, at, kind))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), generate
+
+
 QUEUED = 4
 """Entries that `queued` writes."""
 
 
 @_instruction
-def queued(typing: Any, place: Any, offset: Any, places_: Any, offsets: Any, at: Any) -> Any:
-    """places_[at + i] = place + i * TAPS, offsets[at + i] = offset, for i < QUEUED, int32."""
-    some = ir.VectorType(_INT32, QUEUED)
+def queued(typing: Any, entry: Any, queue: Any, at: Any) -> Any:
+    """queue[at + i] = entry + i * TAPS for i < QUEUED, int64."""
+    some = ir.VectorType(_INT64, QUEUED)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first, skipped, listing, tail, end = arguments
+        first, entries, end = arguments
         steps = ir.Constant(some, [i * TAPS for i in range(QUEUED)])
-        numbers = builder.add(_broadcast(builder, builder.trunc(first, _INT32), QUEUED), steps)
-        same = _broadcast(builder, builder.trunc(skipped, _INT32), QUEUED)
-        for kind, array, entries in ((places_, listing, numbers), (offsets, tail, same)):
-            builder.store(entries, _pointer(context, builder, kind, array, end, some)).align = 1
+        numbers = builder.add(_broadcast(builder, first, QUEUED), steps)
+        builder.store(numbers, _pointer(context, builder, queue, entries, end, some)).align = 1
         return context.get_dummy_value()
 
-    integer = types.int64
-    return types.void(integer, integer, places_, offsets, integer), generate
+    return types.void(types.int64, queue, types.int64), generate
 
 
 @_instruction
@@ -386,40 +407,30 @@ def total_change(typing: Any, elements: Any, after: Any, before: Any, at: Any) -
 
 @_instruction
 def compressed(
-    typing: Any,
-    bits: Any,
-    first: Any,
-    after: Any,
-    before: Any,
-    at: Any,
-    channels: Any,
-    changes: Any,
-    place: Any,
+    typing: Any, bits: Any, after: Any, before: Any, at: Any, channels: Any, changes: Any, place: Any
 ) -> Any:
-    """Of elements at + i whose bit i < 16 is set: first + i into channels[place:], uint8, and after - before into
-    changes[place:], int8; zeros behind them, 16 in all. AVX-512 only. No branch to be guessed."""
-    run = ir.VectorType(_INT8, LANES)
+    """Of 64 elements at + i whose bit i is set: i into channels[place:], uint8, and after - before into
+    changes[place:], int8; zeros behind them, 64 in all. With AVX-512 VBMI2 only."""
+    run = ir.VectorType(_INT8, 64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        mask, start, values, golden, begin, listing, deltas, end = arguments
+        mask, values, golden, begin, listing, deltas, end = arguments
         new, old = (
             _load(builder, _pointer(context, builder, kind, array, begin, run))
             for kind, array in ((after, values), (before, golden))
         )
-        flags = ir.VectorType(ir.IntType(1), LANES)
-        chosen = builder.bitcast(builder.trunc(mask, ir.IntType(LANES)), flags)
-        number = ir.Constant(_VECTOR, list(range(LANES)))
-        number = builder.add(number, _broadcast(builder, builder.trunc(start, _INT32)))
-        change = builder.zext(builder.sub(new, old), _VECTOR)
-        for lanes, kind, target in ((number, channels, listing), (change, changes, deltas)):
-            name = "llvm.x86.avx512.mask.compress.v16i32"
-            packed = _call(builder, name, _VECTOR, [lanes, ir.Constant(_VECTOR, None), chosen])
-            pointer = _pointer(context, builder, kind, target, end, run)
-            builder.store(builder.trunc(packed, run), pointer).align = 1
+        chosen = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 64))
+        for lanes, kind, target in (
+            (ir.Constant(run, list(range(64))), channels, listing),
+            (builder.sub(new, old), changes, deltas),
+        ):
+            name = "llvm.x86.avx512.mask.compress.v64i8"
+            packed = _call(builder, name, run, [lanes, ir.Constant(run, None), chosen])
+            builder.store(packed, _pointer(context, builder, kind, target, end, run)).align = 1
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.void(integer, integer, after, before, integer, channels, changes, integer), generate
+    return types.void(integer, after, before, integer, channels, changes, integer), generate
 
 
 @_instruction
@@ -456,7 +467,7 @@ def requantised(
             for bound in (least, most)
         )
         total = _load(builder, _pointer(context, builder, acc, accs, accs_at, numbers))
-        total = builder.add(total, _in_order(builder, sums, tile))
+        total = builder.add(total, _joined(builder, sums, tile))
         less = _load(builder, _pointer(context, builder, offset, offsets, offsets_at, numbers))
         if TAPS == 4:
             less = builder.add(less, ir.Constant(numbers, [128] * width))

@@ -241,12 +241,23 @@ def test_a_unit_lists_its_changes(seed: int, length: int, changed: float, extrem
 
 
 @kernel
-def _recompute(current, before, spread, units, part, depth, parts, reading, settling) -> bool:  # type: ignore[no-untyped-def]
+def _recompute(  # type: ignore[no-untyped-def]
+    current, before, spread, units, part, depth, parts, reading, settling, queues, taps, groups, group
+):
+    """Row 1, pixel 1, which reads one unit of a pixel after the other."""
     for unit in range(units):
         run, number = divmod(unit, parts)
         first = number * part
         simd.lay(current, before, run * depth + first, min(part, depth - first), spread, unit + parts * 3)
-    return simd.settle_row(reading, settling, 1)
+    one, rows, count = np.zeros(1, np.int32), np.zeros(2, np.int32), 0
+    for tap in range(len(taps) - 1):
+        for number in range(parts):
+            unit = parts * 3 + (taps[tap] * groups + group) * parts + number
+            if taps[tap] >= 0 and spread.filled[unit] > 0:
+                # Pixel 1 (of one group) by its tap, of which there are less than 8.
+                one[0] = 1 << 3 | tap
+                count = simd.read_by(one, 3, 1, 0, depth, number * part, spread, unit, queues, rows, count)
+    return count > 0 and simd.settle_row(reading, settling, queues, rows[0], 1)
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
@@ -283,18 +294,26 @@ def test_a_row_is_recomputed_from_the_changes_it_reads(
     part = -(-depth // parts)
     # Padding is a pixel before the first.
     spread, units = _spread((pixels + 3) * groups * parts), pixels * groups * parts
-    room = taps * parts * simd.ROOM + 64
     reading = simd.Reading(
         spread, seen.reshape(-1), 0, taps, groups * parts, (3 + group) * parts, parts, part,
-        _padded(weight.reshape(-1)), group * taps * depth * n, depth, n, np.zeros(room, np.int32),
-        np.zeros(room, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int8),
+        _padded(simd.weight_rows(weight)), group * taps * depth * simd.row_bytes(n), depth, n,
+        np.zeros(n, np.int32), np.zeros(n, np.int8),
     )  # fmt: skip
     full, padded = _padded(after), _padded(golden)
     settling = simd.Settling(
         n, _padded(acc), 0, _padded(scale), _padded(zero.astype(np.int32)), 0, 3, -100, 90, padded, full, 0
     )
+    queues = simd.Queues(
+        *np.zeros((2, 2), np.int32),
+        np.zeros(2 * simd.QUEUE, np.int64),
+        np.zeros(taps * parts * simd.PART * 3, np.int64),
+    )
     arrays = _padded(current.astype(np.int8)), _padded(before.astype(np.int8))
-    differs = _recompute(*arrays, spread, units, part, depth, parts, reading, settling)
+    readers = np.concatenate([seen[1], np.full(1, -1, np.int32)])
+    differs = _recompute(
+        *arrays, spread, units, part, depth, parts, reading, settling, queues, readers, groups, group
+    )
+    assert not queues.words.any() and not queues.total.any()
     moved = read.reshape(-1) @ (weight[group].astype(np.int64) - zero)
     wanted = np.zeros(n, np.int8)
     simd.requantise_rows((acc[n:] + moved).astype(np.int32)[None], scale, 3, -100, 90, wanted[None])
