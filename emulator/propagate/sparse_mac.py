@@ -116,6 +116,7 @@ def _settling(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int
         row[Col.ACC_START] + skipped,
         p.scale,
         p.weight_zero,
+        row[Col.LOPSIDED],
         row[Col.BIAS_START] + skipped,
         row[Col.ZERO_POINT],
         row[Col.LOW],

@@ -232,7 +232,7 @@ def _settle(
         tile = accumulated(tile, spread.channel, spread.change, place, reading.weight, weight_at, row)
     at = pixel * it.stride + first
     changed: bool = requantised(
-        tile, np.int32(total), it.weight_zero, it.column + first, reading.n - first,
+        tile, np.int32(total), it.lopsided != 0, it.weight_zero, it.column + first, reading.n - first,
         it.acc, it.acc_at + at, it.scale, it.column + first, np.int32(it.zero_point), np.int32(it.low),
         np.int32(it.high), it.before, it.after, it.at + at,
     )  # fmt: skip

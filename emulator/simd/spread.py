@@ -55,13 +55,15 @@ class Reading(NamedTuple):
 
 class Settling(NamedTuple):
     """How rows of sums become values. Of row r, sums stand at acc[acc_at + r * stride:], values at
-    before[at + r * stride:] and after; scales and the zero points of the weights at column."""
+    before[at + r * stride:] and after; scales and the zero points of the weights, all 0
+    unless lopsided, at column."""
 
     stride: Int
     acc: npt.NDArray[np.int32]
     acc_at: Int
     scale: npt.NDArray[np.float32]
     weight_zero: npt.NDArray[np.int32]
+    lopsided: Int
     column: Int
     zero_point: Int
     low: Int

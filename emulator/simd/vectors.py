@@ -438,6 +438,7 @@ def requantised(
     typing: Any,
     sums: Any,
     change: Any,
+    uneven: Any,
     offset: Any,
     offset_at: Any,
     columns: Any,
@@ -453,14 +454,14 @@ def requantised(
     at: Any,
 ) -> Any:
     """acc[acc_at:] + sums - change * offset[offset_at:], requantised into the first `columns` places of after[at:],
-    int8: is any not what it is in before[at:]? With VNNI 128 is added to each offset, as it was to the weights.
-    change, zero_point, low, high: int32. See `emulator.simd.requantise`."""
+    int8: is any not what it is in before[at:]? Offsets are 0 unless they are uneven; with VNNI 128 is added to each, as
+    it was to the weights. change, zero_point, low, high: int32. See `emulator.simd.requantise`."""
     width = sums.width
     numbers, floats = ir.VectorType(_INT32, width), ir.VectorType(ir.FloatType(), width)
     bytes_ = ir.VectorType(_INT8, width)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        tile, changed, offsets, offsets_at, left, accs, accs_at, scales, column, *rest = arguments
+        tile, changed, uneven, offsets, offsets_at, left, accs, accs_at, scales, column, *rest = arguments
         zero, least, most, golden, values, place = rest
         floor, ceiling = (
             _broadcast(builder, builder.sitofp(builder.sub(bound, zero), ir.FloatType()), width)
@@ -468,10 +469,19 @@ def requantised(
         )
         total = _load(builder, _pointer(context, builder, acc, accs, accs_at, numbers))
         total = builder.add(total, _joined(builder, sums, tile))
-        less = _load(builder, _pointer(context, builder, offset, offsets, offsets_at, numbers))
         if TAPS == 4:
-            less = builder.add(less, ir.Constant(numbers, [128] * width))
-        total = builder.sub(total, builder.mul(less, _broadcast(builder, changed, width)))
+            flipped = builder.shl(changed, ir.Constant(_INT32, 7))
+            total = builder.sub(total, _broadcast(builder, flipped, width))
+        straight = builder.block
+        # To multiply whole vectors takes longer than to see that there is nothing to multiply.
+        with builder.if_then(uneven):
+            by = _load(builder, _pointer(context, builder, offset, offsets, offsets_at, numbers))
+            lowered = builder.sub(total, builder.mul(by, _broadcast(builder, changed, width)))
+            detour = builder.block
+        either = builder.phi(numbers)
+        either.add_incoming(total, straight)
+        either.add_incoming(lowered, detour)
+        total = either
         factors = _load(builder, _pointer(context, builder, scale, scales, column, floats))
         products = builder.fmul(builder.sitofp(total, floats), factors)
         rounded = _call(builder, f"llvm.rint.v{width}f32", floats, [products])
@@ -487,7 +497,8 @@ def requantised(
 
     place_, number = types.int64, types.int32
     signature = types.boolean(
-        sums, number, offset, place_, place_, acc, place_, scale, place_, number, number, number, before, after, place_
+        sums, number, types.boolean, offset, place_, place_, acc, place_, scale, place_, number, number, number, before,
+        after, place_,
     )  # fmt: skip
     return signature, generate
 

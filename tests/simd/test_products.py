@@ -301,7 +301,7 @@ def test_a_row_is_recomputed_from_the_changes_it_reads(
     )  # fmt: skip
     full, padded = _padded(after), _padded(golden)
     settling = simd.Settling(
-        n, _padded(acc), 0, _padded(scale), _padded(zero.astype(np.int32)), 0, 3, -100, 90, padded, full, 0
+        n, _padded(acc), 0, _padded(scale), _padded(zero.astype(np.int32)), int(zero.any()), 0, 3, -100, 90, padded, full, 0
     )
     queues = simd.Queues(
         *np.zeros((2, 2), np.int32),
