@@ -11,7 +11,7 @@ from emulator.graph.program import SLACK, Col, Program
 from emulator.jit import Int, borrowing, inlined, stage
 from emulator.propagate.readers import Readers, readers_of
 from emulator.propagate.views import Views, span, unit_of, views_of
-from emulator.simd import CHANGE, PART, QUEUE, ROOM, Queues, Spread, lay
+from emulator.simd import CHANGE, PART, QUEUE, Queues, Spread, aligned, lay, room_of
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.int8]
@@ -78,15 +78,16 @@ def lay_out(p: Program, s: Scratch, golden: Values, view: Int) -> None:
     v, start = s.views, s.views.start[view]
     for unit in s.units[start : start + s.counts[view]]:
         first, length = span(v, view, unit)
-        lay(s.current, golden, p.tensor_start[v.tensor[view]] + first, length, s.spread, start + unit)
+        at, place = p.tensor_start[v.tensor[view]] + first, v.place[view] + unit * v.room[view]
+        lay(s.current, golden, at, length, s.spread, start + unit, place)
         s.pending[start + unit] = 0
 
 
 @inlined
 def changed_channels(s: Scratch, view: Int, unit: Int) -> npt.NDArray[np.uint8]:
     """Which elements of a unit have changed, some perhaps named twice."""
-    place = s.views.start[view] + unit
-    return s.spread.channel[place * ROOM : place * ROOM + s.spread.filled[place]]
+    place = s.views.place[view] + unit * s.views.room[view]
+    return s.spread.channel[place : place + (s.spread.mark[s.views.start[view] + unit] & 0xFFFFFFFF)]
 
 
 @stage
@@ -94,8 +95,7 @@ def clear(s: Scratch, view: Int) -> None:
     """Nothing has changed as far as this view goes."""
     start = s.views.start[view]
     for unit in s.units[start : start + s.counts[view]]:
-        s.spread.filled[start + unit] = 0
-        s.spread.total[start + unit] = 0
+        s.spread.mark[start + unit] = 0
     s.counts[view] = 0
 
 
@@ -172,9 +172,9 @@ def scratch_for(p: Program) -> Scratch:
     most = int(pixels.max(initial=1))
     wide = int(np.maximum(p.ops[:, Col.CHANNELS], p.ops[:, Col.N]).max(initial=1))
     depth = p.ops[:, Col.CHANNELS] // np.maximum(p.ops[:, Col.GROUPS], 1)
-    read = int((p.ops[:, Col.TAPS] * depth).max(initial=1)) * ROOM // PART
+    read = int((p.ops[:, Col.TAPS] * depth).max(initial=1)) * room_of(PART) // PART
     size = np.diff(p.tensor_start)[v.tensor] // v.depth * v.parts
-    units = int((v.start + size).max(initial=0)) + 1
+    units, places = int((v.start + size).max(initial=0)) + 1, int((v.place + size * v.room).max(initial=0))
     last_use = np.full(len(v.own), -1, np.int64)
     for op in range(len(p.ops)):
         last_use[v.tensor[[v.source[op], v.right[op]]]] = op
@@ -185,10 +185,9 @@ def scratch_for(p: Program) -> Scratch:
         units=np.zeros(units, np.int32),
         pending=np.zeros(units, np.uint8),
         spread=Spread(
-            filled=np.zeros(units, np.int32),
-            total=np.zeros(units, np.int32),
-            channel=np.zeros(units * ROOM + SLACK, np.uint8),
-            change=np.zeros(units * ROOM + SLACK, CHANGE),
+            mark=np.zeros(units, np.int64),
+            channel=aligned(places + SLACK, np.uint8),
+            change=aligned(places + SLACK, CHANGE),
         ),
         readers=readers_of(p),
         last_use=last_use,
@@ -197,8 +196,7 @@ def scratch_for(p: Program) -> Scratch:
         sums=np.zeros(wide, np.int32),
         values=np.zeros(wide, np.int8),
         queues=Queues(
-            words=np.zeros(most, np.int32),
-            total=np.zeros(most, np.int32),
+            mark=np.zeros(most, np.int64),
             entry=np.zeros(most * QUEUE, np.int64),
             longest=np.zeros(read + SLACK, np.int64),
         ),

@@ -40,7 +40,8 @@ def rows_reading(p: Program, s: Scratch, op: Int, groups: Int) -> Int:
             continue
         rows = read_by(
             readers[reach[1 + pixel] : reach[2 + pixel]], tap_bits, groups, group, v.depth[view],
-            part * v.part[view], s.spread, v.start[view] + number, s.queues, s.rows, rows,
+            part * v.part[view], s.spread, v.start[view] + number,
+            v.place[view] + number * v.room[view], s.queues, s.rows, rows,
         )  # fmt: skip
     return rows
 
@@ -96,6 +97,8 @@ def _reading(p: Program, s: Scratch, op: Int, group: Int) -> Reading:
         v.start[view] + group * parts,
         parts,
         v.part[view],
+        v.place[view] - v.start[view] * v.room[view],
+        v.room[view],
         p.weight,
         row[Col.WEIGHT_START] + group * row[Col.K] * row[Col.ROW_BYTES],
         depth,
@@ -161,7 +164,7 @@ def _depthwise_row(
     seen = False
     for tap in range(row[Col.TAPS]):
         source = p.indices[row[Col.TAPS_START] + pixel * row[Col.TAPS] + tap]
-        if source < 0 or s.spread.filled[v.start[view] + source * v.parts[view] + part] == 0:
+        if source < 0 or s.spread.mark[v.start[view] + source * v.parts[view] + part] == 0:
             continue
         if not seen:
             sums[:] = 0

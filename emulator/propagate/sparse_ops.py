@@ -36,7 +36,7 @@ def sparse_pair(p: Program, s: Scratch, golden: Values, op: Int) -> None:
             touch(s, own, np.int64(unit))
     if right != left:
         for unit in s.units[v.start[right] : v.start[right] + s.counts[right]]:
-            both = p.ops[op, Col.RULED] and s.spread.filled[v.start[left] + unit] != 0
+            both = p.ops[op, Col.RULED] and s.spread.mark[v.start[left] + unit] != 0
             if not both and _pair_unit(p, s, golden, op, right, np.int64(unit)):
                 touch(s, own, np.int64(unit))
     lay_out(p, s, golden, own)

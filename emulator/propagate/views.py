@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from emulator.graph.program import Col, Kind, Program
 from emulator.jit import Int, inlined
-from emulator.simd import PART
+from emulator.simd import PART, room_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -23,7 +23,8 @@ _PIXELS = (Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.GLOBAL_AVERAGE_POOL)
 
 class Views(NamedTuple):
     """One entry a view: tensor, depth, parts and part, see above; where its first unit lies among those of all views,
-    start. Units before the first stand for padding. even: all units are equally long.
+    start, units before the first standing for padding; where its lists begin, place, and how far apart they are, room.
+    even: all units are equally long.
 
     own (tensors,): the view that is filled when a tensor changes. source, right (operators,): the view each reads; one
     that is not a tensor's own is filled from it (see `emulator.propagate.scratch.relay`).
@@ -34,6 +35,8 @@ class Views(NamedTuple):
     parts: Ints
     part: Ints
     start: Ints
+    place: Ints
+    room: Ints
     even: npt.NDArray[np.bool_]
     own: Ints
     source: Ints
@@ -76,13 +79,16 @@ def views_of(p: Program) -> Views:
     padding = np.zeros(len(views), np.int64)
     np.maximum.at(padding, read[:, 0], p.ops[:, Col.CHANNELS])
     before = padding // depths * parts
-    units = before + sizes[tensors] // depths * parts
+    units = sizes[tensors] // depths * parts
+    room = np.array([room_of(size) for size in part.tolist()], np.int64)
     return Views(
         tensor=tensors,
         depth=depths,
         parts=parts,
         part=part,
-        start=np.cumsum(units) - units + before,
+        start=np.cumsum(before + units) - units,
+        place=np.cumsum(units * room) - units * room,
+        room=room,
         even=part * parts == depths,
         own=np.arange(len(sizes)),
         source=np.ascontiguousarray(read[:, 0]),

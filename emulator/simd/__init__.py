@@ -20,8 +20,9 @@ For kernels to call. Arrays are C-contiguous; nothing is checked inside.
     gemm(act, wgt, bias, acc)                       # acc (m, n) = bias + act (m, k) . wgt (k, n); packs wgt
     requantise_rows(acc, scale, zero_point, low, high, out)
 
-    lay(current, before, at, length, spread, unit)      # what has changed in a unit of at most PART elements
-    count = read_by(readers, tap_bits, groups, group, depth, skipped, spread, unit, queues, rows, count)
+    lay(current, before, at, length, spread, unit, place)   # what has changed in a unit of at most PART elements
+    count = read_by(readers, tap_bits, groups, group, depth, skipped, spread, unit, place, queues,
+        rows, count)
     changed = settle_row(reading, settling, queues, row, pixel)             # such a row; has any of its values changed?
 
         after[j] = requantised(acc[j] + sum over taps and changed c of change[c] * weight[group, tap depth + c, j])
@@ -77,7 +78,6 @@ if CHOSEN.name == "plain":
         CHANGE,
         PART,
         QUEUE,
-        ROOM,
         add_pairs,
         conv,
         depthwise,
@@ -87,6 +87,7 @@ if CHOSEN.name == "plain":
         packed_depthwise_words,
         packed_words,
         read_by,
+        room_of,
         row_bytes,
         rule_of,
         settle_row,
@@ -100,9 +101,9 @@ else:
         CHANGE,
         PART,
         QUEUE,
-        ROOM,
         lay,
         read_by,
+        room_of,
         row_bytes,
         settle_row,
         weight_rows,
@@ -113,7 +114,6 @@ __all__ = [
     "CHOSEN",
     "PART",
     "QUEUE",
-    "ROOM",
     "Queues",
     "Reading",
     "Settling",
@@ -132,6 +132,7 @@ __all__ = [
     "packed_words",
     "read_by",
     "requantise_rows",
+    "room_of",
     "row_bytes",
     "rule_of",
     "settle_row",

@@ -126,8 +126,12 @@ def depthwise(
 
 
 PART = 64
-ROOM = PART
 CHANGE: Any = np.int32
+
+
+def room_of(part: int) -> int:
+    """Room for the lists of a unit."""
+    return part
 
 
 @stage
@@ -138,18 +142,17 @@ def lay(
     length: Int,
     spread: Spread,
     unit: Int,
+    place: Int,
 ) -> None:
     """See the package."""
-    place = unit * ROOM
-    total = np.int32(0)
+    first, total = place, np.int64(0)
     for channel in range(length):
-        change = np.int32(current[at + channel]) - np.int32(before[at + channel])
+        change = np.int64(current[at + channel]) - np.int64(before[at + channel])
         if change != 0:
             spread.channel[place], spread.change[place] = channel, change
             total += change
             place += 1
-    spread.filled[unit] = place - unit * ROOM
-    spread.total[unit] = total
+    spread.mark[unit] = total << 32 | place - first
 
 
 QUEUE = 1
@@ -175,6 +178,7 @@ def read_by(
     skipped: Int,
     spread: Spread,
     unit: Int,
+    place: Int,
     queues: Queues,
     rows: npt.NDArray[np.int32],
     count: Int,
@@ -182,8 +186,8 @@ def read_by(
     """Nothing is queued: each row looks at all its taps."""
     for reader in readers:
         row = (np.int64(reader) >> tap_bits) * groups + group
-        if queues.words[row] == 0:
-            queues.words[row] = 1
+        if queues.mark[row] == 0:
+            queues.mark[row] = 1
             rows[count] = row
             count += 1
     return count
@@ -192,8 +196,8 @@ def read_by(
 @stage
 def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: Int) -> bool:
     """See the package."""
-    queues.words[row] = 0
-    n, total = reading.n, np.int32(0)
+    queues.mark[row] = 0
+    n, total = reading.n, np.int64(0)
     at, sums, values = pixel * it.stride, reading.sums[: reading.n], reading.values[: reading.n]
     for i in range(n):
         sums[i] = it.acc[it.acc_at + at + i]
@@ -202,14 +206,15 @@ def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: 
         weight_at = reading.weight_at + tap * reading.depth * n
         for part in range(reading.parts):
             unit = reading.unit_at + source * reading.step + part
-            for i in range(unit * ROOM, unit * ROOM + reading.spread.filled[unit]):
+            mark, place = np.int64(reading.spread.mark[unit]), reading.places_at + unit * reading.room
+            for i in range(place, place + (mark & 0xFFFFFFFF)):
                 weights = reading.weight[weight_at + np.int64(reading.spread.channel[i]) * n :][:n]
                 _add_scaled(sums, weights, reading.spread.change[i])
-            total += reading.spread.total[unit]
+            total += mark >> 32
             weight_at += reading.part * n
     zero = it.weight_zero[it.column :][:n]
     for i in range(n):
-        sums[i] = np.int32(sums[i] - total * zero[i])
+        sums[i] = np.int32(sums[i] - np.int32(total) * zero[i])
     requantise_row(sums, it.scale[it.column :][:n], it.zero_point, it.low, it.high, values)
     differs = False
     for i in range(n):

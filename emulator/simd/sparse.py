@@ -41,21 +41,24 @@ from emulator.simd.vectors import (
     requantised,
     total_change,
 )
-from emulator.simd.words import FLIP, OPERAND
+from emulator.simd.words import BOUNDARY, FLIP, OPERAND
 
 PART = 64
 """Most elements in a unit."""
 
 _LEAST, _MOST = (-128, 127) if TAPS == 4 else (-255, 255)
 
-ROOM = PART * (3 if TAPS == 4 else 1) + TAPS
-"""Operands in the lists of a unit, 255 = 127 + 127 + 1, and zeros to fill a word."""
 
 CHANGE: Any = OPERAND
 """An operand."""
 
 QUEUE = 136
 """Entries of a row's queue; not a power of two, so that the first of many rows don't share a set of the cache."""
+
+_ROOM_EACH = 3 if TAPS == 4 else 1
+"""Operands that a change takes at most: 255 = 127 + 127 + 1."""
+
+_LOW = (1 << 32) - 1
 
 LONGEST = QUEUE - QUEUED
 """Words that a queue holds; a row that reads more looks at all its taps again."""
@@ -89,6 +92,11 @@ def row_bytes(n: int) -> int:
     return sum(width for _, width in tiles(n))
 
 
+def room_of(part: int) -> int:
+    """Room for the lists of a unit of `part` elements, zeros to fill a word included: whole lines of the cache."""
+    return -(-(part * _ROOM_EACH + TAPS) // BOUNDARY) * BOUNDARY
+
+
 @stage
 def lay(
     current: npt.NDArray[np.int8],
@@ -97,46 +105,59 @@ def lay(
     length: Int,
     spread: Spread,
     unit: Int,
+    place: Int,
 ) -> None:
     """See the package."""
     if COMPRESSES:
-        bits, beyond, total = total_change(PART, current, before, at)
-        if length == PART and beyond == 0:
-            compressed(bits, current, before, at, spread.channel, spread.change, unit * ROOM)
-            spread.filled[unit] = ones(bits)
-            spread.total[unit] = total
+        laid = False
+        if length == 64:
+            laid = _lay_at_once(64, current, before, at, spread, unit, place)
+        elif length == 32:
+            laid = _lay_at_once(32, current, before, at, spread, unit, place)
+        elif length == 16:
+            laid = _lay_at_once(16, current, before, at, spread, unit, place)
+        if laid:
             return
-    _lay_each(current, before, at, _within(differing(PART, current, before, at), length), spread, unit)
-
-
-@stage
-def _within(bits: Int, length: Int) -> Int:
-    """The lowest `length` of 64 bits."""
-    return bits if length == PART else bits & ((np.int64(1) << length) - 1)
-
-
-@stage
-def _lay_each(
-    current: npt.NDArray[np.int8], before: npt.NDArray[np.int8], at: Int, bits: Int, spread: Spread, unit: Int
-) -> None:
-    """Any change; what is more than an operand takes several of them."""
-    place = unit * ROOM
-    total = np.int32(0)
+    bits = differing(PART, current, before, at)
+    if length < PART:
+        bits &= (np.int64(1) << length) - 1
+    first, total = place, np.int64(0)
     while bits != 0:
         channel = lowest(bits)
         bits &= bits - 1
-        change = np.int32(current[at + channel]) - np.int32(before[at + channel])
+        change = np.int64(current[at + channel]) - np.int64(before[at + channel])
         total += change
         while not _LEAST <= change <= _MOST:
-            some = np.int32(_MOST if change > 0 else _LEAST)
+            some = np.int64(_MOST if change > 0 else _LEAST)
             spread.channel[place], spread.change[place] = channel, some
             change -= some
             place += 1
         spread.channel[place], spread.change[place] = channel, change
         place += 1
-    spread.filled[unit] = place - unit * ROOM
-    spread.total[unit] = total
+    spread.mark[unit] = total << 32 | place - first
     _fill_word(spread, place)
+
+
+@stage
+def _lay_at_once(
+    length: Int,
+    current: npt.NDArray[np.int8],
+    before: npt.NDArray[np.int8],
+    at: Int,
+    spread: Spread,
+    unit: Int,
+    place: Int,
+) -> bool:
+    """So many elements, a literal; False, and nothing laid, if a change takes several operands."""
+    bits, beyond, total = total_change(length, current, before, at)
+    if beyond != 0:
+        return False
+    filled = ones(bits)
+    compressed(length, bits, current, before, at, spread.channel, spread.change, place)
+    spread.mark[unit] = total << 32 | filled
+    if filled == length:
+        _fill_word(spread, place + filled)
+    return True
 
 
 @stage
@@ -156,12 +177,6 @@ def _enqueue(entry: Int, words: Int, queue: npt.NDArray[np.int64], at: Int) -> N
 
 
 @stage
-def _words_of(spread: Spread, unit: Int) -> Int:
-    words: Int = (peek(spread.filled, unit) + TAPS - 1) // TAPS
-    return words
-
-
-@stage
 def read_by(
     readers: npt.NDArray[np.int32],
     tap_bits: Int,
@@ -171,28 +186,38 @@ def read_by(
     skipped: Int,
     spread: Spread,
     unit: Int,
+    place: Int,
     queues: Queues,
     rows: npt.NDArray[np.int32],
     count: Int,
 ) -> Int:
     """See the package."""
-    words, total = _words_of(spread, unit), peek(spread.total, unit)
+    mark = peek(spread.mark, unit)
+    words = _words(mark)
+    more = (mark & ~_LOW) + words
     for i in range(len(readers)):
         reader = peek(readers, i)
         pixel = reader >> tap_bits
         row = pixel * groups + group
-        begun = peek(queues.words, row)
+        state = peek(queues.mark, row)
+        begun = state & _LOW
         if begun == 0:
             poke(rows, count, row)
             count += 1
-        poke(queues.total, row, peek(queues.total, row) + total)
         if begun + words <= LONGEST:
-            poke(queues.words, row, begun + words)
+            poke(queues.mark, row, state + more)
             first_row = (reader - (pixel << tap_bits)) * depth + skipped
-            _enqueue(first_row << 32 | unit * ROOM, words, queues.entry, row * QUEUE + begun)
+            _enqueue(first_row << 32 | place, words, queues.entry, row * QUEUE + begun)
         else:
-            poke(queues.words, row, LONGEST + 1)
+            poke(queues.mark, row, (state & ~_LOW) + (mark & ~_LOW) + LONGEST + 1)
     return count
+
+
+@stage
+def _words(mark: Int) -> Int:
+    """How many words the changes of a unit take."""
+    words: Int = ((mark & _LOW) + TAPS - 1) // TAPS
+    return words
 
 
 @stage
@@ -204,8 +229,10 @@ def _read_anew(reading: Reading, pixel: Int, queue: npt.NDArray[np.int64]) -> In
         unit = reading.unit_at + peek(reading.taps, first + tap) * reading.step
         first_row = tap * reading.depth
         for part in range(reading.parts):
-            words = _words_of(reading.spread, unit + part)
-            _enqueue(first_row << 32 | (unit + part) * ROOM, words, queue, count)
+            words = _words(peek(reading.spread.mark, unit + part))
+            place = reading.places_at + (unit + part) * reading.room
+            if words > 0:
+                _enqueue(first_row << 32 | place, words, queue, count)
             count += words
             first_row += reading.part
     return count
@@ -228,7 +255,7 @@ def _settle(
     weight_at = reading.weight_at + first * reading.each * reading.depth
     for i in range(count):
         entry = peek(queue, i)
-        place, row = entry & 0xFFFFFFFF, entry >> 32
+        place, row = entry & _LOW, entry >> 32
         tile = accumulated(tile, spread.channel, spread.change, place, reading.weight, weight_at, row)
     at = pixel * it.stride + first
     changed: bool = requantised(
@@ -242,13 +269,13 @@ def _settle(
 @stage
 def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: Int) -> bool:
     """See the package."""
-    count: Int = np.int64(queues.words[row])
-    total = queues.total[row]
+    state: Int = np.int64(queues.mark[row])
+    count, total = state & _LOW, state >> 32
     queue = queues.entry[row * QUEUE :]
     if count > LONGEST:
         queue = queues.longest
         count = _read_anew(reading, pixel, queue)
-    queues.words[row], queues.total[row] = 0, 0
+    queues.mark[row] = 0
     changed = False
     first: Int = 0
     while first < reading.n:

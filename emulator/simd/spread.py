@@ -11,31 +11,29 @@ from emulator.jit import Int
 
 
 class Spread(NamedTuple):
-    """Changes in units of at most PART elements. filled (units,) int32: how many changes of a unit are listed, more
-    than have changed where one takes several operands; total: their sum. channel: which elements of a unit; change: by
-    how much, of the dtype of an operand; the lists of a unit begin at unit * ROOM."""
+    """Changes in units of at most PART elements. mark (units,): in the lower 32 bits how many changes of a unit are
+    listed, more than have changed where one takes several operands; in the upper their sum. channel: which elements of
+    a unit; change: by how much, of the dtype of an operand. Where the lists of a unit begin is up to the caller."""
 
-    filled: npt.NDArray[np.int32]
-    total: npt.NDArray[np.int32]
+    mark: npt.NDArray[np.int64]
     channel: npt.NDArray[np.uint8]
     change: npt.NDArray[Any]
 
 
 class Queues(NamedTuple):
-    """What each row of sums reads, as far as it is known. words (rows,): how many words of changes; total: the sum of
-    the changes; entry, QUEUE a row: above 32 bits the row of weights they begin with, below where the changes stand.
-    longest: room for all that a row could read."""
+    """What each row of sums reads, as far as it is known. mark (rows,): in the lower 32 bits how many words of changes,
+    in the upper the sum of the changes; entry, QUEUE a row: above 32 bits the row of weights they begin with, below
+    where the changes stand. longest: room for all that a row could read."""
 
-    words: npt.NDArray[np.int32]
-    total: npt.NDArray[np.int32]
+    mark: npt.NDArray[np.int64]
     entry: npt.NDArray[np.int64]
     longest: npt.NDArray[np.int64]
 
 
 class Reading(NamedTuple):
     """What the rows of a layer read. Row m reads pixels taps[taps_at + m * each:][:each], -1 for padding, and of pixel
-    i the `parts` units of `part` elements from unit_at + i * step on. Their weights
-    begin at weight[weight_at:], as `weight_rows` puts them. sums, values: room for n."""
+    i the `parts` units of `part` elements from unit_at + i * step on, whose lists begin at places_at + unit * room.
+    Their weights begin at weight[weight_at:], as `weight_rows` puts them. sums, values: room for n."""
 
     spread: Spread
     taps: npt.NDArray[np.int32]
@@ -45,6 +43,8 @@ class Reading(NamedTuple):
     unit_at: Int
     parts: Int
     part: Int
+    places_at: Int
+    room: Int
     weight: npt.NDArray[np.int8]
     weight_at: Int
     depth: Int

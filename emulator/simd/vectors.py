@@ -360,6 +360,10 @@ def queued(typing: Any, entry: Any, queue: Any, at: Any) -> Any:
     return types.void(types.int64, queue, types.int64), generate
 
 
+def _as_number(builder: Any, flags: Any) -> Any:
+    return flags if flags.type == _INT64 else builder.zext(flags, _INT64)
+
+
 @_instruction
 def differing(typing: Any, elements: Any, after: Any, before: Any, at: Any) -> Any:
     """Bit i: after[at + i] is not before[at + i], int8, of so many elements, a literal, at most 64."""
@@ -372,7 +376,7 @@ def differing(typing: Any, elements: Any, after: Any, before: Any, at: Any) -> A
             _load(builder, _pointer(context, builder, kind, array, start, run))
             for kind, array in ((after, values), (before, golden))
         )
-        return builder.zext(builder.bitcast(builder.icmp_unsigned("!=", new, old), ir.IntType(count)), _INT64)
+        return _as_number(builder, builder.bitcast(builder.icmp_unsigned("!=", new, old), ir.IntType(count)))
 
     return types.int64(elements, after, before, types.int64), generate
 
@@ -393,7 +397,7 @@ def total_change(typing: Any, elements: Any, after: Any, before: Any, at: Any) -
         change = builder.sub(new, old)
         clipped = _call(builder, f"llvm.ssub.sat.v{count}i8", run, [new, old])
         bits, beyond = (
-            builder.zext(builder.bitcast(builder.icmp_unsigned("!=", *pair), flags), _INT64)
+            _as_number(builder, builder.bitcast(builder.icmp_unsigned("!=", *pair), flags))
             for pair in ((new, old), (change, clipped))
         )
         # As unsigned bytes LLVM adds them up in one instruction.
@@ -407,30 +411,37 @@ def total_change(typing: Any, elements: Any, after: Any, before: Any, at: Any) -
 
 @_instruction
 def compressed(
-    typing: Any, bits: Any, after: Any, before: Any, at: Any, channels: Any, changes: Any, place: Any
+    typing: Any,
+    elements: Any,
+    bits: Any,
+    after: Any,
+    before: Any,
+    at: Any,
+    channels: Any,
+    changes: Any,
+    place: Any,
 ) -> Any:
-    """Of 64 elements at + i whose bit i is set: i into channels[place:], uint8, and after - before into
-    changes[place:], int8; zeros behind them, 64 in all. With AVX-512 VBMI2 only."""
-    run = ir.VectorType(_INT8, 64)
+    """Of so many elements at + i, a literal, those whose bit i is set: i into channels[place:], uint8, and
+    after - before into changes[place:], int8; zeros behind them, `elements` in all. With AVX-512 VBMI2 only."""
+    count = elements.literal_value
+    run, flags = ir.VectorType(_INT8, count), ir.VectorType(ir.IntType(1), count)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        mask, values, golden, begin, listing, deltas, end = arguments
+        _, mask, values, golden, begin, listing, deltas, end = arguments
         new, old = (
             _load(builder, _pointer(context, builder, kind, array, begin, run))
             for kind, array in ((after, values), (before, golden))
         )
-        chosen = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 64))
-        for lanes, kind, target in (
-            (ir.Constant(run, list(range(64))), channels, listing),
-            (builder.sub(new, old), changes, deltas),
-        ):
-            name = "llvm.x86.avx512.mask.compress.v64i8"
+        chosen = builder.bitcast(mask if count == 64 else builder.trunc(mask, ir.IntType(count)), flags)
+        numbers = ir.Constant(run, list(range(count)))
+        for lanes, kind, target in ((numbers, channels, listing), (builder.sub(new, old), changes, deltas)):
+            name = f"llvm.x86.avx512.mask.compress.v{count}i8"
             packed = _call(builder, name, run, [lanes, ir.Constant(run, None), chosen])
             builder.store(packed, _pointer(context, builder, kind, target, end, run)).align = 1
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.void(integer, after, before, integer, channels, changes, integer), generate
+    return types.void(elements, integer, after, before, integer, channels, changes, integer), generate
 
 
 @_instruction

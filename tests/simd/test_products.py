@@ -198,14 +198,13 @@ def test_requantised_rows_are_those_of_numpy(
 
 
 @kernel
-def _lay(current, before, at, length, spread, unit) -> None:  # type: ignore[no-untyped-def]
-    simd.lay(current, before, at, length, spread, unit)
+def _lay(current, before, at, length, spread, unit, place) -> None:  # type: ignore[no-untyped-def]
+    simd.lay(current, before, at, length, spread, unit, place)
 
 
-def _spread(units: int) -> simd.Spread:
-    room = units * simd.ROOM + 64
-    filled, total = np.zeros((2, units), np.int32)
-    return simd.Spread(filled, total, np.full(room, 77, np.uint8), np.full(room, 77, simd.CHANGE))
+def _spread(units: int, room: int) -> simd.Spread:
+    size = units * room + 64
+    return simd.Spread(np.zeros(units, np.int64), np.full(size, 77, np.uint8), np.full(size, 77, simd.CHANGE))
 
 
 def _padded(values: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
@@ -215,7 +214,7 @@ def _padded(values: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
 
 @given(
     seed=st.integers(0, 1 << 32),
-    length=st.integers(1, simd.PART) | st.just(simd.PART),
+    length=st.integers(1, simd.PART) | st.sampled_from([16, 32, simd.PART]),
     changed=st.floats(0, 1) | st.floats(0.9, 1),
     extreme=st.booleans(),
 )
@@ -224,20 +223,22 @@ def test_a_unit_lists_its_changes(seed: int, length: int, changed: float, extrem
     before = rng.integers(-128, 128, length + 3).astype(np.int8)
     other = rng.choice([-128, 127], length + 3) if extreme else rng.integers(-128, 128, length + 3)
     current = np.where(rng.random(length + 3) < changed, other, before).astype(np.int8)
-    spread = _spread(3)
-    _lay(_padded(current), _padded(before), 3, length, spread, 1)
-    listed = slice(simd.ROOM, simd.ROOM + spread.filled[1])
+    room = simd.room_of(length)
+    spread = _spread(3, room)
+    _lay(_padded(current), _padded(before), 3, length, spread, 1, room)
+    filled, total = spread.mark[1] & 0xFFFFFFFF, spread.mark[1] >> 32
+    listed = slice(room, room + filled)
     found = np.zeros(length, np.int64)
     np.add.at(found, spread.channel[listed], spread.change[listed])
     difference = (current.astype(np.int64) - before)[3:]
     np.testing.assert_array_equal(found, difference)
-    assert spread.total[1] == difference.sum() and spread.filled[[0, 2]].tolist() == [0, 0]
+    assert total == difference.sum() and spread.mark[[0, 2]].tolist() == [0, 0]
     named = set(spread.channel[listed].tolist())
     assert named == set(np.flatnonzero(difference).tolist())
     # What fills the last word up, and nothing of the units beside it.
     word = 4 // spread.change.itemsize
-    assert not spread.change[listed.stop : simd.ROOM + -(-int(spread.filled[1]) // word) * word].any()
-    assert (spread.channel[: simd.ROOM] == 77).all() and (spread.channel[2 * simd.ROOM :] == 77).all()
+    assert not spread.change[listed.stop : room - filled // -word * word].any()
+    assert (spread.channel[:room] == 77).all() and (spread.channel[2 * room :] == 77).all()
 
 
 @kernel
@@ -248,15 +249,26 @@ def _recompute(  # type: ignore[no-untyped-def]
     for unit in range(units):
         run, number = divmod(unit, parts)
         first = number * part
-        simd.lay(current, before, run * depth + first, min(part, depth - first), spread, unit + parts * 3)
+        simd.lay(
+            current,
+            before,
+            run * depth + first,
+            min(part, depth - first),
+            spread,
+            unit + parts * 3,
+            unit * reading.room,
+        )
     one, rows, count = np.zeros(1, np.int32), np.zeros(2, np.int32), 0
     for tap in range(len(taps) - 1):
         for number in range(parts):
             unit = parts * 3 + (taps[tap] * groups + group) * parts + number
-            if taps[tap] >= 0 and spread.filled[unit] > 0:
+            if taps[tap] >= 0 and spread.mark[unit] != 0:
                 # Pixel 1 (of one group) by its tap, of which there are less than 8.
                 one[0] = 1 << 3 | tap
-                count = simd.read_by(one, 3, 1, 0, depth, number * part, spread, unit, queues, rows, count)
+                place = reading.places_at + unit * reading.room
+                count = simd.read_by(
+                    one, 3, 1, 0, depth, number * part, spread, unit, place, queues, rows, count
+                )
     return count > 0 and simd.settle_row(reading, settling, queues, rows[0], 1)
 
 
@@ -293,27 +305,24 @@ def test_a_row_is_recomputed_from_the_changes_it_reads(
     parts = -(-depth // simd.PART)
     part = -(-depth // parts)
     # Padding is a pixel before the first.
-    spread, units = _spread((pixels + 3) * groups * parts), pixels * groups * parts
+    room, units = simd.room_of(part), pixels * groups * parts
+    spread = _spread((pixels + 3) * groups * parts, room)
     reading = simd.Reading(
-        spread, seen.reshape(-1), 0, taps, groups * parts, (3 + group) * parts, parts, part,
+        spread, seen.reshape(-1), 0, taps, groups * parts, (3 + group) * parts, parts, part, -3 * parts * room, room,
         _padded(simd.weight_rows(weight)), group * taps * depth * simd.row_bytes(n), depth, n,
         np.zeros(n, np.int32), np.zeros(n, np.int8),
     )  # fmt: skip
     full, padded = _padded(after), _padded(golden)
-    settling = simd.Settling(
-        n, _padded(acc), 0, _padded(scale), _padded(zero.astype(np.int32)), int(zero.any()), 0, 3, -100, 90, padded, full, 0
-    )
-    queues = simd.Queues(
-        *np.zeros((2, 2), np.int32),
-        np.zeros(2 * simd.QUEUE, np.int64),
-        np.zeros(taps * parts * simd.PART * 3, np.int64),
-    )
+    zeros = _padded(zero.astype(np.int32)), int(zero.any())
+    settling = simd.Settling(n, _padded(acc), 0, _padded(scale), *zeros, 0, 3, -100, 90, padded, full, 0)
+    entries = (np.zeros(size, np.int64) for size in (2 * simd.QUEUE, taps * parts * simd.PART * 3))
+    queues = simd.Queues(np.zeros(2, np.int64), *entries)
     arrays = _padded(current.astype(np.int8)), _padded(before.astype(np.int8))
     readers = np.concatenate([seen[1], np.full(1, -1, np.int32)])
     differs = _recompute(
         *arrays, spread, units, part, depth, parts, reading, settling, queues, readers, groups, group
     )
-    assert not queues.words.any() and not queues.total.any()
+    assert not queues.mark.any()
     moved = read.reshape(-1) @ (weight[group].astype(np.int64) - zero)
     wanted = np.zeros(n, np.int8)
     simd.requantise_rows((acc[n:] + moved).astype(np.int32)[None], scale, 3, -100, 90, wanted[None])
