@@ -114,3 +114,11 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
     """A kernel that becomes part of its callers, by LLVM: numba counts the references of arrays around every call
     that is left, and passes a record word by word."""
     return cast(Callable[P, R], numba.njit(forceinline=True, nogil=True, error_model="numpy")(function))
+
+
+def borrowing_stage(function: Callable[P, R]) -> Callable[P, R]:
+    """A stage that allocates nothing, like `borrowing`: numba would take that from the first kernel that happens to
+    call it, and count references in all others from then on."""
+    return cast(
+        Callable[P, R], numba.njit(forceinline=True, nogil=True, error_model="numpy", _nrt=False)(function)
+    )

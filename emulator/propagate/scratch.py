@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.graph.program import SLACK, Col, Program
-from emulator.jit import Int, borrowing, inlined, stage
+from emulator.jit import Int, borrowing, borrowing_stage, inlined
 from emulator.propagate.readers import Readers, readers_of
 from emulator.propagate.views import Views, span, unit_of, views_of
 from emulator.simd import CHANGE, PART, QUEUE, Queues, Spread, aligned, lay, room_of
@@ -72,7 +72,7 @@ def settle_all(p: Program, s: Scratch, golden: Values, tensor: Int, stored: Valu
     return bool(s.counts[view] > 0)
 
 
-@stage
+@borrowing_stage
 def lay_out(p: Program, s: Scratch, golden: Values, view: Int) -> None:
     """The changes of all touched units, for those who read them."""
     v, start = s.views, s.views.start[view]
@@ -90,7 +90,7 @@ def changed_channels(s: Scratch, view: Int, unit: Int) -> npt.NDArray[np.uint8]:
     return s.spread.channel[place : place + (s.spread.mark[s.views.start[view] + unit] & 0xFFFFFFFF)]
 
 
-@stage
+@borrowing_stage
 def clear(s: Scratch, view: Int) -> None:
     """Nothing has changed as far as this view goes."""
     start = s.views.start[view]
@@ -113,7 +113,7 @@ def list_changed(p: Program, s: Scratch, golden: Values, tensor: Int, changed: I
     return count
 
 
-@stage
+@borrowing_stage
 def relay(p: Program, s: Scratch, golden: Values, view: Int) -> None:
     """Fill a view that is not its tensor's own from that."""
     v, tensor = s.views, s.views.tensor[view]
@@ -128,7 +128,7 @@ def relay(p: Program, s: Scratch, golden: Values, view: Int) -> None:
     lay_out(p, s, golden, view)
 
 
-@stage
+@borrowing_stage
 def unlay(s: Scratch, view: Int) -> None:
     """Empty a view that is not its tensor's own."""
     if view != s.views.own[s.views.tensor[view]]:

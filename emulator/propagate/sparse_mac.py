@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.graph.program import Col, Program
-from emulator.jit import Int, borrowing, stage
+from emulator.jit import Int, borrowing, borrowing_stage
 from emulator.propagate.scratch import Scratch, Values, lay_out, touch
 from emulator.propagate.views import unit_of
 from emulator.simd import Reading, Settling, read_by, settle_row
@@ -19,7 +19,7 @@ from emulator.simd.requantise import requantise_row
 Accumulators = npt.NDArray[np.int32]
 
 
-@stage
+@borrowing_stage
 def parted(number: Int, parts: Int) -> tuple[Int, Int]:
     """Quotient and remainder; mostly there is one part, and a division takes longer than all the rest."""
     return (number, 0) if parts == 1 else divmod(number, parts)
@@ -46,7 +46,7 @@ def rows_reading(p: Program, s: Scratch, op: Int, groups: Int) -> Int:
     return rows
 
 
-@stage
+@borrowing_stage
 def touch_run(s: Scratch, view: Int, run: Int, length: Int) -> None:
     """The run-th `length` elements of a tensor, some of which have changed."""
     v = s.views
@@ -83,7 +83,7 @@ def sparse_mac(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: In
     lay_out(p, s, golden, own)
 
 
-@stage
+@borrowing_stage
 def _reading(p: Program, s: Scratch, op: Int, group: Int) -> Reading:
     """What the rows of a group read."""
     row, v, view = p.ops[op], s.views, s.views.source[op]
@@ -108,7 +108,7 @@ def _reading(p: Program, s: Scratch, op: Int, group: Int) -> Reading:
     )
 
 
-@stage
+@borrowing_stage
 def _settling(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, group: Int) -> Settling:
     """How sums of a group become values."""
     row = p.ops[op]
@@ -130,7 +130,7 @@ def _settling(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int
     )
 
 
-@stage
+@borrowing_stage
 def pixels_reading(p: Program, s: Scratch, op: Int) -> Int:
     """The output pixels that read what has changed, into s.rows; how many."""
     v, view, tap_bits = s.views, s.views.source[op], s.readers.tap_bits[op]
@@ -152,7 +152,7 @@ def pixels_reading(p: Program, s: Scratch, op: Int) -> Int:
     return rows
 
 
-@stage
+@borrowing_stage
 def _depthwise_row(
     p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, pixel: Int, part: Int
 ) -> None:
@@ -184,7 +184,7 @@ def _depthwise_row(
         _settle_channels(p, s, golden, acc, op, pixel, first, width)
 
 
-@stage
+@borrowing_stage
 def _settle_channels(
     p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, pixel: Int, first: Int, width: Int
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from emulator.gemm import requantise
 from emulator.graph.kernels import average_at, max_at, pair_at, table_at
 from emulator.graph.program import Col, Kind, Program
-from emulator.jit import Int, borrowing, stage
+from emulator.jit import Int, borrowing, borrowing_stage
 from emulator.propagate.scratch import Scratch, Values, changed_channels, lay_out, settle, touch
 from emulator.propagate.views import span
 from emulator.simd import add_pairs
@@ -42,7 +42,7 @@ def sparse_pair(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     lay_out(p, s, golden, own)
 
 
-@stage
+@borrowing_stage
 def _pair_unit(p: Program, s: Scratch, golden: Values, op: Int, view: Int, unit: Int) -> bool:
     """A unit of which the operand seen in `view` has changed; has the result?"""
     row, v = p.ops[op], s.views

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import Int, kernel, stage
+from emulator.jit import Int, borrowing_stage, kernel
 from emulator.simd.sparse import PART
 from emulator.simd.vectors import scaled_sum
 
@@ -44,7 +44,7 @@ def _gives(rule: npt.NDArray[np.float32], table: npt.NDArray[np.int8]) -> bool:
     return True
 
 
-@stage
+@borrowing_stage
 def add_pairs(
     left: npt.NDArray[np.int8],
     left_at: Int,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import Int, inlined, kernel, stage
+from emulator.jit import Int, borrowing_stage, inlined, kernel, stage
 from emulator.simd.requantise import requantise_row
 from emulator.simd.spread import Queues, Reading, Settling, Spread
 
@@ -134,7 +134,7 @@ def room_of(part: int) -> int:
     return part
 
 
-@stage
+@borrowing_stage
 def lay(
     current: npt.NDArray[np.int8],
     before: npt.NDArray[np.int8],
@@ -168,7 +168,7 @@ def row_bytes(n: int) -> int:
     return n
 
 
-@stage
+@borrowing_stage
 def read_by(
     readers: npt.NDArray[np.int32],
     tap_bits: Int,
@@ -193,7 +193,7 @@ def read_by(
     return count
 
 
-@stage
+@borrowing_stage
 def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: Int) -> bool:
     """See the package."""
     queues.mark[row] = 0
@@ -223,7 +223,7 @@ def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: 
     return differs
 
 
-@stage
+@borrowing_stage
 def _add_scaled(sums: npt.NDArray[np.int32], weights: npt.NDArray[np.int8], change: Int) -> None:
     """sums += change * weights, modulo 2^32."""
     for i in range(len(sums)):
@@ -237,7 +237,7 @@ def rule_of(
     return None
 
 
-@stage
+@borrowing_stage
 def add_pairs(
     left: npt.NDArray[np.int8],
     left_at: Int,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from emulator.jit import Int, kernel, stage
+from emulator.jit import Int, borrowing_stage, kernel
 
 
-@stage
+@borrowing_stage
 def requantise_row(
     sums: npt.NDArray[np.int32],
     scale: npt.NDArray[np.float32],

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.instructions import COMPRESSES
-from emulator.jit import Int, stage
+from emulator.jit import Int, borrowing_stage
 from emulator.simd.spread import Queues, Reading, Settling, Spread
 from emulator.simd.vectors import (
     QUEUED,
@@ -97,7 +97,7 @@ def room_of(part: int) -> int:
     return -(-(part * _ROOM_EACH + TAPS) // BOUNDARY) * BOUNDARY
 
 
-@stage
+@borrowing_stage
 def lay(
     current: npt.NDArray[np.int8],
     before: npt.NDArray[np.int8],
@@ -138,7 +138,7 @@ def lay(
     _fill_word(spread, place)
 
 
-@stage
+@borrowing_stage
 def _lay_at_once(
     length: Int,
     current: npt.NDArray[np.int8],
@@ -160,14 +160,14 @@ def _lay_at_once(
     return True
 
 
-@stage
+@borrowing_stage
 def _fill_word(spread: Spread, place: Int) -> None:
     """No changes, up to the end of the word at hand."""
     for spare in range(place, place + TAPS - 1):
         spread.channel[spare], spread.change[spare] = 0, 0
 
 
-@stage
+@borrowing_stage
 def _enqueue(entry: Int, words: Int, queue: npt.NDArray[np.int64], at: Int) -> None:
     """So many words of a unit, from `entry` on. A few are written, however many there are: there are seldom more, and
     no branch is guessed wrong."""
@@ -176,7 +176,7 @@ def _enqueue(entry: Int, words: Int, queue: npt.NDArray[np.int64], at: Int) -> N
         queued(entry + done * TAPS, queue, at + done)
 
 
-@stage
+@borrowing_stage
 def read_by(
     readers: npt.NDArray[np.int32],
     tap_bits: Int,
@@ -213,14 +213,14 @@ def read_by(
     return count
 
 
-@stage
+@borrowing_stage
 def _words(mark: Int) -> Int:
     """How many words the changes of a unit take."""
     words: Int = ((mark & _LOW) + TAPS - 1) // TAPS
     return words
 
 
-@stage
+@borrowing_stage
 def _read_anew(reading: Reading, pixel: Int, queue: npt.NDArray[np.int64]) -> Int:
     """All the words that a row reads; how many."""
     count: Int = 0
@@ -238,7 +238,7 @@ def _read_anew(reading: Reading, pixel: Int, queue: npt.NDArray[np.int64]) -> In
     return count
 
 
-@stage
+@borrowing_stage
 def _settle(
     empty: Any,
     reading: Reading,
@@ -266,7 +266,7 @@ def _settle(
     return changed
 
 
-@stage
+@borrowing_stage
 def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: Int) -> bool:
     """See the package."""
     state: Int = np.int64(queues.mark[row])
