@@ -119,6 +119,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
 def borrowing_stage(function: Callable[P, R]) -> Callable[P, R]:
     """A stage that allocates nothing, like `borrowing`: numba would take that from the first kernel that happens to
     call it, and count references in all others from then on."""
+    options: dict[str, Any] = {"_nrt": False}
     return cast(
-        Callable[P, R], numba.njit(forceinline=True, nogil=True, error_model="numpy", _nrt=False)(function)
+        Callable[P, R], numba.njit(forceinline=True, nogil=True, error_model="numpy", **options)(function)
     )
