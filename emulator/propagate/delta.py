@@ -130,7 +130,8 @@ def flow(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], fir
         if s.counts[v.own[v.tensor[source]]] + s.counts[v.own[v.tensor[right]]] == 0:
             continue
         relay(p, s, golden, source)
-        relay(p, s, golden, right)
+        if right != source:
+            relay(p, s, golden, right)
         _sparse_op(p, s, golden, acc, op)
         unlay(s, source)
         unlay(s, right)
