@@ -168,8 +168,8 @@ def restore(p: Program, s: Scratch, golden: Values) -> None:
 def scratch_for(p: Program) -> Scratch:
     """Working memory for the faults of one image at a time."""
     v = views_of(p)
-    pixels = p.ops[:, Col.M] * np.maximum(p.ops[:, Col.GROUPS], 1)
-    most = int(pixels.max(initial=1))
+    groups = np.where(p.ops[:, Col.DEPTHWISE] != 0, 1, np.maximum(p.ops[:, Col.GROUPS], 1))
+    most = int((p.ops[:, Col.M] * groups).max(initial=1))
     wide = int(np.maximum(p.ops[:, Col.CHANNELS], p.ops[:, Col.N]).max(initial=1))
     depth = p.ops[:, Col.CHANNELS] // np.maximum(p.ops[:, Col.GROUPS], 1)
     read = int((p.ops[:, Col.TAPS] * depth).max(initial=1)) * room_of(PART) // PART

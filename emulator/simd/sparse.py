@@ -10,8 +10,8 @@ With `avx2` two of the list are a word of int16, and rows are widened as they ar
 on changes alone, whichever channels they are in. (Of words of channels that lie side by side, as the whole layer has
 them, three quarters are zeros: they took three times as long.)
 
-Interleaving goes by parts of 16 bytes, as the instructions do: the lanes of a tile are brought in order at the end.
-The sums stay in registers until their values are compared with those before.
+Interleaving goes by parts of 16 bytes, as the instructions do: rows of weights are stored in the order that comes out
+right (`column_order`). The sums stay in registers until their values are compared with those before.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ PART = 64
 """Most elements in a unit."""
 
 _LEAST, _MOST = (-128, 127) if TAPS == 4 else (-255, 255)
-
 
 CHANGE: Any = OPERAND
 """An operand."""

@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 
 import pytest
+from llvmlite.binding import get_host_cpu_name
+from numba.core.codegen import get_host_cpu_features
 
 import emulator
 from emulator import instructions
@@ -35,6 +37,15 @@ def _test_products(**variables: str) -> None:
 def test_every_path_computes_the_products(name: str) -> None:
     assert _run("-c", NAME, EMULATOR_SIMD=name).stdout.strip() == name
     _test_products(EMULATOR_SIMD=name)
+
+
+@pytest.mark.parametrize("name", [name for name in available() if name == "vnni"])
+def test_a_processor_that_does_not_compress_bytes_computes_them_too(name: str) -> None:
+    features = get_host_cpu_features().replace("+avx512vbmi2", "-avx512vbmi2")
+    lesser = {"NUMBA_CPU_NAME": get_host_cpu_name(), "NUMBA_CPU_FEATURES": features, "EMULATOR_SIMD": name}
+    done = _run("-c", "from emulator.instructions import COMPRESSES; print(COMPRESSES)", **lesser)
+    assert done.stdout.strip() == "False", done.stderr
+    _test_products(**lesser)
 
 
 def test_plain_kernels_stay_inside_their_arrays(tmp_path: Path) -> None:
