@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from emulator.gemm import requantise
 from emulator.graph.program import Col, Kind, Program
-from emulator.jit import Int, kernel
+from emulator.jit import Int, borrowing, kernel
 from emulator.simd import conv, depthwise, requantise_rows
 
 Values = npt.NDArray[np.int8]
@@ -90,14 +90,14 @@ def requantise_layer(p: Program, row: Row, values: Values, acc: Accumulators) ->
     )
 
 
-@kernel
+@borrowing
 def table_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """A unary operator at one element."""
     code = np.int64(values[p.tensor_start[row[Col.SOURCE]] + element]) + 128
     return np.int64(p.tables[row[Col.TABLE_START] + code])
 
 
-@kernel
+@borrowing
 def pair_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """A binary operator at one element."""
     left = np.int64(values[p.tensor_start[row[Col.SOURCE]] + element]) + 128
@@ -105,7 +105,7 @@ def pair_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     return np.int64(p.tables[row[Col.TABLE_START] + left * 256 + right])
 
 
-@kernel
+@borrowing
 def max_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """The maximum of one window; element = pixel * CHANNELS + channel."""
     pixel, channel = divmod(element, row[Col.CHANNELS])
@@ -118,7 +118,7 @@ def max_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     return best
 
 
-@kernel
+@borrowing
 def average_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """The mean of one window, in the order and precision of ONNX Runtime's QLinearAveragePool."""
     pixel, channel = divmod(element, row[Col.CHANNELS])
@@ -141,14 +141,18 @@ def average_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     return int(min(max(rounded, np.float32(-128)), np.float32(127)))
 
 
-@kernel
-def global_average_at(p: Program, row: Row, values: Values, element: Int) -> Int:
-    """The mean of a channel: integer sum, one requantisation."""
-    start = p.tensor_start[row[Col.SOURCE]] + element
-    total = np.int32(0)
+@borrowing
+def global_averages(p: Program, row: Row, values: Values, means: Accumulators) -> None:
+    """The mean of every channel, (CHANNELS,): integer sum, one requantisation."""
+    start, channels = p.tensor_start[row[Col.SOURCE]], row[Col.CHANNELS]
+    means[:] = np.int32(-row[Col.COUNT] * p.zero_points[row[Col.SOURCE]])
     for position in range(row[Col.COUNT]):
-        total += values[start + position * row[Col.CHANNELS]] - p.zero_points[row[Col.SOURCE]]
-    return requantise(total, p.real[row[Col.REAL_START]], p.zero_points[row[Col.TARGET]], -128, 127)
+        pixel = values[start + position * channels :][:channels]
+        for channel in range(channels):
+            means[channel] += np.int32(pixel[channel])
+    scale, zero = p.real[row[Col.REAL_START]], p.zero_points[row[Col.TARGET]]
+    for channel in range(channels):
+        means[channel] = requantise(means[channel], scale, zero, -128, 127)
 
 
 @kernel
@@ -173,8 +177,10 @@ def run_element_op(p: Program, op: Int, values: Values) -> None:
         for element in range(size):
             values[start + element] = average_at(p, row, values, element)
     else:
+        means = np.empty(size, np.int32)
+        global_averages(p, row, values, means)
         for element in range(size):
-            values[start + element] = global_average_at(p, row, values, element)
+            values[start + element] = means[element]
 
 
 @kernel

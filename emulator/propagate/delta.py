@@ -78,7 +78,7 @@ def strike_accumulator(
         elif round_scaled(after, scale) != round_scaled(before, scale):
             clamped = True
     if changed:
-        lay_out(p, s, golden, s.views.own[target])
+        lay_out(p, s, golden, target)
         return Stage.NONE
     return Stage.CLAMP if clamped else Stage.REQUANT
 
@@ -92,7 +92,7 @@ def strike_output(p: Program, s: Scratch, golden: Values, op: Int, m: Ints, n: I
         element = m[e] * row[Col.GROUPS] * row[Col.N] + n[e]
         changed |= settle(p, s, golden, target, element, golden[start + element] + delta[e])
     if changed:
-        lay_out(p, s, golden, s.views.own[target])
+        lay_out(p, s, golden, target)
         return Stage.NONE
     return Stage.REQUANT
 
@@ -120,14 +120,14 @@ def flow(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], fir
     """Operators [first, last); stops when nothing changed is read any more."""
     v = s.views
     alive = np.int64(-1)
-    for tensor in range(len(v.own)):
-        if s.counts[v.own[tensor]] > 0:
+    for tensor in range(len(s.last_use)):
+        if s.counts[tensor] > 0:
             alive = max(alive, s.last_use[tensor])
     for op in range(first, last):
         if op > alive:
             break
         source, right = v.source[op], v.right[op]
-        if s.counts[v.own[v.tensor[source]]] + s.counts[v.own[v.tensor[right]]] == 0:
+        if s.counts[v.tensor[source]] + s.counts[v.tensor[right]] == 0:
             continue
         relay(p, s, golden, source)
         if right != source:
@@ -136,7 +136,7 @@ def flow(p: Program, s: Scratch, golden: Values, acc: npt.NDArray[np.int32], fir
         unlay(s, source)
         unlay(s, right)
         target = p.ops[op, Col.TARGET]
-        if s.counts[v.own[target]] > 0:
+        if s.counts[target] > 0:
             alive = max(alive, s.last_use[target])
 
 
@@ -161,7 +161,7 @@ def propagate_many(
             corrupted[f] = changed_elements(p, s, golden, p.ops[op[f], Col.TARGET])
             if stage[f] == Stage.NONE:
                 flow(p, s, golden, acc, op[f] + 1, p.ops.shape[0])
-                if s.counts[s.views.own[output]] == 0:
+                if s.counts[output] == 0:
                     stage[f] = Stage.NETWORK
         for c in range(logits.shape[1]):
             logits[f, c] = s.current[out + c]

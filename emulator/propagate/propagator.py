@@ -151,7 +151,7 @@ class _Following:
         flow(self.golden.program, self.scratch, image.values, image.accumulators, first, last)
 
     def _changed(self, names: list[str], tensors: list[int]) -> bool:
-        return any(name in self.host for name in names) or any(self._differs(t) for t in tensors)
+        return any(name in self.host for name in names) or any(self.scratch.counts[t] > 0 for t in tensors)
 
     def _faulty(self) -> Inference:
         return Inference(
@@ -178,9 +178,6 @@ class _Following:
         self.host[name] = array
         return True
 
-    def _differs(self, tensor: int) -> bool:
-        return bool(self.scratch.counts[self.scratch.views.own[tensor]] > 0)
-
     def _settle(self, tensor: int, stored: npt.NDArray[np.int8]) -> bool:
         """A tensor written as a whole: note where it differs from golden."""
         return bool(settle_all(self.golden.program, self.scratch, self.image.values, tensor, stored))
@@ -188,7 +185,7 @@ class _Following:
     def _answer(self, f: int, effects: Effects) -> Stage:
         output = self.golden.graph.output
         if isinstance(output, int):
-            if not self._differs(output):
+            if self.scratch.counts[output] == 0:
                 return Stage.NETWORK
             effects.logits[f] = self.golden.tensor(self._faulty(), output)
             return Stage.NONE

@@ -11,18 +11,18 @@ from emulator.graph.program import SLACK, Col, Program
 from emulator.jit import Int, borrowing, borrowing_stage, inlined
 from emulator.propagate.readers import Readers, readers_of
 from emulator.propagate.views import Views, span, unit_of, views_of
-from emulator.simd import CHANGE, PART, QUEUE, Queues, Spread, aligned, lay, room_of
+from emulator.simd import CHANGE, LOW, PART, QUEUE, Queues, Spread, aligned, lay, room_of
 
 Ints = npt.NDArray[np.int64]
 Values = npt.NDArray[np.int8]
 
 
 class Scratch(NamedTuple):
-    """Working memory, clean between faults: `current` equals golden, counts, pending and all of the spread are zero.
+    """Working memory, clean between faults: `current` equals golden, counts, pending and all marks are zero.
 
     counts (views,): changed units of a view; units: which, from where the view starts. pending: units that have
-    changed and are not laid out yet. last_use (tensors,): the last operator that reads each. rows,
-    row_mark: rows of sums that read what has changed. sums, values: room for one row.
+    changed and are not laid out yet. last_use (tensors,): the last operator that reads each. rows: rows of
+    sums that read what has changed, queues: what they read. sums, values: room for one row.
     """
 
     current: Values
@@ -34,7 +34,6 @@ class Scratch(NamedTuple):
     readers: Readers
     last_use: Ints
     rows: npt.NDArray[np.int32]
-    row_mark: npt.NDArray[np.uint8]
     sums: npt.NDArray[np.int32]
     values: Values
     queues: Queues
@@ -57,8 +56,7 @@ def settle(p: Program, s: Scratch, golden: Values, tensor: Int, element: Int, va
     if value == golden[at]:
         return False
     s.current[at] = value
-    view = s.views.own[tensor]
-    touch(s, view, unit_of(s.views, view, element))
+    touch(s, tensor, unit_of(s.views, tensor, element))
     return True
 
 
@@ -67,9 +65,8 @@ def settle_all(p: Program, s: Scratch, golden: Values, tensor: Int, stored: Valu
     """A tensor recomputed whole."""
     for element in range(len(stored)):
         settle(p, s, golden, tensor, element, stored[element])
-    view = s.views.own[tensor]
-    lay_out(p, s, golden, view)
-    return bool(s.counts[view] > 0)
+    lay_out(p, s, golden, tensor)
+    return bool(s.counts[tensor] > 0)
 
 
 @borrowing_stage
@@ -87,7 +84,7 @@ def lay_out(p: Program, s: Scratch, golden: Values, view: Int) -> None:
 def changed_channels(s: Scratch, view: Int, unit: Int) -> npt.NDArray[np.uint8]:
     """Which elements of a unit have changed, some perhaps named twice."""
     place = s.views.place[view] + unit * s.views.room[view]
-    return s.spread.channel[place : place + (s.spread.mark[s.views.start[view] + unit] & 0xFFFFFFFF)]
+    return s.spread.channel[place : place + (s.spread.mark[s.views.start[view] + unit] & LOW)]
 
 
 @borrowing_stage
@@ -102,10 +99,10 @@ def clear(s: Scratch, view: Int) -> None:
 @borrowing
 def list_changed(p: Program, s: Scratch, golden: Values, tensor: Int, changed: Ints) -> Int:
     """The elements of a tensor that have changed into `changed`, which has room for all; how many."""
-    v, view, start = s.views, s.views.own[tensor], p.tensor_start[tensor]
+    v, start = s.views, p.tensor_start[tensor]
     count: Int = 0
-    for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
-        first, length = span(v, view, unit)
+    for unit in s.units[v.start[tensor] : v.start[tensor] + s.counts[tensor]]:
+        first, length = span(v, tensor, unit)
         for element in range(first, first + length):
             if s.current[start + element] != golden[start + element]:
                 changed[count] = element
@@ -117,31 +114,29 @@ def list_changed(p: Program, s: Scratch, golden: Values, tensor: Int, changed: I
 def relay(p: Program, s: Scratch, golden: Values, view: Int) -> None:
     """Fill a view that is not its tensor's own from that."""
     v, tensor = s.views, s.views.tensor[view]
-    own, start = v.own[tensor], p.tensor_start[tensor]
-    if view == own:
+    if view == tensor:
         return
-    for unit in s.units[v.start[own] : v.start[own] + s.counts[own]]:
-        first, length = span(v, own, unit)
-        for element in range(first, first + length):
-            if s.current[start + element] != golden[start + element]:
-                touch(s, view, unit_of(v, view, element))
+    for unit in s.units[v.start[tensor] : v.start[tensor] + s.counts[tensor]]:
+        first = span(v, tensor, unit)[0]
+        for channel in changed_channels(s, tensor, unit):
+            touch(s, view, unit_of(v, view, first + channel))
     lay_out(p, s, golden, view)
 
 
 @borrowing_stage
 def unlay(s: Scratch, view: Int) -> None:
     """Empty a view that is not its tensor's own."""
-    if view != s.views.own[s.views.tensor[view]]:
+    if view != s.views.tensor[view]:
         clear(s, view)
 
 
 @borrowing
 def changed_elements(p: Program, s: Scratch, golden: Values, tensor: Int) -> Int:
     """How many elements of a tensor have changed."""
-    v, view, start = s.views, s.views.own[tensor], p.tensor_start[tensor]
+    v, start = s.views, p.tensor_start[tensor]
     count: Int = 0
-    for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
-        first, length = span(v, view, unit)
+    for unit in s.units[v.start[tensor] : v.start[tensor] + s.counts[tensor]]:
+        first, length = span(v, tensor, unit)
         for element in range(start + first, start + first + length):
             count += s.current[element] != golden[element]
     return count
@@ -151,18 +146,17 @@ def changed_elements(p: Program, s: Scratch, golden: Values, tensor: Int) -> Int
 def restore(p: Program, s: Scratch, golden: Values) -> None:
     """Remove the fault: every changed element is golden again."""
     v = s.views
-    for tensor in range(len(v.own)):
-        view = v.own[tensor]
-        if s.counts[view] == 0:
+    for tensor in range(len(s.last_use)):
+        if s.counts[tensor] == 0:
             continue
-        for unit in s.units[v.start[view] : v.start[view] + s.counts[view]]:
-            first, length = span(v, view, unit)
+        for unit in s.units[v.start[tensor] : v.start[tensor] + s.counts[tensor]]:
+            first, length = span(v, tensor, unit)
             at = p.tensor_start[tensor] + first
             # Assigning a slice would copy it first.
             current, before = s.current[at:][:length], golden[at:][:length]
             for i in range(length):
                 current[i] = before[i]
-        clear(s, view)
+        clear(s, tensor)
 
 
 def scratch_for(p: Program) -> Scratch:
@@ -175,7 +169,7 @@ def scratch_for(p: Program) -> Scratch:
     read = int((p.ops[:, Col.TAPS] * depth).max(initial=1)) * room_of(PART) // PART
     size = np.diff(p.tensor_start)[v.tensor] // v.depth * v.parts
     units, places = int((v.start + size).max(initial=0)) + 1, int((v.place + size * v.room).max(initial=0))
-    last_use = np.full(len(v.own), -1, np.int64)
+    last_use = np.full(len(p.tensor_start) - 1, -1, np.int64)
     for op in range(len(p.ops)):
         last_use[v.tensor[[v.source[op], v.right[op]]]] = op
     return Scratch(
@@ -192,7 +186,6 @@ def scratch_for(p: Program) -> Scratch:
         readers=readers_of(p),
         last_use=last_use,
         rows=np.zeros(most, np.int32),
-        row_mark=np.zeros(most, np.uint8),
         sums=np.zeros(wide, np.int32),
         values=np.zeros(wide, np.int8),
         queues=Queues(

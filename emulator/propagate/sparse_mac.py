@@ -64,23 +64,24 @@ def touch_run(s: Scratch, view: Int, run: Int, length: Int) -> None:
 def sparse_mac(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int) -> None:
     """A MAC layer whose input changed somewhere."""
     row, view = p.ops[op], s.views.source[op]
-    own, n, groups = s.views.own[row[Col.TARGET]], row[Col.N], row[Col.GROUPS]
+    target, n, groups = row[Col.TARGET], row[Col.N], row[Col.GROUPS]
     if row[Col.DEPTHWISE]:
-        for at in s.rows[: pixels_reading(p, s, op)]:
+        for at in s.rows[: rows_reading(p, s, op, 1)]:
+            s.queues.mark[at] = 0
             for part in range(s.views.parts[view]):
                 _depthwise_row(p, s, golden, acc, op, np.int64(at), part)
     elif groups == 1:
         reading, it = _reading(p, s, op, 0), _settling(p, s, golden, acc, op, 0)
         for at in s.rows[: rows_reading(p, s, op, 1)]:
             if settle_row(reading, it, s.queues, np.int64(at), np.int64(at)):
-                touch_run(s, own, np.int64(at), n)
+                touch_run(s, target, np.int64(at), n)
     else:
         for at in s.rows[: rows_reading(p, s, op, groups)]:
             pixel, group = divmod(np.int64(at), groups)
             reading, it = _reading(p, s, op, group), _settling(p, s, golden, acc, op, group)
             if settle_row(reading, it, s.queues, np.int64(at), pixel):
-                touch_run(s, own, np.int64(at), n)
-    lay_out(p, s, golden, own)
+                touch_run(s, target, np.int64(at), n)
+    lay_out(p, s, golden, target)
 
 
 @borrowing_stage
@@ -131,28 +132,6 @@ def _settling(p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int
 
 
 @borrowing_stage
-def pixels_reading(p: Program, s: Scratch, op: Int) -> Int:
-    """The output pixels that read what has changed, into s.rows; how many."""
-    v, view, tap_bits = s.views, s.views.source[op], s.readers.tap_bits[op]
-    reach = s.readers.table[s.readers.start[op] :]
-    pixels, readers = reach[0], reach[reach[0] + 2 :]
-    rows: Int = 0
-    for number in s.units[v.start[view] : v.start[view] + s.counts[view]]:
-        pixel = parted(np.int64(number), v.parts[view])[0]
-        if pixel >= pixels:
-            continue
-        for reader in readers[reach[1 + pixel] : reach[2 + pixel]]:
-            m = np.int64(reader) >> tap_bits
-            if s.row_mark[m] == 0:
-                s.row_mark[m] = 1
-                s.rows[rows] = m
-                rows += 1
-    for m in s.rows[:rows]:
-        s.row_mark[m] = 0
-    return rows
-
-
-@borrowing_stage
 def _depthwise_row(
     p: Program, s: Scratch, golden: Values, acc: Accumulators, op: Int, pixel: Int, part: Int
 ) -> None:
@@ -190,17 +169,17 @@ def _settle_channels(
 ) -> None:
     """s.sums to the accumulators of `width` channels from `first` on, and requantised."""
     row, v = p.ops[op], s.views
-    own = v.own[row[Col.TARGET]]
+    target = row[Col.TARGET]
     column, at = row[Col.BIAS_START] + first, pixel * row[Col.CHANNELS] + first
     sums, values, before = s.sums[:width], s.values[:width], acc[row[Col.ACC_START] + at :][:width]
     for i in range(width):
         sums[i] = np.int32(sums[i] + before[i])
     requantise_row(sums, p.scale[column:][:width], row[Col.ZERO_POINT], row[Col.LOW], row[Col.HIGH], values)
-    start = p.tensor_start[row[Col.TARGET]] + at
+    start = p.tensor_start[target] + at
     differs = False
     for i in range(width):
         differs |= values[i] != golden[start + i]
         s.current[start + i] = values[i]
     if differs:
-        for unit in range(unit_of(v, own, at), unit_of(v, own, at + width - 1) + 1):
-            touch(s, own, unit)
+        for unit in range(unit_of(v, target, at), unit_of(v, target, at + width - 1) + 1):
+            touch(s, target, unit)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emulator.gemm import requantise
-from emulator.graph.kernels import average_at, max_at, pair_at, table_at
+from emulator.graph.kernels import average_at, global_averages, max_at, pair_at, table_at
 from emulator.graph.program import Col, Kind, Program
 from emulator.jit import Int, borrowing, borrowing_stage
 from emulator.propagate.scratch import Scratch, Values, changed_channels, lay_out, settle, touch
@@ -23,23 +22,23 @@ def sparse_table(p: Program, s: Scratch, golden: Values, op: Int) -> None:
         for channel in changed_channels(s, view, unit):
             element = first + channel
             settle(p, s, golden, row[Col.TARGET], element, table_at(p, row, s.current, element))
-    lay_out(p, s, golden, v.own[row[Col.TARGET]])
+    lay_out(p, s, golden, row[Col.TARGET])
 
 
 @borrowing
 def sparse_pair(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     """A binary operator: where something changed on the left, and where only something on the right did."""
     v = s.views
-    left, right, own = v.source[op], v.right[op], v.own[p.ops[op, Col.TARGET]]
+    left, right, target = v.source[op], v.right[op], p.ops[op, Col.TARGET]
     for unit in s.units[v.start[left] : v.start[left] + s.counts[left]]:
         if _pair_unit(p, s, golden, op, left, np.int64(unit)):
-            touch(s, own, np.int64(unit))
+            touch(s, target, np.int64(unit))
     if right != left:
         for unit in s.units[v.start[right] : v.start[right] + s.counts[right]]:
             both = p.ops[op, Col.RULED] and s.spread.mark[v.start[left] + unit] != 0
             if not both and _pair_unit(p, s, golden, op, right, np.int64(unit)):
-                touch(s, own, np.int64(unit))
-    lay_out(p, s, golden, own)
+                touch(s, target, np.int64(unit))
+    lay_out(p, s, golden, target)
 
 
 @borrowing_stage
@@ -75,26 +74,18 @@ def sparse_move(p: Program, s: Scratch, golden: Values, op: Int) -> None:
             if element < reach[0]:
                 for reader in readers[reach[1 + element] : reach[2 + element]]:
                     settle(p, s, golden, row[Col.TARGET], place[reader], s.current[start + element])
-    lay_out(p, s, golden, v.own[row[Col.TARGET]])
+    lay_out(p, s, golden, row[Col.TARGET])
 
 
 @borrowing
 def sparse_global_average(p: Program, s: Scratch, golden: Values, op: Int) -> None:
     """The mean of every channel: adding all up takes less than to see which have changed."""
-    row, v = p.ops[op], s.views
-    start, channels = p.tensor_start[row[Col.SOURCE]], row[Col.CHANNELS]
-    sums = s.sums[:channels]
-    sums[:] = 0
-    for position in range(row[Col.COUNT]):
-        values = s.current[start + position * channels :][:channels]
-        for channel in range(channels):
-            sums[channel] += np.int32(values[channel])
-    offset = np.int32(row[Col.COUNT] * p.zero_points[row[Col.SOURCE]])
-    scale, zero = p.real[row[Col.REAL_START]], p.zero_points[row[Col.TARGET]]
-    for channel in range(channels):
-        value = requantise(np.int32(sums[channel] - offset), scale, zero, -128, 127)
-        settle(p, s, golden, row[Col.TARGET], channel, value)
-    lay_out(p, s, golden, v.own[row[Col.TARGET]])
+    row = p.ops[op]
+    means = s.sums[: row[Col.CHANNELS]]
+    global_averages(p, row, s.current, means)
+    for channel in range(len(means)):
+        settle(p, s, golden, row[Col.TARGET], channel, means[channel])
+    lay_out(p, s, golden, row[Col.TARGET])
 
 
 @borrowing
@@ -117,4 +108,4 @@ def sparse_pool(p: Program, s: Scratch, golden: Values, op: Int) -> None:
                 else:
                     value = average_at(p, row, s.current, element)
                 settle(p, s, golden, row[Col.TARGET], element, value)
-    lay_out(p, s, golden, v.own[row[Col.TARGET]])
+    lay_out(p, s, golden, row[Col.TARGET])

@@ -26,8 +26,8 @@ class Views(NamedTuple):
     start, units before the first standing for padding; where its lists begin, place, and how far apart they are, room.
     even: all units are equally long.
 
-    own (tensors,): the view that is filled when a tensor changes. source, right (operators,): the view each reads; one
-    that is not a tensor's own is filled from it (see `emulator.propagate.scratch.relay`).
+    The first are the tensors' own, in their order, which are filled when a tensor changes. source, right (operators,):
+    the view each reads; one that is not a tensor's own is filled from it (see `emulator.propagate.scratch.relay`).
     """
 
     tensor: Ints
@@ -38,7 +38,6 @@ class Views(NamedTuple):
     place: Ints
     room: Ints
     even: npt.NDArray[np.bool_]
-    own: Ints
     source: Ints
     right: Ints
 
@@ -90,7 +89,6 @@ def views_of(p: Program) -> Views:
         place=np.cumsum(units * room) - units * room,
         room=room,
         even=part * parts == depths,
-        own=np.arange(len(sizes)),
         source=np.ascontiguousarray(read[:, 0]),
         right=np.ascontiguousarray(read[:, 1]),
     )

@@ -70,7 +70,7 @@ import numpy.typing as npt
 from emulator.instructions import CHOSEN
 from emulator.jit import kernel
 from emulator.simd.requantise import requantise_rows
-from emulator.simd.spread import Queues, Reading, Settling, Spread
+from emulator.simd.spread import LOW, Queues, Reading, Settling, Spread
 from emulator.simd.words import aligned
 
 if CHOSEN.name == "plain":
@@ -112,6 +112,7 @@ else:
 __all__ = [
     "CHANGE",
     "CHOSEN",
+    "LOW",
     "PART",
     "QUEUE",
     "Queues",

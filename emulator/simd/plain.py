@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from emulator.jit import Int, borrowing_stage, inlined, kernel, stage
 from emulator.simd.requantise import requantise_row
-from emulator.simd.spread import Queues, Reading, Settling, Spread
+from emulator.simd.spread import LOW, Queues, Reading, Settling, Spread
 
 
 @inlined
@@ -127,6 +127,7 @@ def depthwise(
 
 PART = 64
 CHANGE: Any = np.int32
+QUEUE = 1
 
 
 def room_of(part: int) -> int:
@@ -153,9 +154,6 @@ def lay(
             total += change
             place += 1
     spread.mark[unit] = total << 32 | place - first
-
-
-QUEUE = 1
 
 
 def weight_rows(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -207,7 +205,7 @@ def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: 
         for part in range(reading.parts):
             unit = reading.unit_at + source * reading.step + part
             mark, place = np.int64(reading.spread.mark[unit]), reading.places_at + unit * reading.room
-            for i in range(place, place + (mark & 0xFFFFFFFF)):
+            for i in range(place, place + (mark & LOW)):
                 weights = reading.weight[weight_at + np.int64(reading.spread.channel[i]) * n :][:n]
                 _add_scaled(sums, weights, reading.spread.change[i])
             total += mark >> 32

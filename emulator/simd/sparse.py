@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from emulator.instructions import COMPRESSES
 from emulator.jit import Int, borrowing_stage
-from emulator.simd.spread import Queues, Reading, Settling, Spread
+from emulator.simd.spread import LOW, Queues, Reading, Settling, Spread
 from emulator.simd.vectors import (
     QUEUED,
     TAPS,
@@ -57,20 +57,20 @@ QUEUE = 136
 _ROOM_EACH = 3 if TAPS == 4 else 1
 """Operands that a change takes at most: 255 = 127 + 127 + 1."""
 
-_LOW = (1 << 32) - 1
-
 LONGEST = QUEUE - QUEUED
 """Words that a queue holds; a row that reads more looks at all its taps again."""
 
 
+_WIDEST_TILE = 16 * WIDEST
+
+
 def tiles(n: int) -> list[tuple[int, int]]:
-    """First output and width of the tiles of a row of n sums."""
-    widest = 16 * WIDEST
-    return [(first, _width(n - first)) for first in range(0, n, widest)]
-
-
-def _width(left: int) -> int:
-    return 16 if left <= 16 else 32 if left <= 32 or WIDEST == 2 else 64
+    """First output and width of the tiles of a row of n sums: see `settle_row`."""
+    widths = [width for width in (16, 32, 64) if width <= _WIDEST_TILE]
+    return [
+        (first, next((width for width in widths if n - first <= width), _WIDEST_TILE))
+        for first in range(0, n, _WIDEST_TILE)
+    ]
 
 
 def weight_rows(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -193,13 +193,13 @@ def read_by(
     """See the package."""
     mark = peek(spread.mark, unit)
     words = _words(mark)
-    more = (mark & ~_LOW) + words
+    more = (mark & ~LOW) + words
     for i in range(len(readers)):
         reader = peek(readers, i)
         pixel = reader >> tap_bits
         row = pixel * groups + group
         state = peek(queues.mark, row)
-        begun = state & _LOW
+        begun = state & LOW
         if begun == 0:
             poke(rows, count, row)
             count += 1
@@ -208,14 +208,14 @@ def read_by(
             first_row = (reader - (pixel << tap_bits)) * depth + skipped
             _enqueue(first_row << 32 | place, words, queues.entry, row * QUEUE + begun)
         else:
-            poke(queues.mark, row, (state & ~_LOW) + (mark & ~_LOW) + LONGEST + 1)
+            poke(queues.mark, row, (state & ~LOW) + (mark & ~LOW) + LONGEST + 1)
     return count
 
 
 @borrowing_stage
 def _words(mark: Int) -> Int:
     """How many words the changes of a unit take."""
-    words: Int = ((mark & _LOW) + TAPS - 1) // TAPS
+    words: Int = ((mark & LOW) + TAPS - 1) // TAPS
     return words
 
 
@@ -254,7 +254,7 @@ def _settle(
     weight_at = reading.weight_at + first * reading.each * reading.depth
     for i in range(count):
         entry = peek(queue, i)
-        place, row = entry & _LOW, entry >> 32
+        place, row = entry & LOW, entry >> 32
         tile = accumulated(tile, spread.channel, spread.change, place, reading.weight, weight_at, row)
     at = pixel * it.stride + first
     changed: bool = requantised(
@@ -269,7 +269,7 @@ def _settle(
 def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: Int) -> bool:
     """See the package."""
     state: Int = np.int64(queues.mark[row])
-    count, total = state & _LOW, state >> 32
+    count, total = state & LOW, state >> 32
     queue = queues.entry[row * QUEUE :]
     if count > LONGEST:
         queue = queues.longest
@@ -281,9 +281,9 @@ def settle_row(reading: Reading, it: Settling, queues: Queues, row: Int, pixel: 
         left = reading.n - first
         if left <= 16:
             changed |= _settle(no_sums(16), reading, it, pixel, queue, count, total, first)
-        elif left <= 32 or WIDEST == 2:
+        elif left <= 32 or _WIDEST_TILE == 32:
             changed |= _settle(no_sums(32), reading, it, pixel, queue, count, total, first)
         else:
             changed |= _settle(no_sums(64), reading, it, pixel, queue, count, total, first)
-        first += 32 if WIDEST == 2 else 64
+        first += _WIDEST_TILE
     return changed

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from emulator.jit import Int
 
+LOW = (1 << 32) - 1
+"""The lower half of a mark or an entry."""
+
 
 class Spread(NamedTuple):
     """Changes in units of at most PART elements. mark (units,): in the lower 32 bits how many changes of a unit are
@@ -55,8 +58,7 @@ class Reading(NamedTuple):
 
 class Settling(NamedTuple):
     """How rows of sums become values. Of row r, sums stand at acc[acc_at + r * stride:], values at
-    before[at + r * stride:] and after; scales and the zero points of the weights, all 0
-    unless lopsided, at column."""
+    before[at + r * stride:] and after; scales and the zero points of the weights, all 0 unless lopsided, at column."""
 
     stride: Int
     acc: npt.NDArray[np.int32]

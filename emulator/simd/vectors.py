@@ -86,7 +86,7 @@ def _call(builder: Any, name: str, result: Any, arguments: Sequence[Any]) -> Any
 
 def _dot_bytes(builder: Any, sums: Any, left: Any, right: Any) -> Any:
     """sums + left . right, of 4 unsigned bytes by 4 signed bytes a lane. AVX-512 only."""
-    return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _VECTOR, (sums, left, right))
+    return _call(builder, f"llvm.x86.avx512.vpdpbusd.{32 * sums.type.count}", sums.type, (sums, left, right))
 
 
 def _dot_pairs(builder: Any, sums: Any, left: Any, right: Any) -> Any:
@@ -293,27 +293,12 @@ def accumulated(
         word = _load(builder, _pointer(context, builder, changes, deltas, start, _INT32))
         operand = _broadcast(builder, word, sums.lanes)
         for index, words in enumerate(_words_of_rows(builder, rows)):
-            before = builder.extract_value(tile, index)
-            if TAPS == 4:
-                name, kind = f"llvm.x86.avx512.vpdpbusd.{32 * sums.lanes}", before.type
-                total = _call(builder, name, kind, (before, words, operand))
-            else:
-                total = _dot_pairs(builder, before, words, operand)
+            total = _dot(builder, builder.extract_value(tile, index), words, operand)
             tile = builder.insert_value(tile, total, index)
         return tile
 
     integer = types.int64
     return sums(sums, channels, changes, integer, weights, integer, integer), generate
-
-
-@_instruction
-def width_of(typing: Any, sums: Any) -> Any:
-    """How many sums there are."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return ir.Constant(_INT64, sums.width)
-
-    return types.int64(sums), generate
 
 
 @_instruction

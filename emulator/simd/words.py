@@ -34,20 +34,10 @@ def aligned(size: int, dtype: Any = np.int32) -> npt.NDArray[Any]:
     return room[skipped : skipped + size * np.dtype(dtype).itemsize].view(dtype)
 
 
-_BITS = 32 // PER_WORD
-_MASK = (1 << _BITS) - 1
-
-
 @inlined
 def words_of(depth: Int) -> Int:
     """How many words `depth` operands take."""
     return -(-depth // PER_WORD)
-
-
-@inlined
-def placed(operand: Int, channel: Int) -> Int:
-    """The word that holds this operand of `channel`, and zeros."""
-    return np.int32((operand & _MASK) << (channel % PER_WORD * _BITS))
 
 
 @inlined

@@ -116,7 +116,6 @@ def test_a_run_leaves_no_trace(bundled: Any) -> None:
     assert not scratch.counts.any()
     assert not scratch.pending.any()
     assert not scratch.spread.mark.any() and not scratch.queues.mark.any()
-    assert not scratch.row_mark.any()
     run(propagator, images[1], faults[1].layer, strikes[1])
     again = run(propagator, images[0], faults[0].layer, strikes[0])
     fresh = run(Propagator(bundled.golden), images[0], faults[0].layer, strikes[0])

@@ -226,7 +226,7 @@ def test_a_unit_lists_its_changes(seed: int, length: int, changed: float, extrem
     room = simd.room_of(length)
     spread = _spread(3, room)
     _lay(_padded(current), _padded(before), 3, length, spread, 1, room)
-    filled, total = spread.mark[1] & 0xFFFFFFFF, spread.mark[1] >> 32
+    filled, total = spread.mark[1] & simd.LOW, spread.mark[1] >> 32
     listed = slice(room, room + filled)
     found = np.zeros(length, np.int64)
     np.add.at(found, spread.channel[listed], spread.change[listed])
