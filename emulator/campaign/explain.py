@@ -16,8 +16,8 @@ from emulator.faults.fault import Fault, FaultBatch
 from emulator.faults.plan import plan_of
 from emulator.faults.strike import CLOSED_FORM, CYCLE, ENGINES, UNSOLVED, Strikes, strike, strike_by_cycles
 from emulator.graph.qgraph import QTensor
-from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge
+from emulator.propagate.stage import Stage
 from emulator.sampling.workbench import Workbench
 
 Engine = Literal["auto", "closed-form", "cycle"]

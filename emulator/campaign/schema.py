@@ -48,7 +48,7 @@ COLUMNS = (
     Column("stratum", "dictionary", "name", "stratum of the sampler the trial was drawn in"),
     Column("log_weight", "float64", "ln", "ln(p / q): population density over the sampler's"),
     Column("engine", "dictionary", "name", "engine that turned the fault into an accumulator error"),
-    Column("class_size", "int32", "1", "flips that share this outcome because they give the same value"),
+    Column("class_size", "int32", "1", "flips of the chunk and input that store the same values"),
     # outcome
     Column("masked_at", "dictionary", "name", f"stage at which the fault died: {', '.join(MASKED_AT)}"),
     Column("due", "bool", "1", "detected unrecoverable error: a hang or a crash"),

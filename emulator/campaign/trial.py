@@ -12,9 +12,9 @@ from emulator.array.tiling import Schedule, k_block
 from emulator.faults.fault import FaultBatch
 from emulator.faults.plan import plan_of
 from emulator.faults.strike import ENGINES, Strikes, strike
-from emulator.propagate.delta import Stage
 from emulator.propagate.outcome import judge, margin
 from emulator.propagate.propagator import Effects
+from emulator.propagate.stage import Stage
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
 from emulator.sampling.workbench import Workbench
@@ -70,7 +70,6 @@ def _identity(bench: Workbench, sampled: SampledFaults) -> Columns:
         "kind": np.full(count, "flip", object),
         "until_cycle": np.full(count, -1),
         "stratum": np.full(count, "all", object),
-        "class_size": np.ones(count, np.int64),
     }
 
 
@@ -122,4 +121,5 @@ def _effect(strikes: Strikes, effects: Effects) -> Columns:
         "n_corrupt_acc": sizes,
         "max_abs_delta_acc": largest,
         "n_corrupt_out": effects.corrupted,
+        "class_size": effects.class_size,
     }

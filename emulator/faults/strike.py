@@ -67,6 +67,14 @@ class Strikes:
         return LayerErrors(self.ptr, self.m, self.n, self.delta, self.at_output)
 
 
+def errors_of(errors: LayerErrors, chosen: Ints) -> LayerErrors:
+    """Those of some faults, in the order of `chosen`."""
+    sizes = np.diff(errors.ptr)[chosen]
+    ptr = np.concatenate(([0], np.cumsum(sizes)))
+    at = np.arange(ptr[-1]) + np.repeat(errors.ptr[:-1][chosen] - ptr[:-1], sizes)
+    return LayerErrors(ptr, errors.m[at], errors.n[at], errors.delta[at], errors.at_output[chosen])
+
+
 def operands(golden: Golden, image: Inference, layer: int) -> Operands:
     """What the array multiplies in MAC layer `layer` of this image."""
     return Operands(

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strike import LayerErrors
+from emulator.faults.strike import LayerErrors, errors_of
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Rows, Step, Wide
 from emulator.graph.qgraph import MacLayer
 from emulator.graph.wide import as_stored, in_shape, target_element
-from emulator.propagate.delta import Stage, flow, propagate_many, strike_layer
+from emulator.propagate.classes import Changes, Classes
+from emulator.propagate.delta import flow, propagate_many, write
 from emulator.propagate.scratch import (
     Ints,
     Values,
@@ -23,16 +24,22 @@ from emulator.propagate.scratch import (
     scratch_for,
     settle_all,
 )
+from emulator.propagate.stage import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Effects:
-    """What each fault did. logits (faults, classes), as `Golden.logits` gives them; stage (faults,) Stage codes;
-    corrupted (faults,): elements of the struck layer's output that changed."""
+    """What each fault, or each class of them, did.
+
+    logits (faults, classes), as `Golden.logits` gives them; stage (faults,) Stage codes; corrupted (faults,): elements
+    of the struck layer's output that changed; class_size (faults,): faults of the same run that store the same, itself
+    among them.
+    """
 
     logits: npt.NDArray[Any] = field(repr=False)
     stage: Values = field(repr=False)
     corrupted: Ints = field(repr=False)
+    class_size: Ints = field(repr=False)
 
 
 class Propagator:
@@ -41,66 +48,106 @@ class Propagator:
     def __init__(self, golden: Golden) -> None:
         self.golden = golden
         self.scratch = scratch_for(golden.program)
+        self._layer_of = {int(op): layer for layer, op in enumerate(golden.program.layer_op) if op >= 0}
         self._step_of = [golden.step_of(layer) for layer in range(len(golden.graph.layers))]
 
     def run(self, image: Inference, layer: Ints, errors: LayerErrors) -> Effects:
-        """Faults of one image, fault f in MAC layer layer[f]. A fault without errors is masked in the array
-        (Stage.ARRAY)."""
-        logits = self.golden.logits(image)
-        effects = Effects(
-            logits=np.empty((len(layer), len(logits)), logits.dtype),
-            stage=np.full(len(layer), Stage.ARRAY, np.int8),
-            corrupted=np.zeros(len(layer), np.int64),
-        )
+        """Faults of one image, fault f in MAC layer layer[f]; those that store the same are followed once. A fault
+        without errors is masked in the array (Stage.ARRAY)."""
+        compiled = self.golden.program.layer_op[layer] >= 0
+        if compiled.all():
+            return self._by_class(image, layer, errors)
+        effects = self._blank(image, len(layer))
+        chosen = np.flatnonzero(compiled)
+        if len(chosen):
+            apart = self._by_class(image, layer[chosen], errors_of(errors, chosen))
+            for name in Effects.__slots__:
+                getattr(effects, name)[chosen] = getattr(apart, name)
         self.scratch.current[:] = image.values
-        output = self.golden.graph.output
-        if isinstance(output, int) and all(self._only_rows_follow(i) for i in np.unique(layer)):
-            op = self.golden.program.layer_op[layer]
-            propagate_many(
-                self.golden.program, self.scratch, image.values, image.accumulators, op, output, errors,
-                effects.logits, effects.stage, effects.corrupted,
-            )  # fmt: skip
-            return effects
-        effects.logits[:] = logits
-        for f in np.flatnonzero(np.diff(errors.ptr)).tolist():
-            _Following(self, image).follow(int(layer[f]), errors, f, effects)
+        for f in np.flatnonzero(~compiled & (np.diff(errors.ptr) > 0)).tolist():
+            _Following(self, image).follow_wide(int(layer[f]), errors, f, effects)
         return effects
 
-    def _only_rows_follow(self, layer: int) -> bool:
+    def run_classes(self, image: Inference, changes: Changes) -> Effects:
+        """Each class of faults of one image."""
+        effects = self._blank(image, len(changes.op))
+        effects.corrupted[:] = np.diff(changes.ptr)
+        self.scratch.current[:] = image.values
+        output = self.golden.graph.output
+        if isinstance(output, int) and all(
+            self._only_rows_follow(op) for op in np.unique(changes.op).tolist()
+        ):
+            propagate_many(
+                self.golden.program, self.scratch, image.values, image.accumulators, output, changes,
+                effects.logits, effects.stage,
+            )  # fmt: skip
+            return effects
+        effects.stage[:] = changes.stage
+        for c in np.flatnonzero(changes.stage == Stage.NONE).tolist():
+            _Following(self, image).follow(changes, c, effects)
+        return effects
+
+    def _by_class(self, image: Inference, layer: Ints, errors: LayerErrors) -> Effects:
+        classes = Classes(self.golden.program, image)
+        of = classes.add(layer, errors)
+        found = self.run_classes(image, classes.changes)
+        return Effects(
+            logits=found.logits[of],
+            stage=found.stage[of],
+            corrupted=found.corrupted[of],
+            class_size=np.bincount(of, minlength=len(classes))[of],
+        )
+
+    def _blank(self, image: Inference, count: int) -> Effects:
+        """Nothing has happened."""
+        return Effects(
+            logits=np.repeat(self.golden.logits(image)[np.newaxis], count, axis=0),
+            stage=np.full(count, Stage.ARRAY, np.int8),
+            corrupted=np.zeros(count, np.int64),
+            class_size=np.ones(count, np.int64),
+        )
+
+    def _only_rows_follow(self, op: int) -> bool:
         last = len(self.golden.steps) - 1
-        return self._step_of[layer] == last and isinstance(self.golden.steps[last], Rows)
+        return self._step_of[self._layer_of[op]] == last and isinstance(self.golden.steps[last], Rows)
 
 
 class _Following:
-    """One fault on its way through the steps. host: values that are no longer golden."""
+    """One class, or one fault of a wide layer, on its way through the steps. host: values that are no longer golden."""
 
     def __init__(self, propagator: Propagator, image: Inference) -> None:
         self.golden, self.scratch = propagator.golden, propagator.scratch
-        self.step_of = propagator._step_of
+        self.layer_of, self.step_of = propagator._layer_of, propagator._step_of
         self.image = image
         self.host: dict[str, npt.NDArray[Any]] = {}
 
-    def follow(self, layer: int, errors: LayerErrors, f: int, effects: Effects) -> None:
-        mac = self.golden.graph.layers[layer]
-        stage = self._strike(layer, errors, f)
-        effects.corrupted[f] = self._corrupted(mac)
-        at = self.step_of[layer]
+    def follow(self, changes: Changes, c: int, effects: Effects) -> None:
+        """What a class stores in a compiled layer."""
+        op = int(changes.op[c])
+        at = self.step_of[self.layer_of[op]]
+        write(self.golden.program, self.scratch, self.image.values, changes, c)
         step = self.golden.steps[at]
-        if stage == Stage.NONE:
-            if isinstance(step, Rows):
-                self._flow(int(self.golden.program.layer_op[layer]) + 1, step.last)
-            for later in self.golden.steps[at + 1 :]:
-                self._take(later)
-            stage = self._answer(f, effects)
-        effects.stage[f] = stage
+        assert isinstance(step, Rows)
+        self._flow(op + 1, step.last)
+        self._finish(at, c, effects)
+
+    def follow_wide(self, layer: int, errors: LayerErrors, f: int, effects: Effects) -> None:
+        """Errors of a layer outside the kernels."""
+        mac = self.golden.graph.layers[layer]
+        effects.stage[f] = self._strike(layer, errors, f)
+        effects.corrupted[f] = self._corrupted(mac)
+        if effects.stage[f] == Stage.NONE:
+            self._finish(self.step_of[layer], f, effects)
+
+    def _finish(self, at: int, f: int, effects: Effects) -> None:
+        """The steps behind the struck one, and the end."""
+        for later in self.golden.steps[at + 1 :]:
+            self._take(later)
+        effects.stage[f] = self._answer(f, effects)
         restore(self.golden.program, self.scratch, self.image.values)
 
     def _strike(self, layer: int, errors: LayerErrors, f: int) -> Stage:
-        p, image = self.golden.program, self.image
-        op = int(p.layer_op[layer])
-        if op >= 0:
-            return Stage(strike_layer(p, self.scratch, image.values, image.accumulators, op, errors, f))
-        mac = self.golden.graph.layers[layer]
+        image, mac = self.image, self.golden.graph.layers[layer]
         m, n, delta = (part[errors.ptr[f] : errors.ptr[f + 1]] for part in (errors.m, errors.n, errors.delta))
         acc = self.golden.accumulator(image, layer)
         wrong = acc.copy()

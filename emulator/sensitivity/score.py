@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strike import LayerErrors, Strikes
+from emulator.faults.strike import Strikes, errors_of
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Col, Kind, Program, Rows
 from emulator.graph.qgraph import HostOp, MacLayer
 from emulator.jit import Int, kernel
-from emulator.propagate.delta import Stage, flow, strike_layer
+from emulator.propagate.classes import Changes, Classes
+from emulator.propagate.delta import flow, write
 from emulator.propagate.outcome import in_lsb
 from emulator.propagate.propagator import Propagator
 from emulator.propagate.scratch import Scratch, list_changed, restore
+from emulator.propagate.stage import Stage
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -99,27 +101,27 @@ def _score_layer(
     s: Scratch,
     golden: npt.NDArray[np.int8],
     acc: npt.NDArray[np.int32],
-    op: Int,
+    changes: Changes,
+    chosen: Ints,
     end: Int,
     frontier: Int,
     jacobian: Floats,
-    chosen: Ints,
-    errors: LayerErrors,
     change: Floats,
     alive: npt.NDArray[np.bool_],
 ) -> None:
-    """Predicted change of every logit for the faults `chosen`, all of one layer; alive: not yet masked."""
+    """Predicted change of every logit for the classes `chosen`, all of one layer; alive: not yet masked."""
     start = p.tensor_start[frontier]
     changed = np.empty(p.tensor_start[frontier + 1] - start, np.int64)
-    for f in chosen:
-        stage = strike_layer(p, s, golden, acc, op, errors, f)
-        if stage == Stage.NONE:
-            flow(p, s, golden, acc, op + 1, end + 1)
+    for c in chosen:
+        if changes.stage[c] != Stage.NONE:
+            continue
+        write(p, s, golden, changes, c)
+        flow(p, s, golden, acc, changes.op[c] + 1, end + 1)
         for element in changed[: list_changed(p, s, golden, frontier, changed)]:
-            alive[f] = True
+            alive[c] = True
             step = np.float32(s.current[start + element]) - np.float32(golden[start + element])
-            for c in range(change.shape[1]):
-                change[f, c] += step * jacobian[element, c]
+            for i in range(change.shape[1]):
+                change[c, i] += step * jacobian[element, i]
         restore(p, s, golden)
 
 
@@ -154,23 +156,23 @@ class Scorer:
         """(faults, classes) predicted change of the logits in LSB, and which faults reach their horizon."""
         change = np.zeros((len(layer), self.golden.graph.classes), np.float32)
         alive = np.zeros(len(layer), np.bool_)
+        seen = np.flatnonzero(np.array([horizon is not None for horizon in self.horizons])[layer])
+        classes = Classes(self.golden.program, self.image)
+        of = classes.add(layer[seen], errors_of(strikes.errors, seen))
+        change[seen], alive[seen] = (found[of] for found in self._of_classes(classes.changes))
+        return change, alive
+
+    def _of_classes(self, changes: Changes) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """The same for each class."""
+        program = self.golden.program
+        change = np.zeros((len(changes.op), self.golden.graph.classes), np.float32)
+        alive = np.zeros(len(changes.op), np.bool_)
         self.propagator.scratch.current[:] = self.image.values
-        for index in np.unique(layer).tolist():
-            horizon = self.horizons[index]
-            if horizon is None:
-                continue
-            _score_layer(
-                self.golden.program,
-                self.propagator.scratch,
-                self.image.values,
-                self.image.accumulators,
-                int(self.golden.program.layer_op[index]),
-                horizon.op,
-                horizon.tensor,
-                self.jacobians[horizon.tensor],
-                np.flatnonzero(layer == index),
-                strikes.errors,
-                change,
-                alive,
-            )
+        for index, horizon in enumerate(self.horizons):
+            chosen = np.flatnonzero(changes.op == program.layer_op[index])
+            if horizon is not None and len(chosen):
+                _score_layer(
+                    program, self.propagator.scratch, self.image.values, self.image.accumulators, changes, chosen,
+                    horizon.op, horizon.tensor, self.jacobians[horizon.tensor], change, alive,
+                )  # fmt: skip
         return change, alive

@@ -19,8 +19,8 @@ from emulator.faults.space import FaultSpace
 from emulator.faults.strike import LayerErrors, strike
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import load
-from emulator.propagate.delta import Stage
 from emulator.propagate.propagator import Effects, Propagator
+from emulator.propagate.stage import Stage
 
 Ints = npt.NDArray[np.int64]
 

@@ -18,8 +18,8 @@ from emulator.campaign.inputs import random_samples
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import Network, load
 from emulator.graph.qgraph import Sample
-from emulator.propagate.delta import Stage
 from emulator.propagate.propagator import Effects, Propagator
+from emulator.propagate.stage import Stage
 
 FOLDER = Path(__file__).parents[1] / "data/models"
 # Between them: every kind of step before and after a struck layer.

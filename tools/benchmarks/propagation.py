@@ -31,8 +31,8 @@ from emulator.faults.space import FaultSpace
 from emulator.faults.strike import LayerErrors, strike
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import Network, load
-from emulator.propagate.delta import Stage
 from emulator.propagate.propagator import Propagator
+from emulator.propagate.stage import Stage
 from emulator.simd import CHOSEN
 
 sys.path.insert(0, str(Path(__file__).parent))
