@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.array.closed_form import (
+    AccumulatorErrors,
     accumulator_errors,
     covered,
     forced_accumulator,
@@ -32,6 +33,7 @@ from emulator.array.closed_form import (
     has_forced_form,
 )
 from emulator.array.exposure import Sites
+from emulator.array.exposure.lifetime import StruckWords
 from emulator.array.operands import Operands
 from emulator.array.registers import inventory, register
 from emulator.array.spec import ArraySpec, Dataflow
@@ -151,6 +153,41 @@ def test_a_flip_above_the_accumulators_bits_is_no_error(dataflow: Dataflow) -> N
             assert ((errors.delta[chosen][order] - wrong[m, n]) % (1 << 16) == 0).all()
             gone += upset.bits[0] >= 16 and len(m) == 0
     assert gone > 10
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_all_flips_of_a_word_are_its_flips_one_by_one_in_any_of_its_cycles(dataflow: Dataflow) -> None:
+    done = Counter[str]()
+
+    @settings(max_examples=8)
+    @given(struck_layers(dataflow), st.integers(0, 2**32 - 1))
+    def check(layer: Layer, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for reg in inventory(layer.plan.spec):
+            words = reg.lifetime.words(layer.plan)
+            if not words.sum() or not has_closed_form(layer.plan, reg.name):
+                continue
+            index = rng.integers(0, words.sum(), 20)
+            fold = np.searchsorted(np.cumsum(words), index, side="right")
+            at, cycles = reg.lifetime.word(layer.plan, fold, index - (np.cumsum(words) - words)[fold])
+            kept = covered(layer.plan, reg, at.sites) & (cycles > 0)
+            at, cycles, fold = StruckWords(*(x[kept] for x in at)), cycles[kept], fold[kept]
+            together = accumulator_errors(layer.plan, layer.operands, reg, at.sites, fold, at.bits)
+            row, col, first, cycle = (np.repeat(x, at.bits) for x in at.sites)
+            bit = np.arange(len(row)) - np.repeat(np.cumsum(at.bits) - at.bits, at.bits)
+            later = rng.integers(0, np.repeat(cycles, at.bits))
+            alone = accumulator_errors(
+                layer.plan, layer.operands, reg, Sites(row, col, first + bit, cycle + later)
+            )
+            for name in AccumulatorErrors.__dataclass_fields__:
+                assert np.array_equal(getattr(together, name), getattr(alone, name)), (reg.name, name)
+            done[reg.name] += len(row)
+
+    check()
+    assert (
+        min(done[name] for name in ("pe_a", "pe_b", "pe_c1", "accumulator", "act_buffer", "deskew_data"))
+        > 100
+    )
 
 
 @pytest.mark.parametrize("name", ["out_valid", "seq_pc", "tag_base", "requant_scale", "pe_valid"])

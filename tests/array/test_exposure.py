@@ -57,3 +57,27 @@ def test_a_bit_of_a_class_is_one_place_in_it(spec: ArraySpec) -> None:
         assert np.array_equal(reg.index(row, col, bit), word), reg.name
         for i in range(0, len(word), 97):
             assert reg.check_place(int(row[i]), int(col[i]), (int(bit[i]),)) is None, reg.name
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=repr)
+@pytest.mark.parametrize("spec", ARRAYS, ids=lambda spec: f"{spec.dataflow}-{spec.dataflows}")
+def test_words_are_all_live_sites_of_a_fold_once(spec: ArraySpec, shape: GemmShape) -> None:
+    plan = schedule(spec, shape)
+    for reg in inventory(spec):
+        words = reg.lifetime.words(plan)
+        if reg.lifetime.count(plan).sum() == 0:
+            assert words.sum() == 0, reg.name
+            continue
+        fold = np.repeat(np.arange(plan.folds), words)
+        at, cycles = reg.lifetime.word(plan, fold, np.concatenate([np.arange(w) for w in words]))
+        sizes = at.bits * cycles
+        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        later, bit = np.divmod(within, np.repeat(at.bits, sizes))
+        row, col, first, cycle = (np.repeat(x, sizes) for x in at.sites)
+        found = reg.lifetime.offset(plan, Sites(row, col, first + bit, cycle + later))
+        assert np.array_equal(found[0], np.repeat(fold, sizes)), reg.name
+        every = np.sort(found[0] * (sizes.sum() + 1) + found[1])
+        count = reg.lifetime.count(plan)
+        wanted = np.repeat(np.arange(plan.folds), count) * (sizes.sum() + 1)
+        wanted += np.concatenate([np.arange(c) for c in count])
+        assert np.array_equal(every, wanted), reg.name

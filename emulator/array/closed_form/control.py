@@ -33,7 +33,7 @@ from emulator.array.bits import wrap_signed
 from emulator.array.closed_form.geometry import arrival
 from emulator.array.closed_form.output_stationary import result_of
 from emulator.array.closed_form.pe import Widths, widths
-from emulator.array.closed_form.records import DEAD, Errors, Int32s, Ints, add_error
+from emulator.array.closed_form.records import DEAD, Errors, Int32s, Ints, add_error, empty_errors
 from emulator.array.closed_form.streams import (
     GROUP,
     M_SIZE,
@@ -156,10 +156,7 @@ def errors_of(plan: Schedule, x: Streamed, name: str, at: Sites, fold: Ints) -> 
     on = np.searchsorted(plan.first_slot, t.slot + WINDOW - 1, side="right")
     rows = np.concatenate(([0], plan.m_size, [0, 0]))
     most = np.where(plan.output_stationary, 2 * plan.spec.rows, rows[on] + rows[on + 1]) + WINDOW
-    total = int((most * (t.last - t.first) + plan.spec.cols * t.swaps).sum()) + 1
-    m, n, delta = (np.empty(total, np.int32) for _ in range(3))
-    count = len(t.row)
-    errors = Errors(np.zeros(count + 1, np.int64), m, n, delta, *np.zeros((2, count), np.int64))
+    errors = empty_errors(len(t.row), int((most * (t.last - t.first) + plan.spec.cols * t.swaps).sum()))
     sums = np.zeros((plan.streamed.m, plan.streamed.groups * plan.streamed.n), np.int64)
     sizes = plan.spec.cols, plan.total_slots
     return errors, control_errors(streams(plan, x), widths(plan.spec), sizes, t, sums, errors)

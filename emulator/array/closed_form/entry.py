@@ -8,7 +8,7 @@ from emulator.array.bits import wrap_words
 from emulator.array.closed_form import control, geometry, output_stationary, sums
 from emulator.array.closed_form.records import AccumulatorErrors, Errors, Ints, Touched, Words, room
 from emulator.array.closed_form.sums import ALL_BITS
-from emulator.array.exposure.lifetime import Flags, Sites
+from emulator.array.exposure.lifetime import Flags, Sites, StruckWords
 from emulator.array.operands import Operands, Streamed, check_operands
 from emulator.array.registers import Register
 from emulator.array.tiling import Schedule
@@ -48,12 +48,18 @@ def covered(plan: Schedule, register: Register, at: Sites, fold: Ints | None = N
 
 
 def accumulator_errors(
-    plan: Schedule, operands: Operands, register: Register, at: Sites, fold: Ints | None = None
+    plan: Schedule,
+    operands: Operands,
+    register: Register,
+    at: Sites,
+    fold: Ints | None = None,
+    bits: Ints | None = None,
 ) -> AccumulatorErrors:
-    """The errors of one transient single-bit flip at each site of `register`, the sites independent.
+    """The errors of transient single-bit flips at each site of `register`, all independent.
 
-    fold: those of the sites, -1 where dead, as `register.lifetime.offset` gives them; None: to be found. Raises
-    BadData for operands of another shape than the plan's, BadConfig for a site that is not `covered`.
+    fold: those of the sites, -1 where dead, as `register.lifetime.offset` gives them; None: to be found. bits: how many
+    bits, from the site's on, are flipped in turn, a fault each, in the order of the sites; None: one. Raises BadData
+    for operands of another shape than the plan's, BadConfig for a site that is not `covered`.
     """
     check_operands(plan, operands)
     if fold is None:
@@ -64,7 +70,8 @@ def accumulator_errors(
             f"register {register.name!r}: {np.count_nonzero(~solved)} of {len(solved)} sites have no closed form "
             f"on {plan.spec.name!r}; allowed: those that are `covered`. Use replay_layer for the others."
         )
-    errors, used = _solve(plan, operands.streamed(plan.spec), register, at, fold)
+    words = StruckWords(*at, bits=np.ones_like(fold) if bits is None else bits)
+    errors, used = _solve(plan, operands.streamed(plan.spec), register, words, fold)
     errors, used = _within(plan.spec.acc_bits, errors, used)
     m, n = errors.m[:used], errors.n[:used]
     if plan.spec.dataflow == "is":
@@ -86,18 +93,20 @@ def _within(bits: int, errors: Errors, used: int) -> tuple[Errors, int]:
     return errors._replace(ptr=ptr, m=m, n=n, delta=delta.astype(np.int32)), int(ptr[-1])
 
 
-def _solve(plan: Schedule, x: Streamed, register: Register, at: Sites, fold: Ints) -> tuple[Errors, int]:
+def _solve(
+    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
+) -> tuple[Errors, int]:
     if (fold < 0).all():
         zero = np.zeros_like(fold)
         return room(geometry.touched(plan, register, at, fold), zero), 0
     if register.name in control.FIELD_OF:
-        return control.errors_of(plan, x, register.name, at, fold)
+        return control.errors_of(plan, x, register.name, at.sites, fold)
     solve = _output_stationary if plan.output_stationary else _weight_stationary
     return solve(plan, x, register, at, fold)
 
 
 def _weight_stationary(
-    plan: Schedule, x: Streamed, register: Register, at: Sites, fold: Ints
+    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
 ) -> tuple[Errors, int]:
     name = register.name
     if name in (*ACTIVATION, "act_buffer"):
@@ -123,7 +132,7 @@ def _weight_stationary(
 
 
 def _output_stationary(
-    plan: Schedule, x: Streamed, register: Register, at: Sites, fold: Ints
+    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
 ) -> tuple[Errors, int]:
     name, out = register.name, (plan.spec.psum_bits, plan.shift)
     if name in RUNNING:
@@ -164,7 +173,9 @@ def _stationary_width(plan: Schedule, register: Register, touched: Touched) -> T
     return touched._replace(width=np.full_like(touched.width, psum))
 
 
-def _running(plan: Schedule, x: Streamed, register: Register, at: Sites, fold: Ints) -> tuple[Errors, int]:
+def _running(
+    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
+) -> tuple[Errors, int]:
     touched = geometry.running_sum(plan, register, at, fold)
     errors = room(touched, np.ones_like(fold))
     used = sums.running_sum_errors(x.act, x.wgt, _preload(x), x.bias, touched, errors)

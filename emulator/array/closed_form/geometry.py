@@ -7,14 +7,14 @@ import numpy as np
 from emulator.array.buffers import residence
 from emulator.array.closed_form.output_stationary import COMING_IN, IN_BANKS, LEAVING, ON_ITS_WAY, SUMMING
 from emulator.array.closed_form.records import DEAD, Ints, Touched
-from emulator.array.exposure.lifetime import Sites
+from emulator.array.exposure.lifetime import Sites, StruckWords
 from emulator.array.exposure.memory import first_sum_cycle
 from emulator.array.host import ACT_BUFFER, WGT_BUFFER
 from emulator.array.registers import Register
 from emulator.array.tiling import Schedule
 
 
-def arrival(s: Schedule, name: str, at: Sites) -> tuple[Ints, Ints, Ints]:
+def arrival(s: Schedule, name: str, at: Sites | StruckWords) -> tuple[Ints, Ints, Ints]:
     """(slot, row, col): the row slot that a site works on, and the PE it is at or next to; row R is below the
     array."""
     rows, lag = s.spec.rows, s.spec.drain_cycles
@@ -32,7 +32,7 @@ def arrival(s: Schedule, name: str, at: Sites) -> tuple[Ints, Ints, Ints]:
     return at.cycle - lag - stage, below, at.col
 
 
-def activation(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def activation(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """Row m (or column, output-stationary) of the activation; the wrong value travels on through columns
     [first, last)."""
     slot, row, col = arrival(s, reg.name, at)
@@ -47,7 +47,7 @@ def activation(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
     )
 
 
-def streamed_weight(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def streamed_weight(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """Output-stationary: weight (k, n) travels on through rows [first, last)."""
     slot, row, col = arrival(s, reg.name, at)
     return touched(
@@ -59,7 +59,7 @@ def streamed_weight(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touche
     )
 
 
-def stationary_weight(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def stationary_weight(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """Weight (k, n) from the row that PE row works on, or from the first one while it is shifted in."""
     slot, row, col = arrival(s, reg.name, at)
     shifting = s.first_slot[fold] - slot + row - (0 if reg.name in ("pe_c1", "pe_c2") else 1)
@@ -73,7 +73,7 @@ def stationary_weight(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touc
     )
 
 
-def partial_sum(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def partial_sum(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """Element (m, n): the flipped word holds the products [first, k); those of [k, last) are to come."""
     slot, row, col = arrival(s, reg.name, at)
     return touched(
@@ -86,7 +86,7 @@ def partial_sum(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
     )
 
 
-def stationary_element(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def stationary_element(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """Output-stationary: the element that a bank, a chain register or a result register holds."""
     slot, row, col = arrival(s, reg.name, at)
     bank = reg.name in ("pe_c1", "pe_c2")
@@ -108,7 +108,7 @@ def stationary_element(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Tou
     )
 
 
-def running_sum(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def running_sum(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """Element (m, n), which holds the bias and the products [0, last); last is -1 for the bias alone."""
     depth = s.k_start + s.k_size
     if reg.name == "accumulator":
@@ -134,7 +134,7 @@ def _fold_in_memory(s: Schedule, fold: Ints, m: Ints, cycle: Ints) -> Ints:
     return np.where(cycle >= first_sum_cycle(s, fold, m), fold, np.clip(uniform, 0, np.maximum(fold - 1, 0)))
 
 
-def buffered_activation(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def buffered_activation(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """A wrong activation in the buffer: every column of the folds that still read it."""
     home = residence(s, ACT_BUFFER)
     j, reader = _row_and_reader(s, ACT_BUFFER, at, fold)
@@ -148,7 +148,7 @@ def buffered_activation(s: Schedule, reg: Register, at: Sites, fold: Ints) -> To
     )
 
 
-def buffered_weight(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touched:
+def buffered_weight(s: Schedule, reg: Register, at: StruckWords, fold: Ints) -> Touched:
     """A wrong weight in the buffer: every row of the folds that still read it."""
     home = residence(s, WGT_BUFFER)
     j, reader = _row_and_reader(s, WGT_BUFFER, at, fold)
@@ -162,7 +162,7 @@ def buffered_weight(s: Schedule, reg: Register, at: Sites, fold: Ints) -> Touche
     )
 
 
-def _row_and_reader(s: Schedule, buffer: int, at: Sites, fold: Ints) -> tuple[Ints, Ints]:
+def _row_and_reader(s: Schedule, buffer: int, at: StruckWords, fold: Ints) -> tuple[Ints, Ints]:
     """The tile's row of each site, and the first fold that reads it in the site's cycle or later."""
     home = residence(s, buffer)
     j = at.row - home.address[fold]
@@ -175,14 +175,15 @@ def _row_and_reader(s: Schedule, buffer: int, at: Sites, fold: Ints) -> tuple[In
     return j, reader
 
 
-def touched(s: Schedule, reg: Register, at: Sites, fold: Ints, **known: Ints) -> Touched:
+def touched(s: Schedule, reg: Register, at: StruckWords, fold: Ints, **known: Ints) -> Touched:
     """The record, zeros where nothing is known; dead sites are marked."""
     zero = np.zeros_like(fold)
     rows = np.where(at.row == 0, reg.first_row_bits, reg.bits)
     return Touched(
         group=np.where(fold >= 0, s.group[fold], DEAD),
         **{name: known.get(name, zero) for name in ("m", "k", "n", "first", "last")},
-        mask=np.left_shift(np.int64(1), at.bit),
+        bit=at.bit,
         width=rows,
         stage=known.get("stage", zero),
+        fault=np.concatenate(([0], np.cumsum(at.bits))),
     )

@@ -67,19 +67,21 @@ def moved_operand_errors(
     psum_bits, shift = out
     used = 0
     for i in range(t.group.shape[0]):
-        group, k = t.group[i], t.k[i]
+        group, k, before = t.group[i], t.k[i], np.int64(0)
         if group != DEAD:
-            before = np.int64(act[group, t.m[i], k] if by_row else wgt[group, k, t.n[i]])
-            change = record_flip(t, e, i, before) - before
-            where = np.searchsorted(starts, k, side="right")
-            for other in range(t.first[i], t.last[i]):
-                m, n = (t.m[i], other) if by_row else (other, t.n[i])
-                total = stationary_sum(act, wgt, preload, (group, m, n), starts[where - 1], starts[where])
-                step = change * (wgt[group, k, n] if by_row else act[group, m, k])
-                wrong = result_of(wrap_signed(total + step, psum_bits), psum_bits, shift)
-                delta = wrong - result_of(wrap_signed(total, psum_bits), psum_bits, shift)
-                used = add_error(e, used, m, group * wgt.shape[2] + n, delta)
-        e.ptr[i + 1] = used
+            before += act[group, t.m[i], k] if by_row else wgt[group, k, t.n[i]]
+        for f in range(t.fault[i], t.fault[i + 1]):
+            if group != DEAD:
+                change = record_flip(t, e, i, f, before) - before
+                where = np.searchsorted(starts, k, side="right")
+                for other in range(t.first[i], t.last[i]):
+                    m, n = (t.m[i], other) if by_row else (other, t.n[i])
+                    total = stationary_sum(act, wgt, preload, (group, m, n), starts[where - 1], starts[where])
+                    step = change * (wgt[group, k, n] if by_row else act[group, m, k])
+                    wrong = result_of(wrap_signed(total + step, psum_bits), psum_bits, shift)
+                    delta = wrong - result_of(wrap_signed(total, psum_bits), psum_bits, shift)
+                    used = add_error(e, used, m, group * wgt.shape[2] + n, delta)
+            e.ptr[f + 1] = used
     return used
 
 
@@ -88,28 +90,42 @@ def element_errors(
     act: Words, wgt: Words, preload: Words, out: tuple[int, int], t: Touched, e: Errors
 ) -> int:
     """One element (m, n), its k-block [first, last), struck before product k (SUMMING) or elsewhere (stage)."""
-    psum_bits, shift = out
     used = 0
     for i in range(t.group.shape[0]):
-        group, m, n, stage = t.group[i], t.m[i], t.n[i], t.stage[i]
-        if group != DEAD:
-            at = (group, m, n)
+        at = (t.group[i], t.m[i], t.n[i])
+        word: tuple[Int, Int, Int] = (np.int64(0), np.int64(0), np.int64(0))
+        if at[0] != DEAD:
+            start = preloaded(preload, *at) if t.first[i] == 0 else np.int64(0)
             total = stationary_sum(act, wgt, preload, at, t.first[i], t.last[i])
-            golden = result_of(wrap_signed(total, psum_bits), psum_bits, shift)
-            if stage == COMING_IN:
-                start = preloaded(preload, group, m, n) if t.first[i] == 0 else np.int64(0)
-                wrong = saturated(record_flip(t, e, i, start), psum_bits)
-                wrong = result_of(wrap_signed(total - start + wrong, psum_bits), psum_bits, shift)
-            elif stage == SUMMING:
-                head = wrap_signed(stationary_sum(act, wgt, preload, at, t.first[i], t.k[i]), psum_bits)
-                wrong = record_flip(t, e, i, head) - head + total
-                wrong = result_of(wrap_signed(wrong, psum_bits), psum_bits, shift)
-            elif stage == LEAVING:
-                wrong = result_of(record_flip(t, e, i, wrap_signed(total, psum_bits)), psum_bits, shift)
-            elif stage == IN_BANKS:
-                wrong = saturated(record_flip(t, e, i, golden), psum_bits)
-            else:
-                wrong = record_flip(t, e, i, golden)
-            used = add_error(e, used, m, group * wgt.shape[2] + n, wrong - golden)
-        e.ptr[i + 1] = used
+            word = (start, stationary_sum(act, wgt, preload, at, t.first[i], t.k[i]), total)
+        for f in range(t.fault[i], t.fault[i + 1]):
+            if at[0] != DEAD:
+                delta = element_error(t, e, i, f, word, out)
+                used = add_error(e, used, at[1], at[0] * wgt.shape[2] + at[2], delta)
+            e.ptr[f + 1] = used
     return used
+
+
+@kernel
+def element_error(
+    t: Touched, e: Errors, i: int, f: Int, word: tuple[Int, Int, Int], out: tuple[int, int]
+) -> Int:
+    """The error of one flip of word `i`: what it starts from, its sum before product k, and its sum."""
+    psum_bits, shift = out
+    start, head, total = word
+    golden = result_of(wrap_signed(total, psum_bits), psum_bits, shift)
+    stage = t.stage[i]
+    if stage == COMING_IN:
+        wrong = saturated(record_flip(t, e, i, f, start), psum_bits)
+        wrong = result_of(wrap_signed(total - start + wrong, psum_bits), psum_bits, shift)
+    elif stage == SUMMING:
+        head = wrap_signed(head, psum_bits)
+        wrong = record_flip(t, e, i, f, head) - head + total
+        wrong = result_of(wrap_signed(wrong, psum_bits), psum_bits, shift)
+    elif stage == LEAVING:
+        wrong = result_of(record_flip(t, e, i, f, wrap_signed(total, psum_bits)), psum_bits, shift)
+    elif stage == IN_BANKS:
+        wrong = saturated(record_flip(t, e, i, f, golden), psum_bits)
+    else:
+        wrong = record_flip(t, e, i, f, golden)
+    return wrong - golden

@@ -36,9 +36,10 @@ class AccumulatorErrors:
 
 
 class Touched(NamedTuple):
-    """What each fault touches, (faults,) int64: operand indices as the array streams them, a range [first, last)
-    along the axis its error spreads or sums over, mask and width of the flip. group is DEAD where the site is.
-    stage: where an output-stationary word is, one of the codes in `output_stationary`."""
+    """What the flips of each word touch, (words,) int64: operand indices as the array streams them, a range
+    [first, last) along the axis its error spreads or sums over, the first bit and the width. group is DEAD where the
+    site is. stage: where an output-stationary word is, one of the codes in `output_stationary`. fault (words + 1,):
+    word i has the faults [fault[i], fault[i + 1]), each the flip of one bit more."""
 
     group: Ints
     m: Ints
@@ -46,9 +47,10 @@ class Touched(NamedTuple):
     n: Ints
     first: Ints
     last: Ints
-    mask: Ints
+    bit: Ints
     width: Ints
     stage: Ints
+    fault: Ints
 
 
 class Errors(NamedTuple):
@@ -63,11 +65,16 @@ class Errors(NamedTuple):
 
 
 def room(touched: Touched, most: Ints) -> Errors:
-    """Empty arrays for at most `most` errors a fault; pages that stay empty cost nothing."""
-    count = len(most)
-    total = int(most[touched.group != DEAD].sum()) + 1
-    m, n, delta = (np.empty(total, np.int32) for _ in range(3))
-    return Errors(np.zeros(count + 1, np.int64), m, n, delta, *np.zeros((2, count), np.int64))
+    """Empty arrays for at most `most` errors a flip of each word; pages that stay empty cost nothing."""
+    return empty_errors(
+        int(touched.fault[-1]), int((most * np.diff(touched.fault))[touched.group != DEAD].sum())
+    )
+
+
+def empty_errors(faults: int, most: int) -> Errors:
+    """Arrays for at most `most` errors."""
+    m, n, delta = (np.empty(most + 1, np.int32) for _ in range(3))
+    return Errors(np.zeros(faults + 1, np.int64), m, n, delta, *np.zeros((2, faults), np.int64))
 
 
 @kernel
@@ -86,10 +93,10 @@ def preloaded(preload: Words, group: Int, m: Int, n: Int) -> Int:
 
 
 @kernel
-def record_flip(t: Touched, e: Errors, i: int, before: Int) -> Int:
-    """The value after the flip of fault `i`, kept with the one before."""
-    after = flip_signed(before, t.mask[i], t.width[i])
-    e.before[i], e.after[i] = before, after
+def record_flip(t: Touched, e: Errors, i: Int, f: Int, before: Int) -> Int:
+    """The value of word `i` after the flip of fault `f`, kept with the one before."""
+    after = flip_signed(before, np.int64(1) << (t.bit[i] + f - t.fault[i]), t.width[i])
+    e.before[f], e.after[f] = before, after
     return after
 
 

@@ -17,7 +17,7 @@ from emulator.array.closed_form.records import (
     preloaded,
     record_flip,
 )
-from emulator.jit import kernel
+from emulator.jit import Int, kernel
 
 # Of a delta.
 ALL_BITS = 32
@@ -29,12 +29,13 @@ def activation_errors(act: Words, wgt: Words, t: Touched, e: Errors) -> int:
     used = 0
     for i in range(t.group.shape[0]):
         group, m, k = t.group[i], t.m[i], t.k[i]
-        if group != DEAD:
-            before = np.int64(act[group, m, k])
-            change = record_flip(t, e, i, before) - before
-            for n in range(t.first[i], t.last[i]):
-                used = add_error(e, used, m, group * wgt.shape[2] + n, change * wgt[group, k, n])
-        e.ptr[i + 1] = used
+        before = np.int64(0) if group == DEAD else np.int64(act[group, m, k])
+        for f in range(t.fault[i], t.fault[i + 1]):
+            if group != DEAD:
+                change = record_flip(t, e, i, f, before) - before
+                for n in range(t.first[i], t.last[i]):
+                    used = add_error(e, used, m, group * wgt.shape[2] + n, change * wgt[group, k, n])
+            e.ptr[f + 1] = used
     return used
 
 
@@ -44,12 +45,13 @@ def weight_errors(act: Words, wgt: Words, t: Touched, e: Errors) -> int:
     used = 0
     for i in range(t.group.shape[0]):
         group, k, n = t.group[i], t.k[i], t.n[i]
-        if group != DEAD:
-            before = np.int64(wgt[group, k, n])
-            change = record_flip(t, e, i, before) - before
-            for m in range(t.first[i], t.last[i]):
-                used = add_error(e, used, m, group * wgt.shape[2] + n, act[group, m, k] * change)
-        e.ptr[i + 1] = used
+        before = np.int64(0) if group == DEAD else np.int64(wgt[group, k, n])
+        for f in range(t.fault[i], t.fault[i + 1]):
+            if group != DEAD:
+                change = record_flip(t, e, i, f, before) - before
+                for m in range(t.first[i], t.last[i]):
+                    used = add_error(e, used, m, group * wgt.shape[2] + n, act[group, m, k] * change)
+            e.ptr[f + 1] = used
     return used
 
 
@@ -60,13 +62,18 @@ def partial_sum_errors(act: Words, wgt: Words, preload: Words, psum_bits: int, t
     used = 0
     for i in range(t.group.shape[0]):
         group, m, n = t.group[i], t.m[i], t.n[i]
+        head: Int = np.int64(0)
+        tail: Int = np.int64(0)
         if group != DEAD:
             entered = preloaded(preload, group, m, n) if t.first[i] == 0 else np.int64(0)
             head = wrap_signed(entered + dot(act, wgt, group, m, n, t.first[i], t.k[i]), psum_bits)
-            tail = dot(act, wgt, group, m, n, t.k[i], t.last[i])
-            wrong = wrap_signed(record_flip(t, e, i, head) + tail, psum_bits)
-            used = add_error(e, used, m, group * wgt.shape[2] + n, wrap_signed(wrong - head - tail, ALL_BITS))
-        e.ptr[i + 1] = used
+            tail += dot(act, wgt, group, m, n, t.k[i], t.last[i])
+        for f in range(t.fault[i], t.fault[i + 1]):
+            if group != DEAD:
+                wrong = wrap_signed(record_flip(t, e, i, f, head) + tail, psum_bits)
+                delta = wrap_signed(wrong - head - tail, ALL_BITS)
+                used = add_error(e, used, m, group * wgt.shape[2] + n, delta)
+            e.ptr[f + 1] = used
     return used
 
 
@@ -76,12 +83,15 @@ def running_sum_errors(act: Words, wgt: Words, preload: Words, bias: Int32s, t: 
     used = 0
     for i in range(t.group.shape[0]):
         group, m, n = t.group[i], t.m[i], t.n[i]
+        before: Int = np.int64(0)
         if group != DEAD:
             total = np.int64(bias[group, m, n])
             if t.last[i] >= 0:
                 total += preloaded(preload, group, m, n) + dot(act, wgt, group, m, n, 0, t.last[i])
             before = wrap_signed(total, t.width[i])
-            change = record_flip(t, e, i, before) - before
-            used = add_error(e, used, m, group * wgt.shape[2] + n, wrap_signed(change, t.width[i]))
-        e.ptr[i + 1] = used
+        for f in range(t.fault[i], t.fault[i + 1]):
+            if group != DEAD:
+                change = wrap_signed(record_flip(t, e, i, f, before) - before, t.width[i])
+                used = add_error(e, used, m, group * wgt.shape[2] + n, change)
+            e.ptr[f + 1] = used
     return used

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from emulator.array.exposure.lifetime import Ints, Sites, fold_of_slot, live_at
+from emulator.array.exposure.lifetime import Ints, Sites, StruckWords, fold_of_slot, live_at
 from emulator.array.tiling import Schedule
 
 
@@ -28,12 +28,14 @@ class Computing:
     bank: int | None = None
 
     def _column_bits(self, s: Schedule) -> Ints:
-        rows = np.full_like(s.rows_used, s.spec.rows) if self.all_rows else s.rows_used
-        return self.first_row_bits + (rows - 1) * self.bits
+        return self.first_row_bits + (self._rows(s) - 1) * self.bits
 
     def _slots(self, s: Schedule) -> Ints:
         slots = s.slots if self.padded else s.steps
         return slots if self.bank is None else np.where(s.bank == self.bank, slots, 0)
+
+    def _rows(self, s: Schedule) -> Ints:
+        return np.full_like(s.rows_used, s.spec.rows) if self.all_rows else s.rows_used
 
     def count(self, s: Schedule) -> Ints:
         return self._slots(s) * s.n_size * self._column_bits(s)
@@ -56,6 +58,16 @@ class Computing:
         live &= word < self._column_bits(s)[fold]
         live &= at.bit < np.where(at.row == 0, self.first_row_bits, self.bits)
         return live_at(live, fold, (step * s.n_size[fold] + at.col) * self._column_bits(s)[fold] + word)
+
+    def words(self, s: Schedule) -> Ints:
+        return self._slots(s) * s.n_size * self._rows(s)
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        rest, row = np.divmod(index, self._rows(s)[fold])
+        step, col = np.divmod(rest, s.n_size[fold])
+        bits = np.where(row == 0, self.first_row_bits, self.bits)
+        cycle = s.first_slot[fold] + step + 2 + row + col
+        return StruckWords(row, col, np.zeros_like(row), cycle, bits), np.ones_like(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +119,19 @@ class Shifting:
         word = index + at.bit
         live &= word < self._words(s)[fold]
         return live_at(live, fold, word * s.n_size[fold] + at.col)
+
+    def words(self, s: Schedule) -> Ints:
+        starts = np.flatnonzero(self._table(s)[2] == 0)
+        return np.searchsorted(starts, self._words(s)) * s.n_size
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        rows, qs, bits, _, _ = self._table(s)
+        starts = np.flatnonzero(bits == 0)
+        word, col = np.divmod(index, s.n_size[fold])
+        row, q = rows[starts[word]], qs[starts[word]]
+        width = np.where(row == 0, min(self.first_row_bits, self.bits), self.bits)
+        cycle = self._slot(s, fold, row, q) + 2 + row + col
+        return StruckWords(row, col, np.zeros_like(row), cycle, width), np.ones_like(row)
 
 
 @lru_cache(maxsize=64)

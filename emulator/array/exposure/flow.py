@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from emulator.array.exposure.lifetime import Flags, Ints, Sites, fold_of_slot, live_at
+from emulator.array.exposure.lifetime import Flags, Ints, Sites, StruckWords, fold_of_slot, live_at
 from emulator.array.tiling import Schedule
 
 Moving = Literal["stream", "preload", "result", "first result", "drained"]
@@ -95,16 +95,27 @@ class Flow:
         return _running_sum(self.stages)
 
     def count(self, s: Schedule) -> Ints:
-        return steps(s, self.moving) * self._ends()[self._lines(s)] * self.bits
+        return self.words(s) * self.bits
 
     def site(self, s: Schedule, fold: Ints, offset: Ints) -> Sites:
-        rest, bit = np.divmod(offset, self.bits)
-        step, word = np.divmod(rest, self._ends()[self._lines(s)[fold]])
+        word, bit = np.divmod(offset, self.bits)
+        return self._at(s, fold, word)._replace(bit=bit)
+
+    def _at(self, s: Schedule, fold: Ints, index: Ints) -> Sites:
+        """Bit 0 of each word."""
+        step, word = np.divmod(index, self._ends()[self._lines(s)[fold]])
         line = np.searchsorted(self._ends(), word, side="right") - 1
         stage = word - self._ends()[line]
         cycle = time_of(s, self.moving, fold, step) + self._lag(line, stage)
         row, col = (stage, line) if self.across else (line, stage)
-        return Sites(row + self.first_row, col, bit, cycle)
+        return Sites(row + self.first_row, col, np.zeros_like(row), cycle)
+
+    def words(self, s: Schedule) -> Ints:
+        return steps(s, self.moving) * self._ends()[self._lines(s)]
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        one = np.ones_like(fold)
+        return StruckWords(*self._at(s, fold, index), bits=one * self.bits), one
 
     def _lag(self, line: Ints, stage: Ints) -> Ints:
         return self.delay + line * self.skewed - stage * self.ageing

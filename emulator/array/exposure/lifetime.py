@@ -7,6 +7,7 @@ is structural: it never looks at operand values. The facts are those of the Gemm
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -29,6 +30,21 @@ class Sites(NamedTuple):
     cycle: Ints
 
 
+class StruckWords(NamedTuple):
+    """Of each word the flips of `bits` bits, from `bit` on, each by itself; the rest as in Sites."""
+
+    row: Ints
+    col: Ints
+    bit: Ints
+    cycle: Ints
+    bits: Ints
+
+    @property
+    def sites(self) -> Sites:
+        """The first flip of each."""
+        return Sites(*self[:4])
+
+
 class Lifetime(Protocol):
     """The live sites of one register class."""
 
@@ -44,6 +60,28 @@ class Lifetime(Protocol):
         """(fold, offset) of each site; -1, -1 where the site is dead."""
         ...
 
+    def words(self, s: Schedule) -> Ints:
+        """Words of each fold, (folds,) int64: its live sites, taken together where they differ only in the bit, or in
+        the cycle while the flip has the same effect."""
+        ...
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        """The words with these indices, each in [0, words(fold)), in their first cycle, and for how many cycles."""
+        ...
+
+
+class SiteBySite:
+    """For lifetimes whose sites are not taken together: every site is a word."""
+
+    def words(self: Lifetime, s: Schedule) -> Ints:
+        """One a site."""
+        return self.count(s)
+
+    def word(self: Lifetime, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        """The site."""
+        one = np.ones_like(fold)
+        return StruckWords(*self.site(s, fold, index), bits=one), one
+
 
 def fold_of_slot(s: Schedule, slot: Ints) -> Ints:
     """The fold that computes in `slot`, -1 before the first and after the last one."""
@@ -57,7 +95,7 @@ def live_at(live: Flags, fold: Ints, offset: Ints) -> tuple[Ints, Ints]:
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(SiteBySite):
     """Nothing reads the register, or what it says can't change a result of these programs."""
 
     def count(self, s: Schedule) -> Ints:
@@ -72,7 +110,7 @@ class Dead:
 
 
 @dataclass(frozen=True, slots=True)
-class Always:
+class Always(SiteBySite):
     """Control: any cycle of the layer may matter, in the first `columns` columns (None: in all). The sites of
     a cycle are counted at the fold whose first slot came last, those before the first at fold 0.
 
@@ -135,6 +173,12 @@ class Requantising:
     def offset(self, s: Schedule, at: Sites) -> tuple[Ints, Ints]:
         return self.part.offset(s, at) if s.requantised else Dead().offset(s, at)
 
+    def words(self, s: Schedule) -> Ints:
+        return self.part.words(s) if s.requantised else Dead().words(s)
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        return self.part.word(s, fold, index)
+
 
 @dataclass(frozen=True, slots=True)
 class Union:
@@ -149,15 +193,8 @@ class Union:
         return total
 
     def site(self, s: Schedule, fold: Ints, offset: Ints) -> Sites:
-        columns = np.empty((4, len(fold)), np.int64)
-        rest, open_ = offset.copy(), np.ones(len(fold), np.bool_)
-        for part in self.parts:
-            size = part.count(s)[fold]
-            here = open_ & (rest < size)
-            columns[:, here] = part.site(s, fold[here], rest[here]) if here.any() else 0
-            open_ &= ~here
-            rest -= np.where(open_, size, 0)
-        return Sites(*columns)
+        sizes = [part.count(s) for part in self.parts]
+        return Sites(*self._of_parts(fold, offset, sizes, 4, lambda part, *at: part.site(s, *at)))
 
     def offset(self, s: Schedule, at: Sites) -> tuple[Ints, Ints]:
         fold, offset = Dead().offset(s, at)
@@ -169,3 +206,38 @@ class Union:
             offset = np.where(here, before[found] + inside, offset)
             before = before + part.count(s)
         return fold, offset
+
+    def words(self, s: Schedule) -> Ints:
+        total = np.zeros(s.folds, np.int64)
+        for part in self.parts:
+            total += part.words(s)
+        return total
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        def found(part: Lifetime, fold: Ints, index: Ints) -> tuple[Ints, ...]:
+            words, cycles = part.word(s, fold, index)
+            return *words, cycles
+
+        sizes = [part.words(s) for part in self.parts]
+        *words, cycles = self._of_parts(fold, index, sizes, 6, found)
+        return StruckWords(*words), cycles
+
+    def _of_parts(
+        self,
+        fold: Ints,
+        index: Ints,
+        sizes: Sequence[Ints],
+        columns: int,
+        find: Callable[[Lifetime, Ints, Ints], tuple[Ints, ...]],
+    ) -> Ints:
+        """(columns, entries): what `find` gives for each entry, asked of the part whose turn it is; sizes: entries of
+        each fold, by part."""
+        found = np.zeros((columns, len(fold)), np.int64)
+        rest, open_ = index.copy(), np.ones(len(fold), np.bool_)
+        for part, size in zip(self.parts, sizes, strict=True):
+            here = open_ & (rest < size[fold])
+            if here.any():
+                found[:, here] = find(part, fold[here], rest[here])
+            open_ &= ~here
+            rest -= np.where(open_, size[fold], 0)
+        return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emulator.array.buffers import Residence, residence
-from emulator.array.exposure.lifetime import Flags, Ints, Sites, live_at
+from emulator.array.exposure.lifetime import Flags, Ints, Sites, StruckWords, live_at
 from emulator.array.host import ACT_BUFFER
 from emulator.array.tiling import WRITE_CYCLES, Schedule
 
@@ -106,6 +106,27 @@ class AccumulatorWord:
         word = m * base + slope * (m * (m - 1) // 2) + age
         return live_at(live, fold, (word * s.n_size[fold] + at.col) * self.bits + at.bit)
 
+    def _sums(self, s: Schedule) -> Ints:
+        """Of each block's last fold: the k-folds whose sums a word holds in turn."""
+        sums = np.zeros(s.folds, np.int64)
+        sums[s.last_folds] = (np.arange(s.folds) - self._first_fold(s) + 1)[s.last_folds]
+        return sums
+
+    def words(self, s: Schedule) -> Ints:
+        return self._sums(s) * s.m_size * s.n_size
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        rest, col = np.divmod(index, s.n_size[fold])
+        row, added = np.divmod(rest, self._sums(s)[fold])
+        of = self._first_fold(s)[fold] + added
+        start = first_sum_cycle(s, of, row)
+        # The cycle before a sum becomes visible is the one in which it is overwritten.
+        replaced = first_sum_cycle(s, np.minimum(of + 1, fold), row) - 1
+        drained = s.drain_start[np.searchsorted(s.last_folds, fold)] + row + 1
+        cycles = np.where(of == fold, drained, replaced) - start
+        bits = np.full_like(row, self.bits)
+        return StruckWords(s.base[fold] + row, col, np.zeros_like(row), start, bits), cycles
+
 
 @dataclass(frozen=True, slots=True)
 class BufferWord:
@@ -187,3 +208,24 @@ class BufferWord:
         begin, _ = self._span(s, home, fold, start[fold] + row)
         word = row * cycles[fold] + slope[fold] * (row * (row - 1) // 2) + at.cycle - begin
         return live_at(fold >= 0, fold, (word * wide[fold] + at.col) * self.bits + at.bit)
+
+    def words(self, s: Schedule) -> Ints:
+        home = residence(s, self.buffer)
+        wide, _, rows = self._extent(s)
+        return rows * wide * np.bincount(home.loaded_by, minlength=s.folds)
+
+    def word(self, s: Schedule, fold: Ints, index: Ints) -> tuple[StruckWords, Ints]:
+        home = residence(s, self.buffer)
+        wide, start, rows = (x[fold] for x in self._extent(s))
+        rest, col = np.divmod(index, wide)
+        turn, row = np.divmod(rest, rows)
+        # A word has the same effect from one reading of its tile to the next.
+        order = np.argsort(home.loaded_by, kind="stable")
+        first = np.searchsorted(home.loaded_by[order], fold)
+        j = start + row
+        loaded, _ = self._span(s, home, fold, j)
+        before = home.read_slot[order[np.maximum(first + turn - 1, 0)]] + j + 1
+        begin = np.where(turn == 0, loaded, before)
+        cycles = home.read_slot[order[first + turn]] + j + 1 - begin
+        zero = np.zeros_like(row)
+        return StruckWords(home.address[fold] + j, col, zero, begin, zero + self.bits), cycles
