@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from emulator.graph.quantize import quantize as quantize
     from emulator.report.html import write_report as write_report
     from emulator.sampling.estimate import Estimate as Estimate
+    from emulator.sampling.exhaustive import Exhaustive as Exhaustive
     from emulator.sampling.importance import Importance as Importance
     from emulator.sampling.stopping import ci_half_width as ci_half_width
     from emulator.sampling.stopping import max_trials as max_trials
@@ -37,6 +38,7 @@ _HOMES = {
     "ArraySpec": "array.spec",
     "Campaign": "campaign.runner",
     "Estimate": "sampling.estimate",
+    "Exhaustive": "sampling.exhaustive",
     "Fault": "faults.fault",
     "FaultSpace": "faults.space",
     "Golden": "graph.golden",

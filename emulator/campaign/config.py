@@ -17,6 +17,7 @@ from emulator.errors import BadConfig
 from emulator.faults.space import FaultSpace
 from emulator.graph.feeds import parse_shapes
 from emulator.graph.load import load
+from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
@@ -39,7 +40,7 @@ class CampaignConfig(BaseModel):
     registers: list[str] | None = None
     layers: list[int | str] | None = None
     kind: Literal["flip"] = "flip"
-    sampler: Literal["importance", "uniform"] = "importance"
+    sampler: Literal["importance", "uniform", "exhaustive"] = "importance"
     alpha: float | None = Field(None, gt=0, le=1)
     candidates: int | None = Field(None, ge=1)
     lookahead: int | None = Field(None, ge=0)
@@ -65,19 +66,26 @@ class CampaignConfig(BaseModel):
             seed=self.seed,
         )
 
-    def _sampler(self) -> Sampler:
+    def _sampler(self) -> Sampler | Exhaustive:
         names = ("alpha", "candidates", "lookahead")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.sampler == "uniform":
+        if self.sampler == "importance":
+            return Importance(**given)
+        if given:
+            raise BadConfig(
+                f"sampler {self.sampler!r} has no {', '.join(given)}; remove it or use 'importance'."
+            )
+        return Uniform() if self.sampler == "uniform" else Exhaustive()
+
+    def _stop(self) -> StopRule | None:
+        """Trials, interval, or the first of both; DEFAULT_TRIALS where neither is given. None: every site."""
+        if self.sampler == "exhaustive":
+            given = [name for name in ("trials", "until_ci") if getattr(self, name) is not None]
             if given:
                 raise BadConfig(
-                    f"sampler 'uniform' has no {', '.join(given)}; remove it or use 'importance'."
+                    f"sampler 'exhaustive' judges every site, it has no {', '.join(given)}; remove it, or draw."
                 )
-            return Uniform()
-        return Importance(**given)
-
-    def _stop(self) -> StopRule:
-        """Trials, interval, or the first of both; DEFAULT_TRIALS where neither is given."""
+            return None
         if self.until_ci is None:
             return max_trials(DEFAULT_TRIALS if self.trials is None else self.trials)
         narrow = ci_half_width(self.until_ci)

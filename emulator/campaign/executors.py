@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
 
 from emulator.errors import BadConfig, EmulatorError
 
@@ -18,16 +20,17 @@ Result = TypeVar("Result", covariant=True)
 
 
 class Task(Protocol[Result]):
-    """Picklable: `open()` once a worker gives the function that does chunks there."""
+    """Picklable: `open()` once a worker gives the function that does chunks there. shared: a file that all workers may
+    map, empty at first; None where one works alone, or the system has no such files."""
 
-    def open(self) -> Callable[[int], Result]: ...
+    def open(self, shared: Path | None) -> Callable[[int], Result]: ...
 
 
 def run_chunks(task: Task[Result], chunks: Iterable[int], workers: int) -> Iterator[tuple[int, Result]]:
     """(chunk, result) as they finish. `chunks` may be endless: it is read a few chunks ahead of the work, and
     closing the iterator stops it."""
     if workers == 1:
-        work = task.open()
+        work = task.open(None)
         for chunk in chunks:
             yield chunk, work(chunk)
         return
@@ -50,17 +53,19 @@ def _run_in_pool(task: Task[Result], chunks: Iterator[int], workers: int) -> Ite
         raise BadConfig(f"campaign started inside a worker process. {_GUARD}")
     # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=(task,))
-    try:
-        pending = {pool.submit(_work, chunk): chunk for chunk in islice(chunks, 2 * workers)}
-        while pending:
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                chunk = pending.pop(future)
-                yield chunk, _result(future)
-                pending.update({pool.submit(_work, following): following for following in islice(chunks, 1)})
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with tempfile.TemporaryFile() as common:
+        arguments = (task, _path_of(common))
+        pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=arguments)
+        try:
+            pending = {pool.submit(_work, chunk): chunk for chunk in islice(chunks, 2 * workers)}
+            while pending:
+                done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    chunk = pending.pop(future)
+                    yield chunk, _result(future)
+                    pending |= {pool.submit(_work, following): following for following in islice(chunks, 1)}
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _result(future: Future[Any]) -> Any:
@@ -81,11 +86,17 @@ _GUARD = (
 _worker: Callable[[int], Any] | None = None
 
 
-def _open_worker(task: Task[Any]) -> None:
+def _path_of(file: IO[bytes]) -> Path | None:
+    """Where other processes find a file without a name, which can't be left behind."""
+    path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+    return path if path.exists() else None
+
+
+def _open_worker(task: Task[Any], shared: Path | None) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = task.open()
+    _worker = task.open(shared)
 
 
 def _end_with_parent() -> None:

@@ -14,7 +14,9 @@ from emulator.array.upset import FLIP, Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
 from emulator.faults.plan import plan_of
-from emulator.faults.strike import CLOSED_FORM, CYCLE, ENGINES, UNSOLVED, Strikes, strike, strike_by_cycles
+from emulator.faults.salvo import strike
+from emulator.faults.strike import strike_by_cycles
+from emulator.faults.strikes import CLOSED_FORM, CYCLE, ENGINES, UNSOLVED, Strikes
 from emulator.graph.qgraph import QTensor
 from emulator.propagate.outcome import judge
 from emulator.propagate.stage import Stage
@@ -175,9 +177,9 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "auto")
         engine=ENGINES[int(strikes.engine[0])],
         before=before,
         after=after,
-        m=strikes.m,
-        n=strikes.n,
-        delta=strikes.delta,
+        m=strikes.m.astype(np.int64),
+        n=strikes.n.astype(np.int64),
+        delta=strikes.delta.astype(np.int64),
         at_output=bool(strikes.at_output[0]),
         corrupted_outputs=int(effects.corrupted[0]),
         masked_at=stage.name.lower(),

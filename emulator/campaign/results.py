@@ -20,7 +20,7 @@ from emulator.campaign import store
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.errors import BadConfig, BadData
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz, part, ratio
+from emulator.sampling.estimators import census, hansen_hurwitz, part, ratio
 from emulator.sampling.intervals import wilson
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ Keys = str | Sequence[str]
 Group = tuple[Any, ...]
 
 _GROUPS = ("layer", "register", "bit", "input_id", "stratum", "engine", "row", "col", "kind", "masked_at")
+_SPREAD = ("bit", "row", "col", "engine")
 _COUNTED = ("layer", "register")  # the manifest counts the sites of these
 
 
@@ -72,6 +73,11 @@ class Results:
         """Name of the sampler."""
         return str(self.manifest["sampler"]["name"])
 
+    @property
+    def exhaustive(self) -> bool:
+        """Is every live site judged, a row a class of them?"""
+        return self.sampler == "exhaustive"
+
     @cached_property
     def weight(self) -> npt.NDArray[np.float64]:
         """Population density over the sampler's, of each trial."""
@@ -87,7 +93,7 @@ class Results:
 
     def rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
         """P(outcome) for a fault in a live site; ties=False leaves out answers that differ by a tie only."""
-        return hansen_hurwitz(self._event(outcome, ties), self.weight, max_weight=self.max_weight)
+        return self._whole(self._event(outcome, ties))
 
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
         """P(outcome) for a fault anywhere in the population, dead sites included: the AVF of the whole."""
@@ -96,12 +102,7 @@ class Results:
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""
         stage = self.trials["masked_at"].to_numpy()
-        share = {
-            name: hansen_hurwitz(stage == name, self.weight, max_weight=self.max_weight).scaled(
-                self.live_share
-            )
-            for name in MASKED_AT
-        }
+        share = {name: self._whole(stage == name).scaled(self.live_share) for name in MASKED_AT}
         # Dead sites are counted, not sampled.
         if share["dead"].value == 0:
             share["dead"] = Estimate.exact(1 - self.live_share)
@@ -114,7 +115,7 @@ class Results:
         """
         import pandas as pd
 
-        names = _names(keys)
+        names = self._known(keys)
         rows = [[*key, *_cells(found)] for key, found in self._estimates(names, outcome).items()]
         return pd.DataFrame(rows, columns=[*names, *_CELLS])
 
@@ -127,7 +128,7 @@ class Results:
         """
         import pandas as pd
 
-        names = _names(by)
+        names = self._known(by)
         if not set(names) <= set(_COUNTED):
             return self.by(names)
         observed = self._estimates(names, "sdc1")
@@ -145,10 +146,13 @@ class Results:
     def precision_at(self, k: int) -> Estimate:
         """The share of critical faults (SDC-1) among the k that the sampler ranks first: smallest weights.
 
-        Equal weights rank nothing: then it is the share among the first k trials. Repeated draws count once.
+        Equal weights rank nothing: then it is the share among the first k trials. Repeated draws count once. Raises
+        BadConfig where nothing was drawn.
         """
         if k < 1:
             raise BadConfig(f"precision_at: k={k}; allowed: 1 or more.")
+        if self.exhaustive:
+            raise BadConfig("precision_at: an exhaustive campaign ranks nothing. Use a campaign that draws.")
         distinct = self.trials.drop_duplicates(["input_id", "fault_id"])
         first = distinct.sort_values("log_weight", kind="stable").head(k)
         n, hits = len(first), int(first["sdc1"].sum())
@@ -184,8 +188,8 @@ class Results:
             "space_size": self.space_size,
             "by_layer": self._by_name("layer"),
             "by_register": self._by_name("register"),
-            "by_bit": self._by_name("bit"),
-            "precision_at_100": self.precision_at(100).to_json(),
+            "by_bit": {} if self.exhaustive else self._by_name("bit"),
+            "precision_at_100": None if self.exhaustive else self.precision_at(100).to_json(),
             "sampler": self.sampler,
         }
 
@@ -210,6 +214,32 @@ class Results:
         event: npt.NDArray[np.bool_] = self.trials[outcome].to_numpy(bool)
         return event if ties else event & ~self.trials["tie"].to_numpy(bool)
 
+    def _whole(self, event: npt.NDArray[np.bool_]) -> Estimate:
+        """The rate of an event over all live sites."""
+        if self.exhaustive:
+            return census(event, self._sites, self._images * int(self.manifest["space"]["live"]))
+        return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
+
+    @cached_property
+    def _sites(self) -> npt.NDArray[np.int64]:
+        sites: npt.NDArray[np.int64] = self.trials["class_size"].to_numpy(np.int64)
+        return sites
+
+    @property
+    def _images(self) -> int:
+        return int(self.manifest["inputs"]["samples"])
+
+    def _known(self, keys: Keys) -> list[str]:
+        """Names of groups; BadConfig for unknown ones, and for those that a class is spread over."""
+        names = _names(keys)
+        spread = [name for name in names if self.exhaustive and name in _SPREAD]
+        if spread:
+            raise BadConfig(
+                f"group by {spread}: a row of an exhaustive campaign is a class of sites that differ in it; allowed: "
+                f"{', '.join(name for name in _GROUPS if name not in _SPREAD)}. Or draw with the sampler uniform."
+            )
+        return names
+
     def _estimates(self, names: list[str], outcome: str) -> dict[Group, Estimate]:
         """The rate of each group that has trials, in network order."""
         event = self._event(outcome, ties=True)
@@ -219,7 +249,10 @@ class Results:
         found = {}
         for key, index in groups.indices.items():
             group = key if isinstance(key, tuple) else (key,)
-            if live:
+            if self.exhaustive:
+                whole = self._images * live[group][1] if live else int(self._sites[index].sum())
+                found[group] = census(event[index], self._sites[index], whole)
+            elif live:
                 inside = np.zeros(len(event), bool)
                 inside[index] = True
                 share = live[group][1] / total

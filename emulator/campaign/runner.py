@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
+from emulator.campaign.chunks import Chunks, CountedChunks, DrawnChunks
 from emulator.campaign.executors import run_chunks, worker_count
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.results import Results
@@ -28,19 +29,18 @@ from emulator.campaign.store import (
     write_manifest,
     write_part,
 )
-from emulator.campaign.trial import run_chunk
+from emulator.campaign.trial import Columns, count_chunk, run_chunk
 from emulator.errors import BadConfig, UnsupportedModel
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import Network
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.estimators import Census, Tally
+from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
 from emulator.sampling.sampler import Sampler
-from emulator.sampling.stopping import StopRule, max_trials
+from emulator.sampling.stopping import Exhausted, StopRule, max_trials
 from emulator.sampling.workbench import Workbench
-
-CHUNK_TRIALS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChunkSummary:
-    """What the stop rule needs of a chunk."""
+    """What the stop rule needs of a chunk. counts: the weight of each trial or, in a census, its sites."""
 
     sdc1: npt.NDArray[np.bool_] = field(repr=False)
-    log_weight: npt.NDArray[np.float64] = field(repr=False)
+    counts: npt.NDArray[Any] = field(repr=False)
 
 
 class Campaign:
@@ -74,7 +74,7 @@ class Campaign:
         space: FaultSpace,
         *,
         inputs: str | Path | npt.NDArray[Any] | Samples,
-        sampler: Sampler | None = None,
+        sampler: Sampler | Exhaustive | None = None,
         stop: StopRule | None = None,
         seed: int = 0,
         limit: int | None = None,
@@ -95,8 +95,9 @@ class Campaign:
                 f"output {graph.output_name!r} has {graph.classes} value; allowed: two logits or more (a classifier)."
             )
         self.samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, graph, limit)
-        self.sampler: Sampler = Importance() if sampler is None else sampler
-        self.stop = max_trials(10_000) if stop is None else stop
+        self.sampler: Sampler | Exhaustive = Importance() if sampler is None else sampler
+        self.stop = self._stop(stop)
+        self.chunks = self._chunks()
         self.seed = seed
 
     def manifest(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class Campaign:
             "layers": [self._layer(index) for index in dict.fromkeys(s.layer for s in self.space.strata)],
             "sampler": self.sampler.settings(),
             "seed": self.seed,
-            "chunk_trials": CHUNK_TRIALS,
+            "chunks": self.chunks.settings(),
             "stop": self.stop.settings(),
             "space": {
                 "size": self.space.size,
@@ -135,14 +136,13 @@ class Campaign:
         processes = worker_count(workers)
         self._refuse_to_shrink(target)
         write_manifest(target, self.manifest())
-        done = complete_chunks(target, self._planned)
-        estimate_after = _InOrder(self.sampler.max_weight)
+        done = complete_chunks(target, self.chunks.rows)
+        estimate_after = _InOrder(self._tally())
         task = ChunkTask(campaign=self, directory=target)
-        reused = 0
-        last = -1
+        stored, trials, reused, last = set(done), 0, 0, -1
         for chunk, summary in self._summaries(target, task, done, processes):
             for last, estimate in estimate_after.add(chunk, summary):
-                reused += self._planned(last) if last in done else 0
+                reused += estimate_after.trials - trials if last in stored else 0
                 trials = estimate_after.trials
                 if progress is not None:
                     progress(
@@ -175,27 +175,55 @@ class Campaign:
         limit = self.stop.limit()
         if limit is not None and stored_trials(target) > limit:
             return limit
-        in_order = _InOrder(self.sampler.max_weight)
-        for chunk in complete_chunks(target, lambda _: CHUNK_TRIALS):
-            for _, estimate in in_order.add(chunk, _summary(target, chunk)):
+        in_order = _InOrder(self._tally())
+        for chunk in complete_chunks(target, DrawnChunks(limit=None).rows):
+            for _, estimate in in_order.add(chunk, self.summary(read_part(target, chunk))):
                 if self.stop.met(in_order.trials, estimate):
                     return in_order.trials
         return None
 
-    def _planned(self, chunk: int) -> int:
-        """Trials in a chunk; the last one may be short, one past the end has none."""
-        limit = self.stop.limit()
-        return CHUNK_TRIALS if limit is None else max(0, min(CHUNK_TRIALS, limit - chunk * CHUNK_TRIALS))
+    def _stop(self, stop: StopRule | None) -> StopRule:
+        if not isinstance(self.sampler, Exhaustive):
+            return max_trials(10_000) if stop is None else stop
+        if stop not in (None, Exhausted()):
+            raise BadConfig(
+                f"stop={stop}: an exhaustive campaign judges every site; allowed: no stop rule. Leave it out, or draw."
+            )
+        return Exhausted()
+
+    def _chunks(self) -> Chunks:
+        if isinstance(self.sampler, Exhaustive):
+            return CountedChunks(count=self.sampler.chunks(self.space, len(self.samples)))
+        return DrawnChunks(limit=self.stop.limit())
+
+    def _tally(self) -> Tally | Census:
+        if isinstance(self.sampler, Exhaustive):
+            return Census(self.space.live * len(self.samples))
+        return Tally(max_weight=self.sampler.max_weight)
+
+    def summary(self, columns: Columns) -> ChunkSummary:
+        """Of the trials of a chunk."""
+        whole = isinstance(self.sampler, Exhaustive)
+        counts = columns["class_size"] if whole else np.exp(columns["log_weight"])
+        return ChunkSummary(sdc1=columns["sdc1"], counts=counts)
+
+    def judged(self, bench: Workbench, chunk: int) -> Columns:
+        """The trials of a chunk: every column of the schema."""
+        first = self.chunks.first(chunk)
+        if isinstance(self.sampler, Exhaustive):
+            return count_chunk(bench, self.sampler, seed=self.seed, chunk=chunk, first=first)
+        count = self.chunks.rows(chunk)
+        assert count is not None
+        return run_chunk(bench, self.sampler, seed=self.seed, chunk=chunk, first=first, count=count)
 
     def _summaries(
         self, target: Path, task: ChunkTask, done: list[int], workers: int
     ) -> Iterator[tuple[int, ChunkSummary]]:
         finished = set(done)
         for chunk in done:
-            yield chunk, _summary(target, chunk)
-        missing = (chunk for chunk in count() if chunk not in finished)
-        planned = _while_planned(missing, self._planned)
-        yield from run_chunks(task, planned, workers)
+            yield chunk, self.summary(read_part(target, chunk))
+        missing = (chunk for chunk in takewhile(self.chunks.exists, count()) if chunk not in finished)
+        yield from run_chunks(task, missing, workers)
 
     def _layer(self, index: int) -> dict[str, Any]:
         layer = self.network.graph.layers[index]
@@ -218,17 +246,14 @@ class ChunkTask:
     campaign: Campaign
     directory: Path
 
-    def open(self) -> Callable[[int], ChunkSummary]:
+    def open(self, shared: Path | None) -> Callable[[int], ChunkSummary]:
         c = self.campaign
-        bench = Workbench(c.network, c.array, c.space, c.samples.inputs)
+        bench = Workbench(c.network, c.array, c.space, c.samples.inputs, shared=shared)
 
         def work(chunk: int) -> ChunkSummary:
-            first = chunk * CHUNK_TRIALS
-            columns = run_chunk(
-                bench, c.sampler, seed=c.seed, chunk=chunk, first=first, count=c._planned(chunk)
-            )
+            columns = c.judged(bench, chunk)
             write_part(self.directory, chunk, columns)
-            return ChunkSummary(sdc1=columns["sdc1"], log_weight=columns["log_weight"])
+            return c.summary(columns)
 
         return work
 
@@ -236,12 +261,10 @@ class ChunkTask:
 class _InOrder:
     """Takes chunks as they come, gives estimates in chunk order."""
 
-    def __init__(self, max_weight: float) -> None:
-        self.max_weight = max_weight
+    def __init__(self, tally: Tally | Census) -> None:
+        self.tally = tally
         self.waiting: dict[int, ChunkSummary] = {}
         self.next = 0
-        self.sdc1: list[npt.NDArray[np.bool_]] = []
-        self.weight: list[npt.NDArray[np.float64]] = []
         self.trials = 0
 
     def add(self, chunk: int, summary: ChunkSummary) -> Iterator[tuple[int, Estimate]]:
@@ -249,28 +272,10 @@ class _InOrder:
         self.waiting[chunk] = summary
         while self.next in self.waiting:
             ready = self.waiting.pop(self.next)
-            self.sdc1.append(ready.sdc1)
-            self.weight.append(np.exp(ready.log_weight))
+            self.tally.add(ready.sdc1, ready.counts)
             self.trials += len(ready.sdc1)
             self.next += 1
-            yield self.next - 1, self._estimate()
-
-    def _estimate(self) -> Estimate:
-        return hansen_hurwitz(
-            np.concatenate(self.sdc1), np.concatenate(self.weight), max_weight=self.max_weight
-        )
-
-
-def _summary(target: Path, chunk: int) -> ChunkSummary:
-    part = read_part(target, chunk)
-    return ChunkSummary(sdc1=part["sdc1"], log_weight=part["log_weight"])
-
-
-def _while_planned(chunks: Iterator[int], planned: Callable[[int], int]) -> Iterator[int]:
-    for chunk in chunks:
-        if planned(chunk) == 0:
-            return
-        yield chunk
+            yield self.next - 1, self.tally.estimate()
 
 
 def _package_version() -> str:

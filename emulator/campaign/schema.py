@@ -25,7 +25,12 @@ OUTCOMES = ("sdc1", "sdc5", "sdc10", "sdc20", "due", "tie")
 
 COLUMNS = (
     # identity
-    Column("trial_id", "int64", "1", "chunk * chunk_trials + position in the chunk"),
+    Column(
+        "trial_id",
+        "int64",
+        "1",
+        "number of the trial, ascending with the chunks",
+    ),
     Column("fault_id", "string", "hex", "the fault; replays with `emulator replay DIR FAULT_ID`"),
     Column("chunk", "int32", "1", "the unit of work and of resuming this trial belongs to"),
     Column("seed", "int64", "1", "seed of the campaign; the chunk's generator is derived from both"),
@@ -48,7 +53,7 @@ COLUMNS = (
     Column("stratum", "dictionary", "name", "stratum of the sampler the trial was drawn in"),
     Column("log_weight", "float64", "ln", "ln(p / q): population density over the sampler's"),
     Column("engine", "dictionary", "name", "engine that turned the fault into an accumulator error"),
-    Column("class_size", "int32", "1", "flips of the chunk and input that store the same values"),
+    Column("class_size", "int64", "1", "sites that store the same: drawn with this one, or all (exhaustive)"),
     # outcome
     Column("masked_at", "dictionary", "name", f"stage at which the fault died: {', '.join(MASKED_AT)}"),
     Column("due", "bool", "1", "detected unrecoverable error: a hang or a crash"),

@@ -183,8 +183,8 @@ def read_parts(directory: Path) -> pa.Table:
     return pa.concat_tables([_sound(directory, chunk, digest) for chunk in chunks]).unify_dictionaries()
 
 
-def complete_chunks(directory: Path, expected_rows: Callable[[int], int]) -> list[int]:
-    """The chunks whose part reads well and has the expected rows, ascending.
+def complete_chunks(directory: Path, expected_rows: Callable[[int], int | None]) -> list[int]:
+    """The chunks whose part reads well and has the expected rows (None: any), ascending.
 
     A part that does not read is set aside as part-*.parquet.corrupt; leftovers of interrupted writes are
     removed. A healthy part with another number of rows stays, to be overwritten when its chunk is redone.
@@ -192,7 +192,8 @@ def complete_chunks(directory: Path, expected_rows: Callable[[int], int]) -> lis
     _remove_leftovers(directory)
     chunks = _stored_chunks(directory)
     digest = _campaign_digest(directory) if chunks else ""
-    return [chunk for chunk in chunks if _healthy_rows(directory, chunk, digest) == expected_rows(chunk)]
+    rows = {chunk: _healthy_rows(directory, chunk, digest) for chunk in chunks}
+    return [chunk for chunk in chunks if rows[chunk] >= 0 and expected_rows(chunk) in (None, rows[chunk])]
 
 
 def stored_trials(directory: Path) -> int:

@@ -16,7 +16,7 @@ array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
 # layers = ["conv1", 3]     # by name or index; default: all
 kind = "flip"               # transient single-bit flip
 
-sampler = "importance"      # or "uniform"
+sampler = "importance"      # or "uniform", or "exhaustive": every site
 # alpha = 0.5               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
 # candidates = 32           # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over

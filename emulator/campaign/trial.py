@@ -11,10 +11,12 @@ from emulator.array.registers import inventory
 from emulator.array.tiling import Schedule, k_block
 from emulator.faults.fault import FaultBatch
 from emulator.faults.plan import plan_of
-from emulator.faults.strike import ENGINES, Strikes, strike
+from emulator.faults.salvo import Salvo, strike
+from emulator.faults.strikes import ENGINES, Strikes
 from emulator.propagate.outcome import judge, margin
 from emulator.propagate.propagator import Effects
 from emulator.propagate.stage import Stage
+from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
 from emulator.sampling.workbench import Workbench
@@ -29,23 +31,52 @@ def run_chunk(
 ) -> Columns:
     """Trials first .. first + count of the campaign, drawn and judged: every column of the schema."""
     sampled = sampler.draw(bench, rng_for(seed, chunk), count)
-    columns = _identity(bench, sampled)
-    columns["trial_id"] = first + np.arange(count)
-    columns["chunk"] = np.full(count, chunk)
-    columns["seed"] = np.full(count, seed)
-    columns["log_weight"] = sampled.log_weight
-    for image in np.unique(sampled.image).tolist():
-        chosen = np.flatnonzero(sampled.image == image)
-        for name, values in judge_faults(bench, image, sampled.faults[chosen]).items():
+    columns = {**_identity(bench, sampled), **_numbers(seed, chunk, first, sampled.log_weight)}
+    salvo = Salvo(bench.golden, bench.array, sampled.faults, sampled.image)
+    for image, chosen in salvo:
+        strikes = salvo.strike(bench.inference(image), image)
+        for name, values in judge_strikes(bench, image, sampled.faults.layer[chosen], strikes).items():
             columns.setdefault(name, np.empty(count, values.dtype))[chosen] = values
     return columns
 
 
+def count_chunk(bench: Workbench, sampler: Exhaustive, *, seed: int, chunk: int, first: int) -> Columns:
+    """The classes of a chunk of an exhaustive campaign, judged: the same columns; a row is one site of each, class_size
+    how many there are."""
+    found = sampler.classes(bench, chunk)
+    count = len(found.sites)
+    image = np.full(count, found.image)
+    sampled = SampledFaults(image=image, faults=found.faults, log_weight=np.zeros(count))
+    effects = bench.propagator.run_classes(bench.inference(found.image), found.changes)
+    return {
+        **_identity(bench, sampled),
+        **_numbers(seed, chunk, first, sampled.log_weight),
+        **_outcome(bench, found.image, effects, found.strikes.hang),
+        **_effect(found.strikes, effects),
+        "class_size": found.sites,
+    }
+
+
+def _numbers(seed: int, chunk: int, first: int, log_weight: npt.NDArray[np.float64]) -> Columns:
+    """Which trials these are."""
+    count = len(log_weight)
+    return {
+        "trial_id": first + np.arange(count),
+        "chunk": np.full(count, chunk),
+        "seed": np.full(count, seed),
+        "log_weight": log_weight,
+    }
+
+
 def judge_faults(bench: Workbench, image: int, faults: FaultBatch) -> Columns:
     """Strike, propagate and judge faults on one image: the outcome and effect columns."""
-    inference = bench.inference(image)
-    strikes = strike(bench.golden, inference, bench.array, faults)
-    effects = bench.propagator.run(inference, faults.layer, strikes.errors)
+    strikes = strike(bench.golden, bench.inference(image), bench.array, faults)
+    return judge_strikes(bench, image, faults.layer, strikes)
+
+
+def judge_strikes(bench: Workbench, image: int, layer: npt.NDArray[np.int64], strikes: Strikes) -> Columns:
+    """Propagate and judge: the same of faults that have been struck, fault f in MAC layer layer[f]."""
+    effects = bench.propagator.run(bench.inference(image), layer, strikes.errors)
     return {**_outcome(bench, image, effects, strikes.hang), **_effect(strikes, effects)}
 
 
@@ -115,7 +146,9 @@ def _effect(strikes: Strikes, effects: Effects) -> Columns:
     largest = np.zeros(len(sizes), np.int64)
     struck = sizes > 0
     if struck.any():
-        largest[struck] = np.maximum.reduceat(np.abs(strikes.delta), strikes.ptr[:-1][struck])
+        largest[struck] = np.maximum.reduceat(
+            np.abs(strikes.delta.astype(np.int64)), strikes.ptr[:-1][struck]
+        )
     return {
         "engine": np.array(ENGINES, object)[strikes.engine],
         "n_corrupt_acc": sizes,

@@ -82,7 +82,7 @@ def run(
     layers: options.Layers = None,
     kind: Annotated[str | None, typer.Option(help="fault model: flip", show_default="flip")] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="importance or uniform", show_default="importance")
+        str | None, typer.Option(help="importance, uniform or exhaustive", show_default="importance")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="stop after N trials", show_default="10000")] = None,
     until_ci: Annotated[
@@ -129,7 +129,7 @@ def run(
     else:
         config = make_config({"model": target, **given}, "run")
         chosen = config.model_dump()
-        if config.trials is None and config.until_ci is None:
+        if config.trials is None and config.until_ci is None and config.sampler != "exhaustive":
             chosen["trials"] = DEFAULT_TRIALS
         _announce(chosen, given)
     campaign = config.campaign()
@@ -217,5 +217,8 @@ def _plan(campaign: Campaign, json: bool) -> None:
     show(f"registers: {', '.join(plan['registers'])}")
     sampler = dict(manifest["sampler"])
     settings = "".join(f", {key} {value}" for key, value in sampler.items() if key != "name")
+    if sampler["name"] == "exhaustive":
+        show(f"sampler: exhaustive, every site by classes, in {campaign.chunks.settings()['count']:,} chunks")
+        return
     trials = "until the interval is narrow" if limit is None else f"{limit:,}"
     show(f"sampler: {sampler['name']}{settings}; trials: {trials}")

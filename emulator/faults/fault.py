@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,3 +63,9 @@ class FaultBatch:
     @property
     def sites(self) -> Sites:
         return Sites(self.row, self.col, self.bit, self.cycle)
+
+
+def joined_faults(parts: Sequence[FaultBatch]) -> FaultBatch:
+    """Batches one after the other, at least one."""
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FaultBatch.__slots__}
+    return FaultBatch(**columns)

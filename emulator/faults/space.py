@@ -151,8 +151,9 @@ class FaultSpace:
             )
             at = faults[chosen].sites
             words = stratum.register.index(at.row, at.col, at.bit)
+            bits = stratum.register.total_bits
             for i, cycle, word in zip(chosen.tolist(), at.cycle.tolist(), words.tolist(), strict=True):
-                result[i] = start + cycle * stratum.register.total_bits + word
+                result[i] = start + cycle * bits + word
         return result
 
     def is_live(self, fault: Fault) -> bool:

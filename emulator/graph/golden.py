@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 Accumulators = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Inference:
     """One sample through the network. values (value_size,) int8 and accumulators (acc_size,) int32: the pools; host:
     the values of neither, by name."""
@@ -136,6 +136,10 @@ class Golden:
             self.put(inference, name, array)
         return inference
 
+    def host_values(self, sample: Sample) -> dict[str, npt.NDArray[Any]]:
+        """The inputs that are no tensors."""
+        return {k: v for k, v in self.graph.feeds(sample).items() if k not in self.graph.index}
+
     def _run_host(self, inference: Inference, segment: HostOp) -> None:
         feeds = {name: self.value(inference, name) for name in segment.inputs}
         for name, array in zip(segment.outputs, self.host.run(segment, feeds), strict=True):
@@ -210,8 +214,12 @@ class Golden:
         mac = self.graph.layers[layer]
         zero = mac.weight_zero_point
         if mac.compiled and not isinstance(zero, str) and not zero.any():
-            return folded_bias(mac)
+            return self._folded_bias(layer)
         return self.wide(inference, layer).bias(mac.bias)
+
+    @cached_property
+    def _folded_bias(self) -> Callable[[int], Accumulators]:
+        return lru_cache(maxsize=None)(lambda layer: folded_bias(self.graph.layers[layer]))
 
     def wide(self, inference: Inference, layer: int) -> WideOperands:
         """Both operands of a MAC layer, from whatever holds them."""

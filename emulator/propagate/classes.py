@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strike import LayerErrors
+from emulator.faults.strikes import LayerErrors
 from emulator.gemm import requantise, round_scaled
 from emulator.graph.golden import Inference
 from emulator.graph.program import Col, Program
@@ -23,18 +23,27 @@ Int32s = npt.NDArray[np.int32]
 Values = npt.NDArray[np.int8]
 
 EMPTY = -1
+FEWEST_SLOTS = 1 << 12
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Knuth, TAOCP 3, sec. 6.4
 
 
 class Changes(NamedTuple):
     """Class c stores value[ptr[c]:ptr[c + 1]] at `element` of the target of row op[c]; each differs from golden.
-    stage: ARRAY, REQUANT or CLAMP where that is nothing, else NONE."""
+    stage: ARRAY, REQUANT or CLAMP where that is nothing, else NONE, as after a hang, which stores nothing."""
 
     op: Int32s
     stage: Values
     ptr: Ints
     element: Int32s
     value: Values
+
+
+class Members(NamedTuple):
+    """first (classes,): the first fault of each, in the call that added it; size (classes,): what the faults of each
+    count together."""
+
+    first: Ints
+    size: Ints
 
 
 class _Table(NamedTuple):
@@ -66,7 +75,7 @@ def _write(
             c.element[at], c.value[at] = element, value
             at += 1
     c.ptr[used + 1] = at
-    if at > c.ptr[used]:
+    if at > c.ptr[used] or errors.hang[f]:
         return Stage.NONE
     if errors.ptr[f] == errors.ptr[f + 1]:
         return Stage.ARRAY
@@ -104,14 +113,20 @@ def _enter(
     acc: Int32s,
     op: Ints,
     errors: LayerErrors,
+    count: Ints,
     c: Changes,
+    members: Members,
     table: _Table,
+    start: int,
     used: int,
     of: Int32s,
-) -> int:
-    """The class of every fault; how many classes there are then."""
+) -> tuple[int, int]:
+    """The class of faults from `start` on, until all have one or the table is half full: how far that came, and how
+    many classes there are then."""
     last = np.uint64(len(table.slot) - 1)
-    for f in range(len(op)):
+    for f in range(start, len(op)):
+        if 2 * used >= len(table.slot):
+            return f, used
         c.op[used] = op[f]
         c.stage[used] = _write(p, golden, acc, op[f], errors, f, c, used)
         key = _key(c, used)
@@ -121,10 +136,12 @@ def _enter(
             slot = slot + np.uint64(1) & last
             found = table.slot[slot]
         if found == EMPTY:
-            table.slot[slot], table.key[used], found = used, key, used
+            table.slot[slot], table.key[used], found = used, key, np.int32(used)
+            members.first[used], members.size[used] = f, 0
             used += 1
         of[f] = found
-    return used
+        members.size[found] += count[f]
+    return len(op), used
 
 
 @borrowing
@@ -147,20 +164,32 @@ class Classes:
         self.count = 0
         words, values = np.zeros(1, np.int32), np.zeros(1, np.int8)
         self._rooms = Changes(words, values, np.zeros(1, np.int64), words, values)
-        self._table = _Table(np.full(1, EMPTY, np.int32), np.zeros(0, np.uint64))
+        self._members = Members(np.zeros(1, np.int64), np.zeros(1, np.int64))
+        self._table = _Table(np.full(FEWEST_SLOTS, EMPTY, np.int32), np.zeros(1, np.uint64))
 
     def __len__(self) -> int:
         return self.count
 
-    def add(self, layer: Ints, errors: LayerErrors) -> Int32s:
-        """(faults,) the class of each fault, fault f in MAC layer layer[f]; new ones are numbered on."""
+    def add(self, layer: Ints, errors: LayerErrors, count: Ints | None = None) -> Int32s:
+        """(faults,) the class of each fault, fault f in MAC layer layer[f]; new ones are numbered on. count: for how
+        many each fault counts, None: one."""
         self._make_room(len(layer), int(errors.ptr[-1]))
-        of = np.empty(len(layer), np.int32)
-        self.count = _enter(
-            self.program, self.image.values, self.image.accumulators, self.program.layer_op[layer], errors,
-            self._rooms, self._table, self.count, of,
-        )  # fmt: skip
+        of, op, done = np.empty(len(layer), np.int32), self.program.layer_op[layer], 0
+        counts = np.ones_like(op) if count is None else count
+        while done < len(op):
+            done, self.count = _enter(
+                self.program, self.image.values, self.image.accumulators, op, errors, counts, self._rooms,
+                self._members, self._table, done, self.count, of,
+            )  # fmt: skip
+            if done < len(op):
+                self._table = self._table._replace(slot=np.full(4 * len(self._table.slot), EMPTY, np.int32))
+                _fill(self._table, self.count)
         return of
+
+    @property
+    def members(self) -> Members:
+        """Of all classes so far."""
+        return Members(*(part[: self.count] for part in self._members))
 
     @property
     def changes(self) -> Changes:
@@ -182,10 +211,8 @@ class Classes:
             _grown(c.op, classes), _grown(c.stage, classes), _grown(c.ptr, classes + 1), _grown(c.element, changes),
             _grown(c.value, changes),
         )  # fmt: skip
-        slots = 1 << (2 * classes - 1).bit_length()
-        if slots > len(self._table.slot):
-            self._table = _Table(np.full(slots, EMPTY, np.int32), _grown(self._table.key, slots // 2))
-            _fill(self._table, self.count)
+        self._members = Members(*(_grown(part, classes) for part in self._members))
+        self._table = self._table._replace(key=_grown(self._table.key, classes))
 
 
 def _grown(array: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:

@@ -20,7 +20,8 @@ from emulator.array.spec import ArraySpec
 from emulator.array.upset import FLIP, Upset
 from emulator.errors import BadConfig
 from emulator.faults.plan import plan_of
-from emulator.faults.strike import CLOSED_FORM, CYCLE, operands
+from emulator.faults.strike import operands
+from emulator.faults.strikes import CLOSED_FORM, CYCLE
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.qgraph import Sample
 

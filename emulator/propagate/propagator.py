@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strike import LayerErrors, errors_of
+from emulator.faults.strikes import LayerErrors, errors_of
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Rows, Step, Wide
 from emulator.graph.qgraph import MacLayer
@@ -95,7 +95,7 @@ class Propagator:
             logits=found.logits[of],
             stage=found.stage[of],
             corrupted=found.corrupted[of],
-            class_size=np.bincount(of, minlength=len(classes))[of],
+            class_size=classes.members.size[of],
         )
 
     def _blank(self, image: Inference, count: int) -> Effects:
@@ -154,7 +154,9 @@ class _Following:
         if errors.at_output[f]:
             assert isinstance(mac.target, int)
             output = self.golden.tensor(image, mac.target).copy()
-            np.add.at(output, target_element(mac, m, n), delta.astype(np.int8))
+            np.add.at(
+                output, target_element(mac, m.astype(np.int64), n.astype(np.int64)), delta.astype(np.int8)
+            )
             return Stage.NONE if self._settle(mac.target, output) else Stage.REQUANT
         np.add.at(wrong, (m, n), delta.astype(np.int32))
         if self._deliver(mac, wrong):

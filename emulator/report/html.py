@@ -154,7 +154,7 @@ def _configuration(manifest: dict[str, Any]) -> dict[str, list[tuple[str, str]]]
         for name in ("model", "inputs", "array", "fault", "sampler", "stop", "versions")
         if isinstance(manifest.get(name), dict)
     }
-    single = [key for key in ("version", "seed", "chunk_trials", "registers", "schema") if key in manifest]
+    single = [key for key in ("version", "seed", "chunks", "registers", "schema") if key in manifest]
     return sections | {"campaign": [(key, _shown(manifest[key])) for key in single]}
 
 
@@ -165,6 +165,10 @@ def _shown(value: Any) -> str:
 
 
 # ---- figures
+
+
+# A class of an exhaustive campaign lies in several bits and PEs, and its rates are exact from the start.
+_OF_DRAWN = ("bit", "map", "convergence")
 
 
 def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
@@ -202,6 +206,8 @@ def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
         ),
     }
     found = {}
+    for name in _OF_DRAWN if results.exhaustive else ():
+        del drawn[name]
     for name, (draw, title, caption) in drawn.items():
         try:
             axes = draw()

@@ -54,6 +54,8 @@ class Estimate:
         value, low, high = self.percent()
         if self.method == "exact":
             return f"{value} % (exact)"
+        if self.method == "census" and self.low == self.high:
+            return f"{value} % (all {grouped(self.n)} sites)"
         return f"{value} % [{low}, {high}], n = {grouped(self.n)}, ESS = {grouped(_rounded(self))}"
 
 

@@ -28,18 +28,86 @@ def hansen_hurwitz(
     y (n,) bool or 0/1, weight (n,) > 0, n >= 1. Raises BadData for other shapes or values, or a weight above
     `max_weight`. Hansen & Hurwitz, Ann. Math. Stat. 14, 1943; Owen, Monte Carlo, ch. 9.
     """
-    events, w = _checked(y, weight, max_weight, confidence)
-    n = len(events)
-    if np.all(w == 1):
-        return _plain(events, confidence)
-    if not events.any():
-        return _no_events(n, max_weight, confidence, "hansen-hurwitz")
-    wy = w * events
-    theta = min(1.0, float(wy.mean()))
-    variance = float((wy**2).mean() - wy.mean() ** 2) / n
-    # n / w is the effective size of rare events that all weigh w; equal weights must not prove more.
-    cap = n / float(w[events].min())
-    return _allowing_for_unseen(theta, variance, cap, n, max_weight, confidence, "hansen-hurwitz")
+    tally = Tally(max_weight=max_weight, confidence=confidence)
+    tally.add(y, weight)
+    return tally.estimate()
+
+
+class Tally:
+    """`hansen_hurwitz` of trials that come in parts: what is kept are the weights of the events."""
+
+    def __init__(self, *, max_weight: float = 1.0, confidence: float = 0.95) -> None:
+        self.max_weight = max_weight
+        self.confidence = confidence
+        self.n = 0
+        self._alike = True
+        self._events: list[Floats] = []
+
+    def add(self, y: npt.ArrayLike, weight: npt.ArrayLike) -> None:
+        """More trials; arguments and errors are those of `hansen_hurwitz`."""
+        events, w = _checked(y, weight, self.max_weight, self.confidence)
+        self.n += len(events)
+        self._alike &= bool(np.all(w == 1))
+        self._events.append(w[events])
+
+    def estimate(self) -> Estimate:
+        """The rate of all so far, at least one."""
+        w, n = np.concatenate(self._events), self.n
+        self._events = [w]
+        if self._alike:
+            return _plain(len(w), n, self.confidence)
+        if not len(w):
+            return _no_events(n, self.max_weight, self.confidence, "hansen-hurwitz")
+        mean = float(w.sum()) / n
+        variance = (float((w**2).sum()) / n - mean**2) / n
+        # n / w is the effective size of rare events that all weigh w; equal weights must not prove more.
+        cap = n / float(w.min())
+        return _allowing_for_unseen(
+            min(1.0, mean), variance, cap, n, self.max_weight, self.confidence, "hansen-hurwitz"
+        )
+
+
+class Census:
+    """The rate over a population of `population` sites of which every one is judged, or will be.
+
+    Sites come in classes of one outcome. The interval is certain: the sites that are left may all be events or none;
+    with none left it is the value itself.
+    """
+
+    def __init__(self, population: int) -> None:
+        self.population = population
+        self.sites = 0
+        self.events = 0
+
+    def add(self, y: npt.ArrayLike, sites: npt.ArrayLike) -> None:
+        """More classes: y (classes,) bool or 0/1, sites (classes,) how many are in each."""
+        counts = np.asarray(sites, np.int64)
+        self.sites += int(counts.sum())
+        self.events += int(counts[np.asarray(y, bool)].sum())
+        if self.sites > self.population:
+            raise BadData(
+                f"census: {self.sites} sites judged; allowed: {self.population}, the population. Count each once."
+            )
+
+    def estimate(self) -> Estimate:
+        """The rate of all so far, at least one."""
+        left = self.population - self.sites
+        return Estimate(
+            value=self.events / self.sites,
+            low=self.events / self.population,
+            high=(self.events + left) / self.population,
+            confidence=1.0,
+            n=self.sites,
+            ess=float(self.sites),
+            method="census",
+        )
+
+
+def census(y: npt.ArrayLike, sites: npt.ArrayLike, population: int) -> Estimate:
+    """`Census` of classes that are all at hand."""
+    count = Census(population)
+    count.add(y, sites)
+    return count.estimate()
 
 
 def ratio(
@@ -53,7 +121,7 @@ def ratio(
     events, w = _checked(y, weight, max_weight, confidence)
     n = len(events)
     if np.all(w == 1):
-        return _plain(events, confidence)
+        return _plain(int(events.sum()), n, confidence)
     # Within the sub-population the density ratio is w / mean(w).
     bound = max(1.0, max_weight / float(w.mean()))
     if not events.any():
@@ -84,7 +152,7 @@ def part(
     within = np.asarray(inside, bool)
     n = int(within.sum())
     if np.all(w == 1) and n:
-        return _plain(events[within], confidence)
+        return _plain(int(events[within].sum()), n, confidence)
     whole = hansen_hurwitz(events & within, w, max_weight=max_weight, confidence=confidence)
     value, low, high = (min(1.0, x / share) for x in (whole.value, whole.low, whole.high))
     return Estimate(
@@ -109,8 +177,7 @@ def _allowing_for_unseen(
     return replace(whole, high=min(whole.high, limit))
 
 
-def _plain(events: npt.NDArray[np.bool_], confidence: float) -> Estimate:
-    n, successes = len(events), int(events.sum())
+def _plain(successes: int, n: int, confidence: float) -> Estimate:
     low, high = wilson(successes, n, confidence)
     return Estimate(
         value=successes / n, low=low, high=high, confidence=confidence, n=n, ess=float(n), method="wilson"

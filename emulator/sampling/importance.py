@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from emulator.errors import BadConfig
 from emulator.faults.fault import FaultBatch
-from emulator.faults.strike import UNSOLVED, strike
+from emulator.faults.salvo import Salvo
+from emulator.faults.strikes import UNSOLVED
 from emulator.sampling.sampler import SampledFaults
 from emulator.sampling.workbench import Workbench
 
@@ -61,11 +62,11 @@ class Importance:
         faults = bench.space.draw(rng, count * self.candidates)
         pick = rng.random(count)
         kept, log_weight = np.empty(count, np.int64), np.empty(count)
+        scores = self.scores(bench, np.repeat(image, self.candidates), faults)
         for i in np.unique(image).tolist():
             trials = np.flatnonzero(image == i)
             rows = trials[:, np.newaxis] * self.candidates + np.arange(self.candidates)
-            flat = rows.reshape(-1)
-            score = self.score(bench, i, faults[flat]).reshape(rows.shape)
+            score = scores[rows]
             share = self._site_shares(score, 1.0 / (bench.images * proposal[i]))
             chosen = (np.cumsum(share, axis=1) < pick[trials, np.newaxis]).sum(axis=1)
             chosen = np.minimum(chosen, self.candidates - 1)
@@ -74,11 +75,16 @@ class Importance:
             log_weight[trials] = -np.log(bench.images * proposal[i] * self.candidates * taken)
         return SampledFaults(image=image, faults=faults[kept], log_weight=log_weight)
 
-    def score(self, bench: Workbench, image: int, faults: FaultBatch) -> Floats:
-        """(faults,) predicted harm, in [0, 1]; `unsolved` where only the cycle engine could tell."""
-        strikes = strike(bench.golden, bench.inference(image), bench.array, faults, by_cycles=False)
-        score = bench.scorer(image, self.lookahead).score(faults.layer, strikes)
-        return np.where(strikes.engine == UNSOLVED, self.unsolved, score)
+    def scores(self, bench: Workbench, image: Ints, faults: FaultBatch) -> Floats:
+        """(faults,) predicted harm of each on its image, in [0, 1]; `unsolved` where only the cycle engine could
+        tell."""
+        scores = np.empty(len(faults))
+        salvo = Salvo(bench.golden, bench.array, faults, image)
+        for i, chosen in salvo:
+            strikes = salvo.strike(bench.inference(i), i, by_cycles=False)
+            score = bench.scorer(i, self.lookahead).score(faults.layer[chosen], strikes)
+            scores[chosen] = np.where(strikes.engine == UNSOLVED, self.unsolved, score)
+        return scores
 
     def image_proposal(self, bench: Workbench) -> Floats:
         """(images,) probabilities: low-margin images first, every image at least alpha times uniform.

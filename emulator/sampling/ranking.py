@@ -34,9 +34,6 @@ def rank(
     proposal = Importance() if proposal is None else proposal
     image = np.sort(rng.choice(bench.images, candidates, p=proposal.image_proposal(bench)))
     faults = bench.space.draw(rng, candidates)
-    score = np.empty(candidates)
-    for i in np.unique(image).tolist():
-        chosen = np.flatnonzero(image == i)
-        score[chosen] = proposal.score(bench, i, faults[chosen])
+    score = proposal.scores(bench, image, faults)
     best = np.argsort(-score, kind="stable")[:top]
     return Ranking(scored=candidates, image=image[best], faults=faults[best], score=score[best])

@@ -96,6 +96,17 @@ class AllOf(StopRule):
         return {"all": [rule.settings() for rule in self.rules]}
 
 
+@dataclass(frozen=True, slots=True)
+class Exhausted(StopRule):
+    """Never before the last site."""
+
+    def met(self, trials: int, estimate: Estimate) -> bool:
+        return False
+
+    def settings(self) -> dict[str, Any]:
+        return {"exhausted": True}
+
+
 def max_trials(trials: int) -> StopRule:
     """Stop after `trials` trials, 1 or more."""
     if trials < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from emulator.array.spec import ArraySpec
 from emulator.errors import UnsupportedModel
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden, Inference
+from emulator.graph.golden_pool import GoldenPool
 from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 from emulator.propagate.outcome import margin
@@ -25,7 +27,8 @@ CACHE_BYTES = 512 << 20
 
 
 class Workbench:
-    """One network, one array, one fault space, one set of images; one a process."""
+    """One network, one array, one fault space, one set of images; one a process. shared: a file in which the processes
+    of a campaign keep golden runs for each other (`GoldenPool`)."""
 
     def __init__(
         self,
@@ -33,14 +36,18 @@ class Workbench:
         array: ArraySpec,
         space: FaultSpace,
         inputs: Sequence[Sample],
+        *,
+        shared: Path | None = None,
     ) -> None:
         self.network = network
         self.array = array
         self.space = space
         self.inputs = inputs
         self.golden = Golden(network.graph)
+        self._pool = None if shared is None else GoldenPool(self.golden, shared, len(inputs))
         program = self.golden.program
-        per_image = program.value_size + 4 * program.acc_size
+        streamed = sum(mac.shape.groups * mac.shape.m * mac.shape.k for mac in network.graph.layers)
+        per_image = program.value_size + 4 * program.acc_size + streamed
         self.inference = lru_cache(maxsize=max(1, CACHE_BYTES // per_image))(self._inference)
         self._ahead = lru_cache(maxsize=None)(self._look_ahead)
         outputs = sum(layer.shape.m * layer.columns for layer in network.graph.layers)
@@ -73,7 +80,10 @@ class Workbench:
         )
 
     def _inference(self, image: int) -> Inference:
-        return self.golden.run(self.inputs[image])
+        if self._pool is None:
+            return self.golden.run(self.inputs[image])
+        known = self._pool.get(image, self.inputs[image])
+        return self._pool.put(image, self.golden.run(self.inputs[image])) if known is None else known
 
     def _jacobians(self, image: int, lookahead: int) -> dict[int, Floats]:
         gradients = self._ahead(lookahead).gradients

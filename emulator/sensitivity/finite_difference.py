@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadConfig
-from emulator.faults.strike import LayerErrors
+from emulator.faults.strikes import LayerErrors
 from emulator.graph.golden import Golden, Inference
 from emulator.propagate.propagator import Propagator
 
@@ -42,7 +42,8 @@ def finite_differences(
     delta = np.where(wanted == value, 0, centre - acc)
     layers = np.full(len(elements), layer, np.int64)
     at_output = np.zeros(len(elements), np.bool_)
-    errors = LayerErrors(np.arange(len(elements) + 1, dtype=np.int64), m, n, delta, at_output)
+    m, n, delta = m.astype(np.int32), n.astype(np.int32), delta.astype(np.int32)
+    errors = LayerErrors(np.arange(len(elements) + 1), m, n, delta, at_output, np.zeros_like(at_output))
     effects = Propagator(golden).run(image, layers, errors)
     reference = golden.logits(image).astype(np.int16)
     return effects.logits.astype(np.int16) - reference

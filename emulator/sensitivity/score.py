@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strike import Strikes, errors_of
+from emulator.faults.strikes import Strikes, errors_of
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Col, Kind, Program, Rows
 from emulator.graph.qgraph import HostOp, MacLayer

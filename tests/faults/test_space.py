@@ -21,8 +21,10 @@ from emulator.array.tiling import schedule
 from emulator.array.upset import Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
+from emulator.faults.salvo import strike
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import ENGINES, operands, strike, strike_by_cycles
+from emulator.faults.strike import operands, strike_by_cycles
+from emulator.faults.strikes import ENGINES
 from emulator.graph.golden import Golden
 from emulator.graph.load import Network, load
 from emulator.propagate.propagator import Propagator

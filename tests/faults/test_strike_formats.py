@@ -16,8 +16,10 @@ from emulator.array.spec import ArraySpec
 from emulator.errors import BadConfig
 from emulator.faults.fault import FaultBatch
 from emulator.faults.plan import plan_of
+from emulator.faults.salvo import strike
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import ENGINES, operands, strike, strike_by_cycles
+from emulator.faults.strike import operands, strike_by_cycles
+from emulator.faults.strikes import ENGINES
 from emulator.graph.golden import Golden
 from emulator.graph.load import load
 from emulator.propagate.propagator import Propagator

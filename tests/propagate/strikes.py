@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strike import Strikes
+from emulator.faults.strikes import Strikes
 from emulator.graph.golden import Golden
 
 Ints = npt.NDArray[np.int64]
@@ -27,9 +27,9 @@ def random_strikes(golden: Golden, rng: np.random.Generator, faults: int) -> tup
     never = np.zeros(faults, np.bool_)
     return layer, Strikes(
         ptr=np.array(ptr),
-        m=np.array(m),
-        n=np.array(n),
-        delta=np.array(delta),
+        m=np.array(m, np.int32),
+        n=np.array(n, np.int32),
+        delta=np.array(delta, np.int32),
         before=nothing,
         after=nothing,
         at_output=never,

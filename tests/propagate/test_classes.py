@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strikes import random_strikes
 
-from emulator.faults.strike import LayerErrors, errors_of
+from emulator.faults.strikes import LayerErrors, errors_of
 from emulator.graph.golden import Golden, Inference
 from emulator.propagate.classes import Classes
 from emulator.propagate.propagator import Propagator

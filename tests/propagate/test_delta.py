@@ -15,8 +15,9 @@ from onnx_models import Sample, convolution_models, pooling_models, quantised_mo
 from oracle import cut_at
 from strikes import random_strikes
 
+from emulator.faults.salvo import strike
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import LayerErrors, strike
+from emulator.faults.strikes import LayerErrors
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import load
 from emulator.propagate.propagator import Effects, Propagator
@@ -127,8 +128,8 @@ def test_a_run_leaves_no_trace(bundled: Any) -> None:
 
 def test_no_fault_gives_the_golden_answer(bundled: Any) -> None:
     image = bundled.inference(7)
-    nothing = np.zeros(0, np.int64)
-    errors = LayerErrors(np.zeros(3, np.int64), nothing, nothing, nothing, np.zeros(2, np.bool_))
+    none = np.zeros(0, np.int32)
+    errors = LayerErrors(np.zeros(3, np.int64), none, none, none, *[np.zeros(2, np.bool_)] * 2)
     effects = Propagator(bundled.golden).run(image, np.array([0, 2]), errors)
     assert (effects.stage == Stage.ARRAY).all()
     assert (effects.logits == bundled.golden.logits(image)).all()

@@ -65,7 +65,7 @@ def manifest(sampler: str, trials: int) -> dict[str, Any]:
         ],
         "sampler": scheme if sampler == "importance" else {"name": "uniform", "alpha": 1.0},
         "seed": 7,
-        "chunk_trials": CHUNK,
+        "chunks": {"first": CHUNK},
         "stop": {"max_trials": trials},
         "space": {
             "size": sum(r["sites"] for r in rows),

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from emulator.errors import BadData
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz, part, ratio
+from emulator.sampling.estimators import Census, Tally, census, hansen_hurwitz, part, ratio
 from emulator.sampling.intervals import wilson
 
 REPLAYS = 1000
@@ -192,3 +192,32 @@ def test_a_score_blind_to_a_tenth_of_the_sites_does_not_fool_the_interval() -> N
         found = hansen_hurwitz(critical[draw], weight[draw], max_weight=1 / alpha)
         covered.append(found.low <= truth <= found.high)
     assert np.mean(covered) >= 0.93
+
+
+def test_a_census_is_certain_of_what_it_has_seen_and_of_nothing_else() -> None:
+    rng = np.random.default_rng(2)
+    y, sites = rng.random(400) < 0.1, rng.integers(1, 1000, 400)
+    population = int(sites.sum())
+    truth = int(sites[y].sum()) / population
+    counted = Census(population)
+    for start in range(0, 400, 50):
+        counted.add(y[start : start + 50], sites[start : start + 50])
+        found = counted.estimate()
+        assert found.low <= truth <= found.high
+        left = population - int(sites[: start + 50].sum())
+        assert found.high - found.low == pytest.approx(left / population)
+    assert found == census(y, sites, population)
+    assert found.value == found.low == found.high == truth and found.n == population
+    with pytest.raises(BadData, match=rf"{population + 1} sites judged; allowed: {population}"):
+        counted.add([True], [1])
+
+
+def test_trials_in_parts_prove_what_they_prove_together() -> None:
+    rng = np.random.default_rng(3)
+    for alike in (True, False):
+        y = rng.random(3000) < 0.02
+        weight = np.ones(3000) if alike else rng.uniform(0.1, 2, 3000)
+        tally = Tally(max_weight=2)
+        for some in np.array_split(np.arange(3000), 7):
+            tally.add(y[some], weight[some])
+        assert tally.estimate() == hansen_hurwitz(y, weight, max_weight=2)

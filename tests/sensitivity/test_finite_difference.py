@@ -11,7 +11,7 @@ import pytest
 from onnx_models import run_unoptimised
 from oracle import cut_at
 
-from emulator.faults.strike import LayerErrors
+from emulator.faults.strikes import LayerErrors
 from emulator.propagate.propagator import Propagator
 from emulator.sensitivity.finite_difference import finite_differences
 from emulator.sensitivity.gradients import GradientSource
@@ -151,6 +151,6 @@ def test_probing_leaves_the_golden_run_untouched(digits: Any) -> None:
     assert np.array_equal(image.values, before[0])
     assert np.array_equal(image.accumulators, before[1])
     nothing = np.zeros(0, np.int64)
-    errors = LayerErrors(np.zeros(1, np.int64), *[nothing] * 3, np.zeros(0, np.bool_))
+    errors = LayerErrors(np.zeros(1, np.int64), *[nothing.astype(np.int32)] * 3, *[np.zeros(0, np.bool_)] * 2)
     effects = Propagator(digits.golden).run(image, nothing, errors)
     assert effects.logits.shape == (0, 10)

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_models import Builder, Sample, Tensor, quantised_models
 
+from emulator.faults.salvo import strike
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import strike
 from emulator.graph.golden import Golden
 from emulator.graph.load import load
 from emulator.graph.program import Rows

@@ -3,6 +3,9 @@
 `sum-32` and `sum-20` flip one bit of a sum of that width: the layer drawn by its MACs, element and bit uniform, no
 array in the way. Other populations are registers, drawn over their live sites in every layer and struck. Drawing is in
 the time. ONNX Runtime runs the same model, one thread, the two taking turns; each figure is the median of ROUNDS.
+
+--peers: PyTorchFI and MRFI on a ResNet-20 for CIFAR-10 in float32 (peers.py), in the same minutes, before us and after
+us. They flip one output of a convolution in each image and run all of the network again. For a ResNet-20 of ours only.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,8 +31,9 @@ from emulator.array.presets import PRESETS
 from emulator.array.spec import ArraySpec
 from emulator.bundled import fashion_mnist
 from emulator.campaign.inputs import load_samples, random_samples
+from emulator.faults.salvo import strike
 from emulator.faults.space import FaultSpace
-from emulator.faults.strike import LayerErrors, strike
+from emulator.faults.strikes import LayerErrors
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import Network, load
 from emulator.propagate.propagator import Propagator
@@ -43,6 +48,8 @@ IMAGES = 16
 FAULTS = 1000
 """Of an image and a round."""
 WIDTHS = {"sum-32": 32, "sum-20": 20}
+AGAINST_PEERS = ("sum-32", "accumulator")
+PEERS_PYTHON = Path(__file__).parents[2] / ".venv-peers/bin/python"
 
 Draw = Callable[[Inference, np.random.Generator], tuple[npt.NDArray[np.int64], LayerErrors]]
 """FAULTS of an image: the layer of each, and its errors."""
@@ -55,9 +62,22 @@ def main() -> None:
     parser.add_argument("--inputs", help="an .npz as `emulator run` takes it; by default random inputs")
     parser.add_argument("--populations", default="sum-32,sum-20,accumulator,pe_a,pe_b")
     parser.add_argument("--array", default=next(iter(PRESETS)))
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="PyTorchFI and MRFI too; only with a ResNet-20 for CIFAR-10 as --model",
+    )
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
+    if wanted.peers and not wanted.model:
+        parser.error("--peers without --model; the peers run a ResNet-20 for CIFAR-10, so name one")
+    if wanted.peers and not PEERS_PYTHON.exists():
+        parser.error(f"--peers: no {PEERS_PYTHON}; tools/install_peers makes it")
+    before = [run_peers()] if wanted.peers else []
     rows = measure(wanted)
+    peers = against_peers(rows, [*before, run_peers()]) if wanted.peers else None
+    if peers and not wanted.json:
+        print(peer_lines(peers))
     if wanted.json:
         report = {
             "machine": machine(),
@@ -65,6 +85,7 @@ def main() -> None:
             "rounds": ROUNDS,
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "results": rows,
+            "peers": peers,
         }
         print(json.dumps(report, indent=2))
 
@@ -114,7 +135,8 @@ def draw_sums(
     sums = image.accumulators[golden.program.acc_start[layer] + m * columns[layer] + n].astype(np.int64)
     words = wrap_words(sums, width)
     delta = wrap_words(words ^ (1 << bit), width) - words
-    return layer, LayerErrors(np.arange(FAULTS + 1), m, n, delta, np.zeros(FAULTS, np.bool_))
+    words = (column.astype(np.int32) for column in (m, n, delta))
+    return layer, LayerErrors(np.arange(FAULTS + 1), *words, *[np.zeros(FAULTS, np.bool_)] * 2)
 
 
 def draw_sites(
@@ -170,6 +192,49 @@ def ort_seconds(session: Any, feeds: list[dict[str, Any]]) -> float:
     for feed in feeds:
         session.run(None, feed)
     return time.perf_counter() - start
+
+
+def run_peers() -> dict[str, Any]:
+    """The report of peers.py, in its own environment."""
+    command = [PEERS_PYTHON, Path(__file__).with_name("peers.py")]
+    report: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return report
+
+
+def against_peers(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """The peers' injections a second over all reports, and how many times that our median is: as many as the best
+    median of any peer and batch, as many as the best round of any."""
+    rates: dict[tuple[str, int], list[float]] = {}
+    for found in (result for report in reports for result in report["results"]):
+        rates.setdefault((found["peer"], found["batch"]), []).extend(found["rates"])
+    results: list[dict[str, Any]] = [
+        {"peer": peer, "batch": batch, "median": median(found), "best": max(found), "rounds": len(found)}
+        for (peer, batch), found in rates.items()
+    ]
+    best = {figure: max(row[figure] for row in results) for figure in ("median", "best") if results}
+    return {
+        "versions": reports[0]["versions"],
+        "results": results,
+        "unavailable": {gone["peer"]: gone["reason"] for report in reports for gone in report["unavailable"]},
+        "ratios": {
+            row["population"]: {figure: row["faults_per_second"] / rate for figure, rate in best.items()}
+            for row in rows
+            if row["population"] in AGAINST_PEERS and best
+        },
+    }
+
+
+def peer_lines(peers: dict[str, Any]) -> str:
+    """The peers for people."""
+    lines = [", ".join(f"{name} {version}" for name, version in peers["versions"].items())]
+    for row in peers["results"]:
+        rates = f"{row['median']:6.0f} injections/s, best of {row['rounds']} {row['best']:.0f}"
+        lines.append(f"{row['peer']:32} batch {row['batch']:2} {rates}")
+    lines += [f"{peer:32} unavailable: {reason}" for peer, reason in peers["unavailable"].items()]
+    for population, ratio in peers["ratios"].items():
+        figures = f"{ratio['median']:.1f} x the best peer's median, {ratio['best']:.1f} x the best round"
+        lines.append(f"{population:12} {figures}")
+    return "\n".join(lines)
 
 
 def line(row: dict[str, Any]) -> str:

@@ -7,15 +7,17 @@ column: `control` finds them in three slots of that column. Whatever stays (stuc
 form, but a dense one: `forced` streams the struck columns and takes the others from a plain product.
 """
 
-from emulator.array.closed_form.entry import accumulator_errors, covered, has_closed_form
+from emulator.array.closed_form.entry import Flips, accumulator_errors, covered, has_closed_form, prepare
 from emulator.array.closed_form.forced import forced_accumulator, has_forced_form
 from emulator.array.closed_form.records import AccumulatorErrors
 
 __all__ = [
     "AccumulatorErrors",
+    "Flips",
     "accumulator_errors",
     "covered",
     "forced_accumulator",
     "has_closed_form",
     "has_forced_form",
+    "prepare",
 ]

@@ -149,9 +149,11 @@ def struck(plan: Schedule, name: str, at: Sites, fold: Ints) -> Struck:
     )
 
 
-def errors_of(plan: Schedule, x: Streamed, name: str, at: Sites, fold: Ints) -> tuple[Errors, int]:
-    """The errors of each flip and how many there are in all."""
-    t = struck(plan, name, at, fold)
+def errors_of(
+    plan: Schedule, name: str, at: Sites, fold: Ints, x: Streamed, chosen: slice
+) -> tuple[Errors, int]:
+    """The errors of each of the chosen flips and how many there are in all."""
+    t = struck(plan, name, Sites(*(column[chosen] for column in at)), fold[chosen])
     # What the banks hold after the window matters in the fold that is on then and in the next one.
     on = np.searchsorted(plan.first_slot, t.slot + WINDOW - 1, side="right")
     rows = np.concatenate(([0], plan.m_size, [0, 0]))

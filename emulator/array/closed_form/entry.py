@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 
 from emulator.array.bits import wrap_words
 from emulator.array.closed_form import control, geometry, output_stationary, sums
-from emulator.array.closed_form.records import AccumulatorErrors, Errors, Ints, Touched, Words, room
+from emulator.array.closed_form.records import (
+    AccumulatorErrors,
+    Errors,
+    Ints,
+    Touched,
+    Words,
+    part_of,
+    room,
+)
 from emulator.array.closed_form.sums import ALL_BITS
 from emulator.array.exposure.lifetime import Flags, Sites, StruckWords
 from emulator.array.operands import Operands, Streamed, check_operands
@@ -21,6 +33,9 @@ BANKS = ("pe_c1", "pe_c2")
 RESULT = ("deskew_data", "write_data")
 RUNNING = ("accumulator", "write_sum", "write_bias", "requant_acc")
 BUFFERS = ("act_buffer", "wgt_buffer")
+
+Kernel = Callable[[Streamed, Touched, Errors], int]
+ALL = slice(None)
 
 
 def has_closed_form(plan: Schedule, name: str) -> bool:
@@ -47,6 +62,29 @@ def covered(plan: Schedule, register: Register, at: Sites, fold: Ints | None = N
     return dead | control.spoils_words_only(plan, register.name, at)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Flips:
+    """Flips of one register in one layer, prepared: what they touch, whatever the operands are. `solve` gives the
+    errors of a run of words, and how many there are."""
+
+    plan: Schedule
+    solve: Callable[[Streamed, slice], tuple[Errors, int]]
+
+    def errors(self, operands: Operands, words: slice = ALL) -> AccumulatorErrors:
+        """Those of some words, by default all, with these operands. Raises BadData for operands of another shape than
+        the plan's."""
+        check_operands(self.plan, operands)
+        errors, used = self.solve(operands.streamed(self.plan.spec), words)
+        errors, used = _within(self.plan.spec.acc_bits, errors, used)
+        m, n = errors.m[:used], errors.n[:used]
+        if self.plan.spec.dataflow == "is":
+            group, row = np.divmod(n, self.plan.streamed.n)
+            m, n = row, group * self.plan.streamed.m + m
+        return AccumulatorErrors(
+            ptr=errors.ptr, m=m, n=n, delta=errors.delta[:used], before=errors.before, after=errors.after
+        )
+
+
 def accumulator_errors(
     plan: Schedule,
     operands: Operands,
@@ -55,13 +93,19 @@ def accumulator_errors(
     fold: Ints | None = None,
     bits: Ints | None = None,
 ) -> AccumulatorErrors:
-    """The errors of transient single-bit flips at each site of `register`, all independent.
+    """The errors of transient single-bit flips at each site of `register`, all independent; see `prepare`."""
+    return prepare(plan, register, at, fold, bits).errors(operands)
+
+
+def prepare(
+    plan: Schedule, register: Register, at: Sites, fold: Ints | None = None, bits: Ints | None = None
+) -> Flips:
+    """Transient single-bit flips at each site of `register`, all independent.
 
     fold: those of the sites, -1 where dead, as `register.lifetime.offset` gives them; None: to be found. bits: how many
-    bits, from the site's on, are flipped in turn, a fault each, in the order of the sites; None: one. Raises BadData
-    for operands of another shape than the plan's, BadConfig for a site that is not `covered`.
+    bits, from the site's on, are flipped in turn, a fault each, in the order of the sites; None: one. Raises BadConfig
+    for a site that is not `covered`.
     """
-    check_operands(plan, operands)
     if fold is None:
         fold, _ = register.lifetime.offset(plan, at)
     solved = covered(plan, register, at, fold)
@@ -71,15 +115,16 @@ def accumulator_errors(
             f"on {plan.spec.name!r}; allowed: those that are `covered`. Use replay_layer for the others."
         )
     words = StruckWords(*at, bits=np.ones_like(fold) if bits is None else bits)
-    errors, used = _solve(plan, operands.streamed(plan.spec), register, words, fold)
-    errors, used = _within(plan.spec.acc_bits, errors, used)
-    m, n = errors.m[:used], errors.n[:used]
-    if plan.spec.dataflow == "is":
-        group, row = np.divmod(n, plan.streamed.n)
-        m, n = row, group * plan.streamed.m + m
-    return AccumulatorErrors(
-        ptr=errors.ptr, m=m, n=n, delta=errors.delta[:used], before=errors.before, after=errors.after
-    )
+    if register.name in control.FIELD_OF and (fold >= 0).any():
+        return Flips(plan=plan, solve=partial(control.errors_of, plan, register.name, at, fold))
+    touched, most, kernel = _find(plan, register, words, fold)
+
+    def solve(x: Streamed, chosen: slice) -> tuple[Errors, int]:
+        part = part_of(touched, chosen)
+        errors = room(part, most[chosen])
+        return errors, kernel(x, part, errors)
+
+    return Flips(plan=plan, solve=solve)
 
 
 def _within(bits: int, errors: Errors, used: int) -> tuple[Errors, int]:
@@ -93,50 +138,53 @@ def _within(bits: int, errors: Errors, used: int) -> tuple[Errors, int]:
     return errors._replace(ptr=ptr, m=m, n=n, delta=delta.astype(np.int32)), int(ptr[-1])
 
 
-def _solve(
-    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
-) -> tuple[Errors, int]:
-    if (fold < 0).all():
-        zero = np.zeros_like(fold)
-        return room(geometry.touched(plan, register, at, fold), zero), 0
-    if register.name in control.FIELD_OF:
-        return control.errors_of(plan, x, register.name, at.sites, fold)
-    solve = _output_stationary if plan.output_stationary else _weight_stationary
-    return solve(plan, x, register, at, fold)
+def _find(plan: Schedule, register: Register, at: StruckWords, fold: Ints) -> tuple[Touched, Ints, Kernel]:
+    """What is touched, the most errors a flip has, and what finds them."""
+    if (fold < 0).all():  # of any register
+        return geometry.touched(plan, register, at, fold), np.zeros_like(fold), lambda x, t, e: 0
+    if plan.output_stationary:
+        return _output_stationary(plan, register, at, fold)
+    return _weight_stationary(plan, register, at, fold)
 
 
 def _weight_stationary(
-    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
-) -> tuple[Errors, int]:
-    name = register.name
+    plan: Schedule, register: Register, at: StruckWords, fold: Ints
+) -> tuple[Touched, Ints, Kernel]:
+    """The same."""
+    name, psum = register.name, plan.spec.psum_bits
     if name in (*ACTIVATION, "act_buffer"):
         find = geometry.buffered_activation if name in BUFFERS else geometry.activation
         touched = find(plan, register, at, fold)
-        errors = room(touched, touched.last - touched.first)
-        return errors, sums.activation_errors(x.act, x.wgt, touched, errors)
+        return (
+            touched,
+            touched.last - touched.first,
+            lambda x, t, e: sums.activation_errors(x.act, x.wgt, t, e),
+        )
     if name in (*CHAIN, *BANKS, "wgt_buffer"):
         find = geometry.buffered_weight if name in BUFFERS else geometry.stationary_weight
         touched = find(plan, register, at, fold)
         # Bits above the weight are dead, so it is the weight that flips.
         touched = touched._replace(width=np.full_like(touched.width, plan.spec.wgt_bits))
-        errors = room(touched, touched.last - touched.first)
-        return errors, sums.weight_errors(x.act, x.wgt, touched, errors)
+        return touched, touched.last - touched.first, lambda x, t, e: sums.weight_errors(x.act, x.wgt, t, e)
     if name in RUNNING:
-        return _running(plan, x, register, at, fold)
+        return _running(plan, register, at, fold)
     touched = geometry.partial_sum(plan, register, at, fold)
     if name not in DOWN:
-        touched = touched._replace(width=np.full_like(touched.width, plan.spec.psum_bits))
-    errors = room(touched, np.ones_like(fold))
-    used = sums.partial_sum_errors(x.act, x.wgt, _preload(x), plan.spec.psum_bits, touched, errors)
-    return errors, used
+        touched = touched._replace(width=np.full_like(touched.width, psum))
+    return (
+        touched,
+        np.ones_like(fold),
+        lambda x, t, e: sums.partial_sum_errors(x.act, x.wgt, _preload(x), psum, t, e),
+    )
 
 
 def _output_stationary(
-    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
-) -> tuple[Errors, int]:
+    plan: Schedule, register: Register, at: StruckWords, fold: Ints
+) -> tuple[Touched, Ints, Kernel]:
+    """The same."""
     name, out = register.name, (plan.spec.psum_bits, plan.shift)
     if name in RUNNING:
-        return _running(plan, x, register, at, fold)
+        return _running(plan, register, at, fold)
     by_row = name in (*ACTIVATION, "act_buffer")
     if by_row or name in (*DOWN, "wgt_buffer"):
         finds = {
@@ -148,17 +196,21 @@ def _output_stationary(
         touched = finds[by_row, name in BUFFERS](plan, register, at, fold)
         if not by_row:
             touched = touched._replace(width=np.full_like(touched.width, plan.spec.wgt_bits))
-        errors = room(touched, touched.last - touched.first)
         starts = np.append(np.unique(plan.k_start), plan.shape.k)
-        used = output_stationary.moved_operand_errors(
-            x.act, x.wgt, _preload(x), out, by_row, starts, touched, errors
+        return (
+            touched,
+            touched.last - touched.first,
+            lambda x, t, e: output_stationary.moved_operand_errors(
+                x.act, x.wgt, _preload(x), out, by_row, starts, t, e
+            ),
         )
-        return errors, used
     touched = geometry.stationary_element(plan, register, at, fold)
     touched = _stationary_width(plan, register, touched)
-    errors = room(touched, np.ones_like(fold))
-    used = output_stationary.element_errors(x.act, x.wgt, _preload(x), out, touched, errors)
-    return errors, used
+    return (
+        touched,
+        np.ones_like(fold),
+        lambda x, t, e: output_stationary.element_errors(x.act, x.wgt, _preload(x), out, t, e),
+    )
 
 
 def _stationary_width(plan: Schedule, register: Register, touched: Touched) -> Touched:
@@ -173,13 +225,14 @@ def _stationary_width(plan: Schedule, register: Register, touched: Touched) -> T
     return touched._replace(width=np.full_like(touched.width, psum))
 
 
-def _running(
-    plan: Schedule, x: Streamed, register: Register, at: StruckWords, fold: Ints
-) -> tuple[Errors, int]:
+def _running(plan: Schedule, register: Register, at: StruckWords, fold: Ints) -> tuple[Touched, Ints, Kernel]:
+    """The same, for what holds a sum of either dataflow."""
     touched = geometry.running_sum(plan, register, at, fold)
-    errors = room(touched, np.ones_like(fold))
-    used = sums.running_sum_errors(x.act, x.wgt, _preload(x), x.bias, touched, errors)
-    return errors, used
+    return (
+        touched,
+        np.ones_like(fold),
+        lambda x, t, e: sums.running_sum_errors(x.act, x.wgt, _preload(x), x.bias, t, e),
+    )
 
 
 def _preload(x: Streamed) -> Words:

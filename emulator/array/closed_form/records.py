@@ -64,6 +64,14 @@ class Errors(NamedTuple):
     after: Ints
 
 
+def part_of(touched: Touched, words: slice) -> Touched:
+    """Those of some words in a row, their faults numbered from 0."""
+    chosen = Touched(*(column[words] for column in touched))
+    first, last, _ = words.indices(len(touched.group))
+    fault = touched.fault[first : last + 1]
+    return chosen._replace(fault=fault - fault[0])
+
+
 def room(touched: Touched, most: Ints) -> Errors:
     """Empty arrays for at most `most` errors a flip of each word; pages that stay empty cost nothing."""
     return empty_errors(

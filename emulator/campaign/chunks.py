@@ -1,0 +1,78 @@
+"""How a campaign is cut: chunks are the unit of work, of storage and of resuming.
+
+Drawn chunks grow, so that a short campaign answers soon and a long one spends its time on faults: the images of a chunk
+are struck together, and what is found out about each image and layer serves all of its faults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+FIRST_TRIALS = 500
+ALIKE = 8
+MOST_TRIALS = 32_000
+
+
+class Chunks(Protocol):
+    """Chunk 0, 1, 2 ... of one campaign."""
+
+    def rows(self, chunk: int) -> int | None:
+        """Trials in a chunk; None: only the chunk itself knows."""
+        ...
+
+    def exists(self, chunk: int) -> bool:
+        """Is it part of the campaign?"""
+        ...
+
+    def first(self, chunk: int) -> int:
+        """The number of its first trial; those of the whole campaign ascend, and are distinct."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What identifies the cut in a manifest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnChunks:
+    """FIRST_TRIALS trials in each of the first ALIKE chunks, then twice as many, up to MOST_TRIALS; `limit` trials in
+    all, None: no end."""
+
+    limit: int | None
+
+    def rows(self, chunk: int) -> int:
+        size = self._size(chunk // ALIKE)
+        return size if self.limit is None else max(0, min(size, self.limit - self.first(chunk)))
+
+    def exists(self, chunk: int) -> bool:
+        return self.rows(chunk) > 0
+
+    def first(self, chunk: int) -> int:
+        turn, within = divmod(chunk, ALIKE)
+        return ALIKE * sum(map(self._size, range(turn))) + within * self._size(turn)
+
+    def settings(self) -> dict[str, Any]:
+        return {"first": FIRST_TRIALS, "alike": ALIKE, "most": MOST_TRIALS}
+
+    def _size(self, turn: int) -> int:
+        return min(FIRST_TRIALS << min(turn, 30), MOST_TRIALS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedChunks:
+    """A known number of chunks, as many trials in each as there are classes."""
+
+    count: int
+
+    def rows(self, chunk: int) -> None:
+        return None
+
+    def exists(self, chunk: int) -> bool:
+        return chunk < self.count
+
+    def first(self, chunk: int) -> int:
+        return chunk << 32
+
+    def settings(self) -> dict[str, Any]:
+        return {"count": self.count}

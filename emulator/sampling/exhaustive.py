@@ -1,0 +1,94 @@
+"""Every live site of every image, by classes: sites that store the same values are judged once and counted.
+
+A word's flips are struck together, and what they store is kept once (`Classes`); only that is propagated. The answer is
+that of all sites one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.errors import BadConfig
+from emulator.faults.fault import FaultBatch, joined_faults
+from emulator.faults.space import FaultSpace, Stratum
+from emulator.faults.strike import operands, strike_words
+from emulator.faults.strikes import Strikes, joined, strikes_of
+from emulator.faults.words import word_blocks
+from emulator.propagate.classes import Changes, Classes
+from emulator.sampling.workbench import Workbench
+
+Ints = npt.NDArray[np.int64]
+
+# At once: what their flips change stays in the second cache.
+WORDS = 1 << 13
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SiteClasses:
+    """The classes of one image and stratum. faults: one site of each, strikes: what it does; sites: how many there are;
+    changes: what they all store."""
+
+    image: int
+    faults: FaultBatch
+    strikes: Strikes
+    sites: Ints
+    changes: Changes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhaustive:
+    """Every live site once: what is found is exact. A chunk is one image and one stratum (layer and register)."""
+
+    name = "exhaustive"
+    max_weight = 1.0
+
+    def settings(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+    def chunks(self, space: FaultSpace, images: int) -> int:
+        """How many chunks there are. Raises BadConfig for layers that classes can't be told apart in."""
+        wide = [s.layer_name for s in space.strata if not space.graph.layers[s.layer].compiled]
+        if wide:
+            raise BadConfig(
+                f"layer {wide[0]!r} runs outside the kernels; allowed for an exhaustive campaign: layers of 8-bit "
+                "operands with int8 results. Restrict the layers, or draw from them with the sampler uniform."
+            )
+        return images * len(_live(space))
+
+    def classes(self, bench: Workbench, chunk: int) -> SiteClasses:
+        """Those of one chunk, images one after the other."""
+        strata = _live(bench.space)
+        image, of = divmod(chunk, len(strata))
+        return classes_of(bench, image, strata[of])
+
+
+def _live(space: FaultSpace) -> list[Stratum]:
+    return [stratum for stratum in space.strata if stratum.live]
+
+
+def classes_of(bench: Workbench, image: int, stratum: Stratum) -> SiteClasses:
+    """All live sites of a stratum, struck on one image and sorted into classes."""
+    inference = bench.inference(image)
+    streamed = operands(bench.golden, inference, stratum.layer)
+    classes = Classes(bench.golden.program, inference)
+    faults: list[FaultBatch] = []
+    struck: list[Strikes] = []
+    for block in word_blocks(stratum, WORDS):
+        strikes = strike_words(bench.golden, inference, bench.array, streamed, block)
+        before = len(classes)
+        layer, cycles = np.full(len(strikes.hang), stratum.layer), np.repeat(block.cycles, block.bits)
+        classes.add(layer, strikes.errors, cycles)
+        first = classes.members.first[before:]
+        faults.append(block.flips(first))
+        struck.append(strikes_of(strikes, first))
+    return SiteClasses(
+        image=image,
+        faults=joined_faults(faults),
+        strikes=joined(struck),
+        sites=classes.members.size,
+        changes=classes.changes,
+    )
