@@ -18,7 +18,7 @@ kind = "flip"               # transient single-bit flip
 
 sampler = "importance"      # or "uniform", or "exhaustive": every site
 # alpha = 0.5               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
-# candidates = 32           # importance: sites scored for each trial
+# candidates = 8            # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
 
 trials = 10000              # stop after so many trials ...

@@ -24,6 +24,7 @@ Values = npt.NDArray[np.int8]
 
 EMPTY = -1
 FEWEST_SLOTS = 1 << 12
+RECENT_BITS = 10
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: Knuth, TAOCP 3, sec. 6.4
 
 
@@ -47,10 +48,13 @@ class Members(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """Open addressing: slot to class, and the hash of each class."""
+    """Open addressing: slot to class, and the hash of each class. recent_error, recent_class: what single errors came
+    last, by a hash of theirs; a word's flips, and those of the next PE's, are often the same few errors."""
 
     slot: Int32s
     key: npt.NDArray[np.uint64]
+    recent_error: Ints
+    recent_class: Int32s
 
 
 @borrowing_stage
@@ -127,6 +131,17 @@ def _enter(
     for f in range(start, len(op)):
         if 2 * used >= len(table.slot):
             return f, used
+        first = errors.ptr[f]
+        error, recent = np.int64(-1), np.uint64(0)
+        if errors.ptr[f + 1] == first + 1 and not errors.at_output[f]:
+            element = errors.m[first] * (p.ops[op[f], Col.GROUPS] * p.ops[op[f], Col.N]) + errors.n[first]
+            error = element << 32 | np.int64(np.uint32(errors.delta[first]))
+            recent = np.uint64(error) * _MULTIPLIER >> np.uint64(64 - RECENT_BITS)
+            known = table.recent_class[recent]
+            if table.recent_error[recent] == error and c.op[known] == op[f]:
+                of[f] = known
+                members.size[known] += count[f]
+                continue
         c.op[used] = op[f]
         c.stage[used] = _write(p, golden, acc, op[f], errors, f, c, used)
         key = _key(c, used)
@@ -141,6 +156,7 @@ def _enter(
             used += 1
         of[f] = found
         members.size[found] += count[f]
+        table.recent_error[recent], table.recent_class[recent] = error, found
     return len(op), used
 
 
@@ -165,7 +181,12 @@ class Classes:
         words, values = np.zeros(1, np.int32), np.zeros(1, np.int8)
         self._rooms = Changes(words, values, np.zeros(1, np.int64), words, values)
         self._members = Members(np.zeros(1, np.int64), np.zeros(1, np.int64))
-        self._table = _Table(np.full(FEWEST_SLOTS, EMPTY, np.int32), np.zeros(1, np.uint64))
+        self._table = _Table(
+            slot=np.full(FEWEST_SLOTS, EMPTY, np.int32),
+            key=np.zeros(1, np.uint64),
+            recent_error=np.full(1 << RECENT_BITS, EMPTY, np.int64),
+            recent_class=np.zeros(1 << RECENT_BITS, np.int32),
+        )
 
     def __len__(self) -> int:
         return self.count

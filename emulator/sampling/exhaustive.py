@@ -24,7 +24,7 @@ from emulator.sampling.workbench import Workbench
 Ints = npt.NDArray[np.int64]
 
 # At once: what their flips change stays in the second cache.
-WORDS = 1 << 13
+WORDS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

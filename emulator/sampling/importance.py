@@ -33,7 +33,7 @@ class Importance:
     engine could judge (about 1 % of the live ones)."""
 
     alpha: float = 0.5
-    candidates: int = 32
+    candidates: int = 8
     lookahead: int = 2
     floor: float = 1e-3
     unsolved: float = 0.02

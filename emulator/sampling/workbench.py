@@ -23,7 +23,8 @@ from emulator.propagate.propagator import Propagator
 from emulator.sensitivity.gradients import Floats, GradientSource
 from emulator.sensitivity.score import Horizon, Scorer, horizons
 
-CACHE_BYTES = 512 << 20
+RUNS_BYTES = 512 << 20
+JACOBIANS_BYTES = 1 << 30
 
 
 class Workbench:
@@ -48,10 +49,10 @@ class Workbench:
         program = self.golden.program
         streamed = sum(mac.shape.groups * mac.shape.m * mac.shape.k for mac in network.graph.layers)
         per_image = program.value_size + 4 * program.acc_size + streamed
-        self.inference = lru_cache(maxsize=max(1, CACHE_BYTES // per_image))(self._inference)
+        self.inference = lru_cache(maxsize=max(1, RUNS_BYTES // per_image))(self._inference)
         self._ahead = lru_cache(maxsize=None)(self._look_ahead)
         outputs = sum(layer.shape.m * layer.columns for layer in network.graph.layers)
-        self.jacobians = lru_cache(maxsize=max(1, CACHE_BYTES // (4 * network.graph.classes * outputs)))(
+        self.jacobians = lru_cache(maxsize=max(1, JACOBIANS_BYTES // (4 * network.graph.classes * outputs)))(
             self._jacobians
         )
 
