@@ -1,8 +1,10 @@
 """Sparse propagation against ONNX Runtime running the whole network again: faults a second, by population.
 
 `sum-32` and `sum-20` flip one bit of a sum of that width: the layer drawn by its MACs, element and bit uniform, no
-array in the way. Other populations are registers, drawn over their live sites in every layer and struck. Drawing is in
-the time. ONNX Runtime runs the same model, one thread, the two taking turns; each figure is the median of ROUNDS.
+array in the way. `weight` flips one bit of a weight for all rows of its layer, `weight-64` for 64 of them, in a unit
+that takes the zero point off the activations first, so that zeros stay zeros. Other populations are registers, drawn
+over their live sites in every layer and struck. Drawing is in the time. ONNX Runtime runs the same model, one thread,
+the two taking turns; each figure is the median of ROUNDS.
 
 --peers: PyTorchFI and MRFI on a ResNet-20 for CIFAR-10 in float32 (peers.py), in the same minutes, before us and after
 us. They flip one output of a convolution in each image and run all of the network again. For a ResNet-20 of ours only.
@@ -33,10 +35,14 @@ from emulator.bundled import fashion_mnist
 from emulator.campaign.inputs import load_samples, random_samples
 from emulator.faults.salvo import strike
 from emulator.faults.space import FaultSpace
+from emulator.faults.strike import operands
 from emulator.faults.strikes import LayerErrors
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import Network, load
+from emulator.propagate.classes import Classes
+from emulator.propagate.delta import flow, write
 from emulator.propagate.propagator import Propagator
+from emulator.propagate.scratch import restore
 from emulator.propagate.stage import Stage
 from emulator.simd import CHOSEN
 
@@ -44,15 +50,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from engines import machine
 
 ROUNDS = 7
-IMAGES = 16
-FAULTS = 1000
-"""Of an image and a round."""
+FOLLOWED = 200
+"""Faults of which the changed MACs are counted."""
 WIDTHS = {"sum-32": 32, "sum-20": 20}
+ROWS = {"weight": 1 << 30, "weight-64": 64}
 AGAINST_PEERS = ("sum-32", "accumulator")
 PEERS_PYTHON = Path(__file__).parents[2] / ".venv-peers/bin/python"
 
-Draw = Callable[[Inference, np.random.Generator], tuple[npt.NDArray[np.int64], LayerErrors]]
-"""FAULTS of an image: the layer of each, and its errors."""
+Draw = Callable[[Inference, np.random.Generator, int], tuple[npt.NDArray[np.int64], LayerErrors]]
+"""So many faults of an image: the layer of each, and its errors."""
 
 
 def main() -> None:
@@ -62,6 +68,10 @@ def main() -> None:
     parser.add_argument("--inputs", help="an .npz as `emulator run` takes it; by default random inputs")
     parser.add_argument("--populations", default="sum-32,sum-20,accumulator,pe_a,pe_b")
     parser.add_argument("--array", default=next(iter(PRESETS)))
+    parser.add_argument("--images", type=int, default=16, help="(default: %(default)s)")
+    parser.add_argument(
+        "--faults", type=int, default=1000, help="of an image and a round (default: %(default)s)"
+    )
     parser.add_argument(
         "--peers",
         action="store_true",
@@ -83,7 +93,6 @@ def main() -> None:
             "machine": machine(),
             "instructions": CHOSEN.name,
             "rounds": ROUNDS,
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "results": rows,
             "peers": peers,
         }
@@ -94,20 +103,31 @@ def measure(wanted: argparse.Namespace) -> list[dict[str, Any]]:
     """One row a population."""
     bundle = fashion_mnist()
     model, inputs = (wanted.model, wanted.inputs) if wanted.model else (bundle.model, bundle.inputs)
+    start = time.perf_counter()
     network = load(model)
     golden = Golden(network.graph)
     graph = network.graph
-    samples = load_samples(inputs, graph, IMAGES) if inputs else random_samples(graph, IMAGES, 0)
+    count = wanted.images
+    samples = load_samples(inputs, graph, count) if inputs else random_samples(graph, count, 0)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options)
     chosen = list(samples.inputs)
+    golden.run(chosen[0])
+    loaded = time.perf_counter() - start
+    start = time.perf_counter()
     images, feeds = [golden.run(sample) for sample in chosen], [graph.feeds(sample) for sample in chosen]
+    once = {
+        "model": model.stem,
+        "macs": graph.macs,
+        "load_and_compile_seconds": loaded,
+        "golden_seconds_per_image": (time.perf_counter() - start) / len(chosen),
+    }
     rows = []
     for population in wanted.populations.split(","):
         draw = drawing(population, network, golden, ArraySpec.preset(wanted.array))
-        figures = one(golden, draw, images, session, feeds)
-        rows.append({"model": model.stem, "population": population, **figures})
+        figures = one(golden, draw, images, session, feeds, wanted.faults)
+        rows.append({**once, "population": population, **figures, "peak_memory_mib": peak_memory()})
         if not wanted.json:
             print(line(rows[-1]), flush=True)
     return rows
@@ -115,6 +135,8 @@ def measure(wanted: argparse.Namespace) -> list[dict[str, Any]]:
 
 def drawing(population: str, network: Network, golden: Golden, array: ArraySpec) -> Draw:
     """How faults of a population are drawn."""
+    if population in ROWS:
+        return partial(draw_weights, golden, ROWS[population])
     if population in WIDTHS:
         return partial(draw_sums, golden, WIDTHS[population])
     space = FaultSpace(network, array, registers=[population])
@@ -122,45 +144,80 @@ def drawing(population: str, network: Network, golden: Golden, array: ArraySpec)
 
 
 def draw_sums(
-    golden: Golden, width: int, image: Inference, rng: np.random.Generator
+    golden: Golden, width: int, image: Inference, rng: np.random.Generator, count: int
 ) -> tuple[npt.NDArray[np.int64], LayerErrors]:
     """One bit of the sums of `width` bits of the layers that kernels run."""
     layers = golden.graph.layers
-    macs = np.array([layer.shape.macs if layer.compiled else 0 for layer in layers], np.float64)
     columns = np.array([layer.columns for layer in layers])
     rows = np.array([layer.shape.m for layer in layers])
-    layer = rng.choice(len(layers), FAULTS, p=macs / macs.sum())
+    layer = rng.choice(len(layers), count, p=shares(golden))
     m, n = rng.integers(rows[layer]), rng.integers(columns[layer])
-    bit = rng.integers(width, size=FAULTS)
+    bit = rng.integers(width, size=count)
     sums = image.accumulators[golden.program.acc_start[layer] + m * columns[layer] + n].astype(np.int64)
     words = wrap_words(sums, width)
     delta = wrap_words(words ^ (1 << bit), width) - words
     words = (column.astype(np.int32) for column in (m, n, delta))
-    return layer, LayerErrors(np.arange(FAULTS + 1), *words, *[np.zeros(FAULTS, np.bool_)] * 2)
+    return layer, LayerErrors(np.arange(count + 1), *words, *[np.zeros(count, np.bool_)] * 2)
+
+
+def draw_weights(
+    golden: Golden, rows: int, image: Inference, rng: np.random.Generator, count: int
+) -> tuple[npt.NDArray[np.int64], LayerErrors]:
+    """One bit of one weight, wrong for at most so many rows in a row."""
+    layer = np.sort(rng.choice(len(golden.graph.layers), count, p=shares(golden)))
+    parts = []
+    for which, struck in zip(*np.unique(layer, return_counts=True), strict=True):
+        mac = golden.graph.layers[which]
+        shape, weight = mac.shape, mac.weight
+        group, k, n, bit = (rng.integers(size, size=struck) for size in (shape.groups, shape.k, shape.n, 8))
+        before = weight[group, k, n]
+        change = (before ^ (1 << bit).astype(np.int8)).astype(np.int64) - before
+        m = rows * rng.integers(max(1, shape.m // rows), size=struck)[:, np.newaxis] + np.arange(
+            min(rows, shape.m)
+        )
+        act = operands(golden, image, which).act[group[:, np.newaxis], m, k[:, np.newaxis]]
+        delta = (act.astype(np.int64) - mac.zero_point) * change[:, np.newaxis]
+        fault, at = np.nonzero(delta)
+        sizes = np.bincount(fault, minlength=struck)
+        parts.append((sizes, m[fault, at], (group * shape.n + n)[fault], delta[fault, at]))
+    sizes, *words = (np.concatenate(part) for part in zip(*parts, strict=True))
+    ptr = np.concatenate(([0], np.cumsum(sizes)))
+    return layer, LayerErrors(ptr, *(w.astype(np.int32) for w in words), *[np.zeros(count, np.bool_)] * 2)
+
+
+def shares(golden: Golden) -> npt.NDArray[np.float64]:
+    """How often each layer is struck: by its MACs, if kernels run it."""
+    macs = np.array([mac.shape.macs if mac.compiled else 0 for mac in golden.graph.layers], np.float64)
+    return macs / macs.sum()
 
 
 def draw_sites(
-    golden: Golden, space: FaultSpace, image: Inference, rng: np.random.Generator
+    golden: Golden, space: FaultSpace, image: Inference, rng: np.random.Generator, count: int
 ) -> tuple[npt.NDArray[np.int64], LayerErrors]:
     """Live sites of a register."""
-    faults = space.draw(rng, FAULTS)
+    faults = space.draw(rng, count)
     return faults.layer, strike(golden, image, space.array, faults).errors
 
 
 def one(
-    golden: Golden, draw: Draw, images: list[Inference], session: Any, feeds: list[dict[str, Any]]
+    golden: Golden,
+    draw: Draw,
+    images: list[Inference],
+    session: Any,
+    feeds: list[dict[str, Any]],
+    count: int,
 ) -> dict[str, Any]:
     """ROUNDS of drawing, striking and propagating, and of ONNX Runtime, taking turns."""
     propagator = Propagator(golden)
     total, alone, whole = [], [], []
     stages = np.zeros(len(Stage), np.int64)
     for turn in range(ROUNDS + 1):
-        seconds = [round_of(propagator, draw, images, turn, stages), ort_seconds(session, feeds)]
+        seconds = [round_of(propagator, draw, images, turn, stages, count), ort_seconds(session, feeds)]
         if turn > 0:  # the first turn compiles
             total.append(seconds[0][0])
             alone.append(seconds[0][1])
             whole.append(seconds[1])
-    faults = FAULTS * len(images)
+    faults = count * len(images)
     ours, theirs = faults / median(total), len(feeds) / median(whole)
     return {
         "faults_per_second": ours,
@@ -168,22 +225,50 @@ def one(
         "ort_images_per_second": theirs,
         "ratio_to_ort": ours / theirs,
         "ratio_of_propagation_to_ort": faults / median(alone) / theirs,
+        "changed_macs_per_fault": changed_macs(propagator, draw, images[0]),
         "masked": {stage.name.lower(): stages[stage] / stages.sum() for stage in Stage if stages[stage]},
     }
 
 
 def round_of(
-    propagator: Propagator, draw: Draw, images: list[Inference], seed: int, stages: Any
+    propagator: Propagator, draw: Draw, images: list[Inference], seed: int, stages: Any, count: int
 ) -> tuple[float, float]:
-    """FAULTS new faults on each image: seconds in all, and in propagation alone."""
+    """`count` new faults on each image: seconds in all, and in propagation alone."""
     alone, start = 0.0, time.perf_counter()
     for number, image in enumerate(images):
-        layer, errors = draw(image, np.random.default_rng((seed, number)))
+        layer, errors = draw(image, np.random.default_rng((seed, number)), count)
         before = time.perf_counter()
         effects = propagator.run(image, layer, errors)
         alone += time.perf_counter() - before
         stages += np.bincount(effects.stage, minlength=len(stages))
     return time.perf_counter() - start, alone
+
+
+def changed_macs(propagator: Propagator, draw: Draw, image: Inference) -> float:
+    """Products with a changed value in layers behind the struck one, of a fault, the mean of FOLLOWED."""
+    golden, scratch = propagator.golden, propagator.scratch
+    program = golden.program
+    classes = Classes(program, image)
+    classes.add(*draw(image, np.random.default_rng(1), FOLLOWED))
+    changes, total = classes.changes, 0
+    scratch.current[:] = image.values
+    for c in range(len(classes)):
+        write(program, scratch, image.values, changes, c)
+        flow(program, scratch, image.values, image.accumulators, changes.op[c] + 1, len(program.ops))
+        differs = scratch.current != image.values
+        for layer in golden.graph.layers:
+            if layer.taps is not None and isinstance(layer.source, int):
+                start, end = program.tensor_start[layer.source : layer.source + 2]
+                pixels = differs[start:end].reshape(-1, layer.channels).sum(axis=1)
+                read = np.where(layer.taps >= 0, pixels[layer.taps], 0).sum()
+                total += int(read) * layer.shape.n * classes.members.size[c]
+        restore(program, scratch, image.values)
+    return total / FOLLOWED
+
+
+def peak_memory() -> float:
+    """Of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def ort_seconds(session: Any, feeds: list[dict[str, Any]]) -> float:
@@ -243,7 +328,9 @@ def line(row: dict[str, Any]) -> str:
     return (
         f"{row['population']:12} {row['faults_per_second']:9.0f} faults/s (propagation alone "
         f"{row['propagated_per_second']:.0f}), {row['ratio_to_ort']:.2f} x ORT "
-        f"({row['ort_images_per_second']:.0f} images/s) [{CHOSEN.name}] {masked}"
+        f"({row['ort_images_per_second']:.0f} images/s) [{CHOSEN.name}] {masked}; "
+        f"{row['changed_macs_per_fault']:.3g} of {row['macs']:.3g} MACs changed; "
+        f"golden {1e3 * row['golden_seconds_per_image']:.2f} ms, {row['peak_memory_mib']:.0f} MiB"
     )
 
 
