@@ -18,10 +18,10 @@ Values = npt.NDArray[np.int8]
 
 
 class Scratch(NamedTuple):
-    """Working memory, clean between faults: `current` equals golden, counts, pending and all marks are zero.
+    """Working memory, clean between faults: `current` equals golden, counts, listed and all marks are zero.
 
-    counts (views,): changed units of a view; units: which, from where the view starts. pending: units that have
-    changed and are not laid out yet. last_use (tensors,): the last operator that reads each. rows: rows of
+    counts (views,): changed units of a view; units: which, from where the view starts. listed: is a unit among
+    them? last_use (tensors,): the last operator that reads each. rows: rows of
     sums that read what has changed, queues: what they read. sums, values: room for one row.
     """
 
@@ -29,7 +29,7 @@ class Scratch(NamedTuple):
     views: Views
     counts: Ints
     units: npt.NDArray[np.int32]
-    pending: npt.NDArray[np.uint8]
+    listed: npt.NDArray[np.uint8]
     spread: Spread
     readers: Readers
     last_use: Ints
@@ -43,8 +43,8 @@ class Scratch(NamedTuple):
 def touch(s: Scratch, view: Int, unit: Int) -> None:
     """Something in this unit has changed."""
     place = s.views.start[view] + unit
-    if s.pending[place] == 0:
-        s.pending[place] = 1
+    if s.listed[place] == 0:
+        s.listed[place] = 1
         s.units[s.views.start[view] + s.counts[view]] = unit
         s.counts[view] += 1
 
@@ -77,7 +77,6 @@ def lay_out(p: Program, s: Scratch, golden: Values, view: Int) -> None:
         first, length = span(v, view, unit)
         at, place = p.tensor_start[v.tensor[view]] + first, v.place[view] + unit * v.room[view]
         lay(s.current, golden, at, length, s.spread, start + unit, place)
-        s.pending[start + unit] = 0
 
 
 @inlined
@@ -93,6 +92,7 @@ def clear(s: Scratch, view: Int) -> None:
     start = s.views.start[view]
     for unit in s.units[start : start + s.counts[view]]:
         s.spread.mark[start + unit] = 0
+        s.listed[start + unit] = 0
     s.counts[view] = 0
 
 
@@ -177,7 +177,7 @@ def scratch_for(p: Program) -> Scratch:
         views=v,
         counts=np.zeros(len(v.tensor), np.int64),
         units=np.zeros(units, np.int32),
-        pending=np.zeros(units, np.uint8),
+        listed=np.zeros(units, np.uint8),
         spread=Spread(
             mark=np.zeros(units, np.int64),
             channel=aligned(places + SLACK, np.uint8),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from emulator.faults.space import FaultSpace
 from emulator.faults.strikes import LayerErrors
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.load import load
+from emulator.graph.quantize import quantize
 from emulator.propagate.propagator import Effects, Propagator
 from emulator.propagate.stage import Stage
 
@@ -115,7 +117,7 @@ def test_a_run_leaves_no_trace(bundled: Any) -> None:
     scratch = propagator.scratch
     assert np.array_equal(scratch.current, images[0].values)
     assert not scratch.counts.any()
-    assert not scratch.pending.any()
+    assert not scratch.listed.any()
     assert not scratch.spread.mark.any() and not scratch.queues.mark.any()
     run(propagator, images[1], faults[1].layer, strikes[1])
     again = run(propagator, images[0], faults[0].layer, strikes[0])
@@ -203,3 +205,39 @@ def test_sparse_propagation_is_a_full_recomputation_on_many_random_networks(
     file: Path, sample: Sample, seed: int
 ) -> None:
     check_random_network(sample, file, seed, faults=25)
+
+
+@pytest.mark.parametrize("width", [4, 8, 24, 40])
+def test_two_branches_that_share_units_of_a_concatenation(width: int, tmp_path: Path) -> None:
+    """Both change the same runs of channels, one after the other."""
+    rng = np.random.default_rng(width)
+
+    def conv(x: str, y: str, cin: int, cout: int, kernel: int) -> list[Any]:
+        weight = (rng.standard_normal((cout, cin, kernel, kernel)) / np.sqrt(cin * kernel**2)).astype(
+            np.float32
+        )
+        constants.append(onnx.numpy_helper.from_array(weight, f"{y}_w"))
+        return [onnx.helper.make_node("Conv", [x, f"{y}_w"], [y], pads=[kernel // 2] * 4)]
+
+    constants: list[Any] = []
+    nodes = [
+        *conv("input", "stem", 3, 8, 3),
+        *conv("stem", "left", 8, width, 1),
+        *conv("stem", "right", 8, width, 3),
+        onnx.helper.make_node("Concat", ["left", "right"], ["both"], axis=1),
+        *conv("both", "head", 2 * width, 5, 3),
+        onnx.helper.make_node("GlobalAveragePool", ["head"], ["pooled"]),
+        onnx.helper.make_node("Flatten", ["pooled"], ["logits"]),
+    ]
+    value = partial(onnx.helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    graph = onnx.helper.make_graph(
+        nodes, "net", [value("input", shape=[1, 3, 9, 9])], [value("logits", shape=[1, 5])], constants
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    images = rng.standard_normal((3, 3, 9, 9)).astype(np.float32)
+    onnx.save(quantize(model, images), tmp_path / "model.onnx")
+    golden = Golden(load(tmp_path / "model.onnx").graph)
+    image = golden.run(images[0])
+    layer, strikes = random_strikes(golden, rng, 150)
+    found = check_against_rerun(golden, image, layer, strikes, run(Propagator(golden), image, layer, strikes))
+    assert found[Stage.NONE] > 50
