@@ -5,8 +5,9 @@ it. An injection is an image with one fault of its own, followed to the logits, 
 one (SDC-1). The fault: one bit of one output of a Conv2d as int8, the layer drawn by its neurons, neuron and bit
 uniform. One thread, float32, random weights: speed does not depend on what they know.
 
-Every peer as fast as we know how to make it: batch normalisation folded, inference mode, channels last where it can
-work with that, memory kept (see `keep_memory`), and nothing built again that could be built once.
+The network as people have it, with its batch normalisation, in inference mode, and nothing built again that could be
+built once; --tuned: as fast as we know how to make it, with batch normalisation folded, channels last where the peer
+can work with that, and memory kept (see `keep_memory`).
 """
 
 from __future__ import annotations
@@ -45,18 +46,21 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="of each in a round (default: %(default)s)"
     )
+    parser.add_argument("--tuned", action="store_true", help="the network, not the peer")
     wanted = parser.parse_args()
-    keep_memory()
+    if wanted.tuned:
+        keep_memory()
     torch.set_num_threads(1)
     random.seed(0)
     torch.manual_seed(0)
     with torch.inference_mode():
-        jobs, unavailable = prepare([int(batch) for batch in wanted.batches.split(",")])
+        jobs, unavailable = prepare([int(batch) for batch in wanted.batches.split(",")], tuned=wanted.tuned)
         turns = [[rate(*job, wanted.seconds) for job in jobs.values()] for _ in range(wanted.rounds)]
     installed = {package.name.lower(): package.version for package in distributions()}
     report = {
         "versions": {name: installed.get(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
+        "tuned": wanted.tuned,
         "results": [row(*key, [turn[i] for turn in turns]) for i, key in enumerate(jobs)],
         "unavailable": unavailable,
     }
@@ -82,26 +86,31 @@ class Block(nn.Module):
     """Two convolutions and a shortcut, which drops pixels and pads channels where the shape changes: option A of He et
     al., CVPR'16, without products."""
 
-    def __init__(self, cin: int, cout: int) -> None:
+    def __init__(self, cin: int, cout: int, *, folded: bool) -> None:
         super().__init__()
         self.grown = cout - cin
-        self.stride = 2 if self.grown else 1
-        self.conv1 = nn.Conv2d(cin, cout, 3, self.stride, 1)
-        self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1)
+        self.first = convolution(cin, cout, 2 if self.grown else 1, folded=folded)
+        self.second = convolution(cout, cout, 1, folded=folded)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(functional.relu(self.conv1(x)))
+        y = self.second(functional.relu(self.first(x)))
         if self.grown:
             x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.grown // 2, self.grown // 2))
         return functional.relu(y + x)
 
 
-def resnet20() -> nn.Sequential:
+def convolution(cin: int, cout: int, stride: int, *, folded: bool) -> nn.Module:
+    """3 x 3, and its batch normalisation, unless that is folded into it."""
+    conv = nn.Conv2d(cin, cout, 3, stride, 1, bias=folded)
+    return conv if folded else nn.Sequential(conv, nn.BatchNorm2d(cout))
+
+
+def resnet20(*, folded: bool) -> nn.Sequential:
     """Its Conv2d are listed in the order in which they run, which both tools count on."""
     widths = [16] * 4 + [32] * 3 + [64] * 3
-    blocks = [Block(cin, cout) for cin, cout in pairwise(widths)]
+    blocks = [Block(cin, cout, folded=folded) for cin, cout in pairwise(widths)]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
-    return nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1), nn.ReLU(), *blocks, *head).eval()
+    return nn.Sequential(convolution(3, 16, 1, folded=folded), nn.ReLU(), *blocks, *head).eval()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +129,10 @@ class Target:
         return random.choices(range(len(self.neurons)), cum_weights=self.neurons)[0]
 
 
-def target(batch: int, layout: torch.memory_format) -> Target:
+def target(batch: int, *, tuned: bool, any_layout: bool) -> Target:
     """A new network with random images."""
-    model = resnet20().to(memory_format=layout)
+    layout = torch.channels_last if tuned and any_layout else torch.contiguous_format
+    model = resnet20(folded=tuned).to(memory_format=layout)
     images = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
     outputs: list[Tensor] = []
     convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -139,12 +149,12 @@ def target(batch: int, layout: torch.memory_format) -> Target:
     )
 
 
-def pytorchfi(batch: int, *, once: bool) -> tuple[Target, Step]:
+def pytorchfi(batch: int, *, tuned: bool, once: bool) -> tuple[Target, Step]:
     """PyTorchFI (Mahmoud et al., DSN-W'20), single bit flips of int8: every batch of faults declared, as documented, or
     one declared and then only the lists written again that its hooks read."""
     from pytorchfi.neuron_error_models import random_neuron_location, single_bit_flip_func
 
-    struck = target(batch, torch.channels_last)
+    struck = target(batch, tuned=tuned, any_layout=True)
     shape, convs = list(struck.images.shape[1:]), [nn.Conv2d]
     tool = single_bit_flip_func(
         struck.model, batch, input_shape=shape, layer_types=convs, use_cuda=False, bits=8
@@ -175,11 +185,11 @@ def pytorchfi(batch: int, *, once: bool) -> tuple[Target, Step]:
     return struck, step if once else lambda: declare()(struck.images)
 
 
-def mrfi(batch: int) -> tuple[Target, Step]:
+def mrfi(batch: int, *, tuned: bool) -> tuple[Target, Step]:
     """MRFI (Huang et al., 2023): one layer of a batch is enabled, and only what is struck there is quantised."""
     from mrfi import MRFI, EasyConfig
 
-    struck = target(batch, torch.contiguous_format)  # its view(-1) refuses channels last
+    struck = target(batch, tuned=tuned, any_layout=False)  # its view(-1) refuses channels last
     fault = {
         "type": "activation_out",
         "module_type": "Conv2d",
@@ -207,20 +217,22 @@ def mrfi(batch: int) -> tuple[Target, Step]:
     return struck, step
 
 
-PEERS: dict[str, Callable[[int], tuple[Target, Step]]] = {
+PEERS: dict[str, Callable[..., tuple[Target, Step]]] = {
     "PyTorchFI, declared once": partial(pytorchfi, once=True),
     "PyTorchFI, declared every batch": partial(pytorchfi, once=False),
     "MRFI, one layer enabled": mrfi,
 }
 
 
-def prepare(batches: list[int]) -> tuple[dict[tuple[str, int], tuple[Target, Step]], list[dict[str, str]]]:
+def prepare(
+    batches: list[int], *, tuned: bool
+) -> tuple[dict[tuple[str, int], tuple[Target, Step]], list[dict[str, str]]]:
     """By peer and batch, and the peers that don't work, with the reason."""
     jobs: dict[tuple[str, int], tuple[Target, Step]] = {}
     unavailable = []
     for name, peer in PEERS.items():
         try:
-            jobs |= {(name, batch): warm(*peer(batch)) for batch in batches}
+            jobs |= {(name, batch): warm(*peer(batch, tuned=tuned)) for batch in batches}
         except Exception as error:  # whatever it is: the others are measured, and this is told
             unavailable.append({"peer": name, "reason": f"{type(error).__name__}: {error}"})
     return jobs, unavailable

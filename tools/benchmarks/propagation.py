@@ -7,7 +7,8 @@ over their live sites in every layer and struck. Drawing is in the time. ONNX Ru
 the two taking turns; each figure is the median of ROUNDS.
 
 --peers: PyTorchFI and MRFI on a ResNet-20 for CIFAR-10 in float32 (peers.py), in the same minutes, before us and after
-us. They flip one output of a convolution in each image and run all of the network again. For a ResNet-20 of ours only.
+us, the network as people have it and tuned for PyTorch. They flip one output of a convolution in each image and run all
+of the network again. For a ResNet-20 of ours only.
 """
 
 from __future__ import annotations
@@ -83,11 +84,12 @@ def main() -> None:
         parser.error("--peers without --model; the peers run a ResNet-20 for CIFAR-10, so name one")
     if wanted.peers and not PEERS_PYTHON.exists():
         parser.error(f"--peers: no {PEERS_PYTHON}; tools/install_peers makes it")
-    before = [run_peers()] if wanted.peers else []
+    before = run_peers() if wanted.peers else []
     rows = measure(wanted)
-    peers = against_peers(rows, [*before, run_peers()]) if wanted.peers else None
+    after = run_peers() if wanted.peers else []
+    peers = [against_peers(rows, list(reports)) for reports in zip(before, after, strict=True)]
     if peers and not wanted.json:
-        print(peer_lines(peers))
+        print("\n".join(map(peer_lines, peers)))
     if wanted.json:
         report = {
             "machine": machine(),
@@ -279,11 +281,11 @@ def ort_seconds(session: Any, feeds: list[dict[str, Any]]) -> float:
     return time.perf_counter() - start
 
 
-def run_peers() -> dict[str, Any]:
-    """The report of peers.py, in its own environment."""
+def run_peers() -> list[dict[str, Any]]:
+    """The reports of peers.py, in its own environment: as people have the network, and tuned."""
     command = [PEERS_PYTHON, Path(__file__).with_name("peers.py")]
-    report: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return report
+    runs = ([*command, *flags] for flags in ([], ["--tuned"]))
+    return [json.loads(subprocess.run(run, check=True, stdout=subprocess.PIPE).stdout) for run in runs]
 
 
 def against_peers(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> dict[str, Any]:
@@ -299,6 +301,7 @@ def against_peers(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> 
     best = {figure: max(row[figure] for row in results) for figure in ("median", "best") if results}
     return {
         "versions": reports[0]["versions"],
+        "tuned": reports[0]["tuned"],
         "results": results,
         "unavailable": {gone["peer"]: gone["reason"] for report in reports for gone in report["unavailable"]},
         "ratios": {
@@ -311,7 +314,8 @@ def against_peers(rows: list[dict[str, Any]], reports: list[dict[str, Any]]) -> 
 
 def peer_lines(peers: dict[str, Any]) -> str:
     """The peers for people."""
-    lines = [", ".join(f"{name} {version}" for name, version in peers["versions"].items())]
+    versions = ", ".join(f"{name} {version}" for name, version in peers["versions"].items())
+    lines = [f"{versions}; the network {'tuned for PyTorch' if peers['tuned'] else 'as people have it'}"]
     for row in peers["results"]:
         rates = f"{row['median']:6.0f} injections/s, best of {row['rounds']} {row['best']:.0f}"
         lines.append(f"{row['peer']:32} batch {row['batch']:2} {rates}")
