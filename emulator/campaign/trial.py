@@ -12,16 +12,20 @@ from emulator.array.tiling import Schedule, k_block
 from emulator.faults.fault import FaultBatch
 from emulator.faults.plan import plan_of
 from emulator.faults.salvo import Salvo, strike
-from emulator.faults.strikes import ENGINES, Strikes
+from emulator.faults.strikes import ENGINES, Strikes, strikes_of
+from emulator.propagate.classes import changes_of
 from emulator.propagate.outcome import judge, margin
 from emulator.propagate.propagator import Effects
 from emulator.propagate.stage import Stage
-from emulator.sampling.exhaustive import Exhaustive
+from emulator.sampling.exhaustive import Exhaustive, SiteClasses
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
 from emulator.sampling.workbench import Workbench
 
 Columns = dict[str, npt.NDArray[Any]]
+
+# Judged at once: the logits of each are kept.
+CLASSES = 1 << 16
 
 _STAGES = np.array([stage.name.lower() for stage in Stage], object)
 
@@ -43,17 +47,28 @@ def run_chunk(
 def count_chunk(bench: Workbench, sampler: Exhaustive, *, seed: int, chunk: int, first: int) -> Columns:
     """The classes of a chunk of an exhaustive campaign, judged: the same columns; a row is one site of each, class_size
     how many there are."""
-    found = sampler.classes(bench, chunk)
-    count = len(found.sites)
-    image = np.full(count, found.image)
-    sampled = SampledFaults(image=image, faults=found.faults, log_weight=np.zeros(count))
-    effects = bench.propagator.run_classes(bench.inference(found.image), found.changes)
+    parts = [
+        _judge_classes(bench, found, slice(start, start + CLASSES))
+        for found in sampler.classes(bench, chunk)
+        for start in range(0, len(found.sites), CLASSES)
+    ]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {**columns, **_numbers(seed, chunk, first, np.zeros(len(columns["sdc1"])))}
+
+
+def _judge_classes(bench: Workbench, found: SiteClasses, some: slice) -> Columns:
+    """A run of classes of one image and stratum, but for their numbers."""
+    sites = found.sites[some]
+    faults = SampledFaults(
+        image=np.full(len(sites), found.image), faults=found.faults[some], log_weight=np.zeros(len(sites))
+    )
+    strikes = strikes_of(found.strikes, np.arange(*some.indices(len(found.sites))))
+    effects = bench.propagator.run_classes(bench.inference(found.image), changes_of(found.changes, some))
     return {
-        **_identity(bench, sampled),
-        **_numbers(seed, chunk, first, sampled.log_weight),
-        **_outcome(bench, found.image, effects, found.strikes.hang),
-        **_effect(found.strikes, effects),
-        "class_size": found.sites,
+        **_identity(bench, faults),
+        **_outcome(bench, found.image, effects, strikes.hang),
+        **_effect(strikes, effects),
+        "class_size": sites,
     }
 
 

@@ -39,6 +39,14 @@ class Changes(NamedTuple):
     value: Values
 
 
+def changes_of(c: Changes, some: slice) -> Changes:
+    """Those of a run of classes."""
+    start, stop, _ = some.indices(len(c.op))
+    ptr = c.ptr[start : stop + 1]
+    within = slice(ptr[0], ptr[-1])
+    return Changes(c.op[some], c.stage[some], ptr - ptr[0], c.element[within], c.value[within])
+
+
 class Members(NamedTuple):
     """first (classes,): the first fault of each, in the call that added it; size (classes,): what the faults of each
     count together."""

@@ -6,7 +6,9 @@ that of all sites one by one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ class SiteClasses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhaustive:
-    """Every live site once: what is found is exact. A chunk is one image and one stratum (layer and register)."""
+    """Every live site once: what is found is exact. A chunk is one image and one layer."""
 
     name = "exhaustive"
     max_weight = 1.0
@@ -59,15 +61,18 @@ class Exhaustive:
             )
         return images * len(_live(space))
 
-    def classes(self, bench: Workbench, chunk: int) -> SiteClasses:
-        """Those of one chunk, images one after the other."""
-        strata = _live(bench.space)
-        image, of = divmod(chunk, len(strata))
-        return classes_of(bench, image, strata[of])
+    def classes(self, bench: Workbench, chunk: int) -> Iterator[SiteClasses]:
+        """Those of one chunk, by register, images one after the other."""
+        layers = _live(bench.space)
+        image, of = divmod(chunk, len(layers))
+        for stratum in layers[of]:
+            yield classes_of(bench, image, stratum)
 
 
-def _live(space: FaultSpace) -> list[Stratum]:
-    return [stratum for stratum in space.strata if stratum.live]
+def _live(space: FaultSpace) -> list[list[Stratum]]:
+    """The strata of each layer that have live sites."""
+    live = (stratum for stratum in space.strata if stratum.live)
+    return [list(strata) for _, strata in groupby(live, key=lambda stratum: stratum.layer)]
 
 
 def classes_of(bench: Workbench, image: int, stratum: Stratum) -> SiteClasses:
