@@ -7,6 +7,7 @@ those of Okabe & Ito, and cividis: told apart by every kind of colour vision.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,7 @@ from emulator.campaign.explain import Explanation
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
 from emulator.sampling.estimate import grouped
-from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.estimators import Tally
 from emulator.sampling.intervals import wilson
 
 if TYPE_CHECKING:
@@ -323,7 +324,10 @@ def _running(results: Results) -> tuple[Floats, Floats, Floats, Floats]:
     event, weight = results.trials["sdc1"].to_numpy(bool), results.weight
     first = min(len(event), max(20, len(event) // 300))
     sizes = np.unique(np.geomspace(first, len(event), 80).round().astype(int))
-    found = [hansen_hurwitz(event[:n], weight[:n], max_weight=results.max_weight) for n in sizes]
+    tally, found = Tally(max_weight=results.max_weight), []
+    for start, end in pairwise([0, *sizes.tolist()]):
+        tally.add(event[start:end], weight[start:end])
+        found.append(tally.estimate())
     value, low, high = 100 * np.array([[e.value, e.low, e.high] for e in found]).T
     return sizes.astype(np.float64), value, low, high
 

@@ -177,7 +177,9 @@ def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
         "layer": (
             lambda: figures.rate_by(results, key="layer"),
             "By layer",
-            "Points are estimates, bars their 95 % intervals.",
+            "Every live site counted."
+            if results.exhaustive
+            else "Points are estimates, bars their 95 % intervals.",
         ),
         "register": (
             lambda: figures.rate_by(results, key="register"),

@@ -226,7 +226,7 @@ def _checked(
             f"estimator: y {outcome.shape} and weight {w.shape}; "
             "allowed: two (n,) arrays, n >= 1. Pass one y and one weight a trial."
         )
-    if not np.isin(outcome, (0, 1)).all():
+    if outcome.dtype != np.bool_ and not np.isin(outcome, (0, 1)).all():
         raise BadData("estimator: y holds values other than 0 and 1; allowed: a yes/no outcome a trial.")
     if not (np.isfinite(w).all() and (w > 0).all()):
         raise BadData("estimator: a weight is zero, negative or not finite; allowed: w = p / q > 0.")

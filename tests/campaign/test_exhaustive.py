@@ -148,6 +148,7 @@ def test_a_report_shows_what_classes_can(digits: Any, tmp_path: Path) -> None:
     results = campaign(digits, ("accumulator",)).collect(tmp_path, workers=1)
     page = render_report(results)
     assert "By register" in page and "By struck bit" not in page and "Convergence" not in page
+    assert "counted, every live site" in page and "95 %" not in page and "ESS" not in page
     assert "all" in str(results.rate()) and "sites" in str(results.rate())
     assert results.to_json()["by_bit"] == {}
 

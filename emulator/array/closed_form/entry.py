@@ -11,13 +11,14 @@ import numpy as np
 from emulator.array.bits import wrap_words
 from emulator.array.closed_form import control, geometry, output_stationary, sums
 from emulator.array.closed_form.records import (
+    DEAD,
     AccumulatorErrors,
     Errors,
     Ints,
     Touched,
     Words,
+    empty_errors,
     part_of,
-    room,
 )
 from emulator.array.closed_form.sums import ALL_BITS
 from emulator.array.exposure.lifetime import Flags, Sites, StruckWords
@@ -118,10 +119,11 @@ def prepare(
     if register.name in control.FIELD_OF and (fold >= 0).any():
         return Flips(plan=plan, solve=partial(control.errors_of, plan, register.name, at, fold))
     touched, most, kernel = _find(plan, register, words, fold)
+    room = np.where(touched.group != DEAD, most * words.bits, 0)
 
     def solve(x: Streamed, chosen: slice) -> tuple[Errors, int]:
         part = part_of(touched, chosen)
-        errors = room(part, most[chosen])
+        errors = empty_errors(int(part.fault[-1]), int(room[chosen].sum()))
         return errors, kernel(x, part, errors)
 
     return Flips(plan=plan, solve=solve)

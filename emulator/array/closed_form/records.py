@@ -72,15 +72,8 @@ def part_of(touched: Touched, words: slice) -> Touched:
     return chosen._replace(fault=fault - fault[0])
 
 
-def room(touched: Touched, most: Ints) -> Errors:
-    """Empty arrays for at most `most` errors a flip of each word; pages that stay empty cost nothing."""
-    return empty_errors(
-        int(touched.fault[-1]), int((most * np.diff(touched.fault))[touched.group != DEAD].sum())
-    )
-
-
 def empty_errors(faults: int, most: int) -> Errors:
-    """Arrays for at most `most` errors."""
+    """Arrays for at most `most` errors; pages that stay empty cost nothing."""
     m, n, delta = (np.empty(most + 1, np.int32) for _ in range(3))
     return Errors(np.zeros(faults + 1, np.int64), m, n, delta, *np.zeros((2, faults), np.int64))
 
