@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 FIRST_TRIALS = 500
 ALIKE = 8
-MOST_TRIALS = 64_000
+MOST_TRIALS = 32_000
 
 
 class Chunks(Protocol):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
@@ -53,24 +54,40 @@ def _run_in_pool(task: Task[Result], chunks: Iterator[int], workers: int) -> Ite
         raise BadConfig(f"campaign started inside a worker process. {_GUARD}")
     # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryFile() as common:
+    with ExitStack() as stack:
+        try:
+            common = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:
+            common = None  # no place for temporary files: every process has its own runs
         arguments = (task, _path_of(common))
         pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=arguments)
         try:
-            pending = {pool.submit(_work, chunk): chunk for chunk in islice(chunks, 2 * workers)}
+            pending = {_submit(pool, chunk): chunk for chunk in islice(chunks, 2 * workers)}
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
                     chunk = pending.pop(future)
                     yield chunk, _result(future)
-                    pending |= {pool.submit(_work, following): following for following in islice(chunks, 1)}
+                    pending |= {_submit(pool, following): following for following in islice(chunks, 1)}
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _submit(pool: ProcessPoolExecutor, chunk: int) -> Future[Any]:
+    with _told():
+        return pool.submit(_work, chunk)
+
+
 def _result(future: Future[Any]) -> Any:
-    try:
+    with _told():
         return future.result()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A worker that dies is an error of ours."""
+    try:
+        yield
     except BrokenProcessPool as error:
         raise EmulatorError(
             f"a worker process died; finished chunks are kept, a rerun resumes. {_GUARD} "
@@ -86,8 +103,10 @@ _GUARD = (
 _worker: Callable[[int], Any] | None = None
 
 
-def _path_of(file: IO[bytes]) -> Path | None:
+def _path_of(file: IO[bytes] | None) -> Path | None:
     """Where other processes find a file without a name, which can't be left behind."""
+    if file is None:
+        return None
     path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
     return path if path.exists() else None
 

@@ -229,6 +229,26 @@ class Results:
     def _images(self) -> int:
         return int(self.manifest["inputs"]["samples"])
 
+    def _population(self, names: list[str], group: Group, index: npt.NDArray[np.intp]) -> int:
+        """The live sites of a group of an exhaustive campaign. Raises BadConfig where they can't be counted before they
+        have been judged."""
+        if set(names) <= {*_COUNTED, "input_id"}:
+            counted = [name for name in names if name in _COUNTED]
+            key = tuple(part for name, part in zip(names, group, strict=True) if name in _COUNTED)
+            live = self._counted_sites(counted)[key][1]
+            return live if "input_id" in names else live * self._images
+        if self.incomplete:
+            raise BadConfig(
+                f"group by {names}: unknown how many sites belong to a group until all are judged; allowed now: layer, "
+                "register, input_id. Finish the campaign."
+            )
+        return int(self._sites[index].sum())
+
+    @property
+    def incomplete(self) -> bool:
+        """Are there live sites of an exhaustive campaign that are not yet judged?"""
+        return self.exhaustive and int(self._sites.sum()) < self._images * int(self.manifest["space"]["live"])
+
     def _known(self, keys: Keys) -> list[str]:
         """Names of groups; BadConfig for unknown ones, and for those that a class is spread over."""
         names = _names(keys)
@@ -250,7 +270,7 @@ class Results:
         for key, index in groups.indices.items():
             group = key if isinstance(key, tuple) else (key,)
             if self.exhaustive:
-                whole = self._images * live[group][1] if live else int(self._sites[index].sum())
+                whole = self._population(names, group, np.asarray(index))
                 found[group] = census(event[index], self._sites[index], whole)
             elif live:
                 inside = np.zeros(len(event), bool)
@@ -332,7 +352,7 @@ def _check_keys(directory: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-_NEEDED = ("model", "array", "registers", "layers", "sampler", "space")
+_NEEDED = ("model", "inputs", "array", "registers", "layers", "sampler", "space")
 
 
 def _escape(text: str) -> str:

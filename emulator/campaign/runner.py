@@ -20,6 +20,7 @@ from emulator.campaign.executors import run_chunks, worker_count
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.results import Results
 from emulator.campaign.store import (
+    SCHEMA,
     check_manifest,
     complete_chunks,
     end_with,
@@ -103,7 +104,7 @@ class Campaign:
     def manifest(self) -> dict[str, Any]:
         """What identifies this campaign; a directory holds one."""
         return {
-            "schema": 1,
+            "schema": SCHEMA,
             "version": _package_version(),
             "model": self.network.settings(),
             "inputs": self.samples.settings(),

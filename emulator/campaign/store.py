@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Manifest = Mapping[str, Any]
 
+SCHEMA = 2
+"""Of manifest and trials: 2 since a row may stand for many sites."""
+
 _MANIFEST = "manifest.json"
 _TRIALS = "trials"
 _PART = re.compile(r"part-(\d{6})\.parquet")
@@ -52,6 +55,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise BadData(f"{path}: unreadable ({error}). {_fresh_start(directory)}") from None
     if not isinstance(manifest, dict):
         raise BadData(f"{path}: holds a {type(manifest).__name__}, not an object. {_fresh_start(directory)}")
+    if manifest.get("schema") != SCHEMA:
+        raise BadData(
+            f"{path}: schema {manifest.get('schema')!r}, of another version; allowed: {SCHEMA}. Choose another -o to "
+            "run the campaign again, or read it with the version that wrote it."
+        )
     return manifest
 
 

@@ -12,7 +12,7 @@ from emulator.array.tiling import Schedule, k_block
 from emulator.faults.fault import FaultBatch
 from emulator.faults.plan import plan_of
 from emulator.faults.salvo import Salvo, strike
-from emulator.faults.strikes import ENGINES, Strikes, strikes_of
+from emulator.faults.strikes import ENGINES, Extent, Strikes, extent_of, some_extents
 from emulator.propagate.classes import changes_of
 from emulator.propagate.outcome import judge, margin
 from emulator.propagate.propagator import Effects
@@ -37,10 +37,11 @@ def run_chunk(
     sampled = sampler.draw(bench, rng_for(seed, chunk), count)
     columns = {**_identity(bench, sampled), **_numbers(seed, chunk, first, sampled.log_weight)}
     salvo = Salvo(bench.golden, bench.array, sampled.faults, sampled.image)
-    for image, chosen in salvo:
-        strikes = salvo.strike(bench.inference(image), image)
-        for name, values in judge_strikes(bench, image, sampled.faults.layer[chosen], strikes).items():
-            columns.setdefault(name, np.empty(count, values.dtype))[chosen] = values
+    for volley in salvo.volleys:
+        strikes = salvo.strike(bench.inference(volley.image), volley)
+        layer = sampled.faults.layer[volley.place]
+        for name, values in judge_strikes(bench, volley.image, layer, strikes).items():
+            columns.setdefault(name, np.empty(count, values.dtype))[volley.place] = values
     return columns
 
 
@@ -62,12 +63,12 @@ def _judge_classes(bench: Workbench, found: SiteClasses, some: slice) -> Columns
     faults = SampledFaults(
         image=np.full(len(sites), found.image), faults=found.faults[some], log_weight=np.zeros(len(sites))
     )
-    strikes = strikes_of(found.strikes, np.arange(*some.indices(len(found.sites))))
+    extent = some_extents(found.extent, some)
     effects = bench.propagator.run_classes(bench.inference(found.image), changes_of(found.changes, some))
     return {
         **_identity(bench, faults),
-        **_outcome(bench, found.image, effects, strikes.hang),
-        **_effect(strikes, effects),
+        **_outcome(bench, found.image, effects, extent.hang),
+        **_effect(extent, effects),
         "class_size": sites,
     }
 
@@ -92,7 +93,7 @@ def judge_faults(bench: Workbench, image: int, faults: FaultBatch) -> Columns:
 def judge_strikes(bench: Workbench, image: int, layer: npt.NDArray[np.int64], strikes: Strikes) -> Columns:
     """Propagate and judge: the same of faults that have been struck, fault f in MAC layer layer[f]."""
     effects = bench.propagator.run(bench.inference(image), layer, strikes.errors)
-    return {**_outcome(bench, image, effects, strikes.hang), **_effect(strikes, effects)}
+    return {**_outcome(bench, image, effects, strikes.hang), **_effect(extent_of(strikes), effects)}
 
 
 def _identity(bench: Workbench, sampled: SampledFaults) -> Columns:
@@ -156,18 +157,11 @@ def _outcome(bench: Workbench, image: int, effects: Effects, hang: npt.NDArray[n
     }
 
 
-def _effect(strikes: Strikes, effects: Effects) -> Columns:
-    sizes = np.where(strikes.at_output, 0, np.diff(strikes.ptr))
-    largest = np.zeros(len(sizes), np.int64)
-    struck = sizes > 0
-    if struck.any():
-        largest[struck] = np.maximum.reduceat(
-            np.abs(strikes.delta.astype(np.int64)), strikes.ptr[:-1][struck]
-        )
+def _effect(extent: Extent, effects: Effects) -> Columns:
     return {
-        "engine": np.array(ENGINES, object)[strikes.engine],
-        "n_corrupt_acc": sizes,
-        "max_abs_delta_acc": largest,
+        "engine": np.array(ENGINES, object)[extent.engine],
+        "n_corrupt_acc": extent.size,
+        "max_abs_delta_acc": extent.largest,
         "n_corrupt_out": effects.corrupted,
         "class_size": effects.class_size,
     }

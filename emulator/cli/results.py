@@ -29,7 +29,10 @@ def status(directory: options.Directory, json: options.Json = False) -> None:
     if json:
         show_json(results.to_json())
         return
-    show(f"{len(results):,} trials of {results.manifest['model']['name']}, sampler {results.sampler}")
+    what = "classes of sites" if results.exhaustive else "trials"
+    show(f"{len(results):,} {what} of {results.manifest['model']['name']}, sampler {results.sampler}")
+    if results.incomplete:
+        show("not finished: the same `emulator run` again judges the sites that are left")
     show(f"SDC-1 of live sites: {results.rate()}")
     show(f"SDC-1 of the whole population: {results.population_rate()}")
     show(f"SDC-1 of live sites without ties: {results.rate(ties=False)}")

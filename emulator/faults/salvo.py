@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +16,36 @@ from emulator.array.spec import ArraySpec
 from emulator.faults.fault import FaultBatch
 from emulator.faults.plan import plan_of
 from emulator.faults.strike import of_closed_form, operands, strike_by_cycles, unsolved
-from emulator.faults.strikes import Strikes, in_order
+from emulator.faults.strikes import Strikes, in_order, joined
 from emulator.graph.golden import Golden, Inference
 
 Index = npt.NDArray[np.intp]
 
+# Faults of a volley: a wrong weight may spoil a thousand sums.
+VOLLEY = 2048
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Group:
-    """Faults of one layer and register, image after image: their places in the salvo. flips: None where only the cycle
-    engine can tell."""
+    """Faults of one layer and register, volley after volley: their places in the salvo. flips: None where only the
+    cycle engine can tell."""
 
     layer: int
     place: Index
     flips: Flips | None
 
 
+class Volley(NamedTuple):
+    """Faults of one image that are struck at once: their places in the salvo, ascending."""
+
+    number: int
+    image: int
+    place: Index
+
+
 class Salvo:
-    """faults: on image[f] each. Strike the images one by one, in any order."""
+    """faults: on image[f] each. Strike the volleys one by one, in any order; an image has one, or more where its faults
+    are many."""
 
     def __init__(
         self, golden: Golden, array: ArraySpec, faults: FaultBatch, image: npt.NDArray[np.int64]
@@ -40,24 +53,26 @@ class Salvo:
         self.golden = golden
         self.array = array
         self.faults = faults
-        self.image = image
-        self._groups = list(self._grouped())
-        self._order = np.argsort(image, kind="stable")
-        self._of_image: dict[int, list[tuple[_Group, slice]]] = {}
-        for group in self._groups:
-            for which, part in _runs(image[group.place]):
-                self._of_image.setdefault(which, []).append((group, part))
+        order = np.argsort(image, kind="stable")
+        first = np.flatnonzero(np.diff(image[order], prepend=-1))
+        rank = np.arange(len(image)) - np.repeat(first, np.diff(first, append=len(image)))
+        starts = rank % VOLLEY == 0
+        self._volley = np.empty(len(image), np.int64)
+        self._volley[order] = np.cumsum(starts) - 1
+        self.volleys = [
+            Volley(number, int(image[order[part.start]]), order[part])
+            for number, part in _runs(self._volley[order])
+        ]
+        self._groups: dict[int, list[tuple[_Group, slice]]] = {}
+        for group in self._grouped():
+            for number, part in _runs(self._volley[group.place]):
+                self._groups.setdefault(number, []).append((group, part))
 
-    def __iter__(self) -> Iterator[tuple[int, Index]]:
-        """Each image with the places of its faults, in ascending order."""
-        for which, part in _runs(self.image[self._order]):
-            yield which, self._order[part]
-
-    def strike(self, inference: Inference, image: int, *, by_cycles: bool = True) -> Strikes:
-        """The errors of all faults of an image, in their order; without by_cycles those that have no closed form are
-        left UNSOLVED. inference: that of the image."""
+    def strike(self, inference: Inference, volley: Volley, *, by_cycles: bool = True) -> Strikes:
+        """The errors of the faults of a volley, in their order; without by_cycles those that have no closed form are
+        left UNSOLVED. inference: that of its image."""
         parts, order = [], []
-        for group, chosen in self._of_image[image]:
+        for group, chosen in self._groups[volley.number]:
             place = group.place[chosen]
             if group.flips is not None:
                 streamed = operands(self.golden, inference, group.layer)
@@ -68,13 +83,12 @@ class Salvo:
             else:
                 parts.append(unsolved(len(place)))
             order.append(place)
-        places = np.concatenate(order)
-        return in_order(parts, np.argsort(np.argsort(places)), len(places))
+        return in_order(parts, np.searchsorted(volley.place, np.concatenate(order)), len(volley.place))
 
     def _grouped(self) -> Iterator[_Group]:
         faults, registers = self.faults, inventory(self.array)
         kind = faults.layer * len(registers) + faults.register
-        order = np.lexsort((self.image, kind))
+        order = np.lexsort((self._volley, kind))
         for which, part in _runs(kind[order]):
             layer, code = divmod(which, len(registers))
             plan, entry = plan_of(self.array, self.golden.graph.layers[layer]), registers[code]
@@ -98,6 +112,6 @@ def _runs(values: npt.NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
 def strike(
     golden: Golden, image: Inference, array: ArraySpec, faults: FaultBatch, *, by_cycles: bool = True
 ) -> Strikes:
-    """A salvo on one image."""
+    """All on one image."""
     salvo = Salvo(golden, array, faults, np.zeros(len(faults), np.int64))
-    return salvo.strike(image, 0, by_cycles=by_cycles)
+    return joined([salvo.strike(image, volley, by_cycles=by_cycles) for volley in salvo.volleys])

@@ -55,6 +55,32 @@ class Strikes:
         return LayerErrors(self.ptr, self.m, self.n, self.delta, self.at_output, self.hang)
 
 
+class Extent(NamedTuple):
+    """How much faults spoil, (faults,) each: index of the engine, does the layer hang, wrong accumulators, and the
+    largest error of one."""
+
+    engine: Ints
+    hang: Flags
+    size: Ints
+    largest: Ints
+
+
+def some_extents(extent: Extent, some: slice) -> Extent:
+    """Those of a run of faults."""
+    return Extent(extent.engine[some], extent.hang[some], extent.size[some], extent.largest[some])
+
+
+def extent_of(strikes: Strikes) -> Extent:
+    """Of each fault; errors of requantised words do not count."""
+    size = np.where(strikes.at_output, 0, np.diff(strikes.ptr))
+    largest = np.zeros(len(size), np.int64)
+    struck = size > 0
+    if struck.any():
+        magnitude = np.abs(strikes.delta.astype(np.int64))
+        largest[struck] = np.maximum.reduceat(magnitude, strikes.ptr[:-1][struck])
+    return Extent(strikes.engine, strikes.hang, size, largest)
+
+
 def errors_of(errors: LayerErrors, chosen: npt.NDArray[np.intp]) -> LayerErrors:
     """Those of some faults, in the order of `chosen`."""
     sizes = np.diff(errors.ptr)[chosen]

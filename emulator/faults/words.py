@@ -56,4 +56,4 @@ def word_blocks(stratum: Stratum, most: int) -> Iterator[WordBlock]:
         first = FaultBatch(
             layer=layer, register=code, row=at.row, col=at.col, bit=at.bit, cycle=at.cycle, fold=fold
         )
-        yield WordBlock(first=first, bits=at.bits, cycles=cycles)[cycles > 0]
+        yield WordBlock(first=first, bits=at.bits, cycles=cycles)

@@ -7,6 +7,7 @@ Pages nobody uses are the operating system's to write out.
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -28,52 +29,60 @@ class GoldenPool:
         self.golden = golden
         program = golden.program
         self._accumulators_at = _rounded(program.value_size, LINE_BYTES)
-        self._ready_at = _rounded(self._accumulators_at + 4 * program.acc_size, LINE_BYTES)
-        self._slot_bytes = _rounded(self._ready_at + 1, PAGE_BYTES)
-        self.capacity = min(images, BUDGET_BYTES // self._slot_bytes) if _only_tensors(golden) else 0
+        self._slot_bytes = _rounded(self._accumulators_at + 4 * program.acc_size, PAGE_BYTES)
+        # A byte an image says whether its run is there; the runs follow.
+        self._first_slot = _rounded(max(1, images), PAGE_BYTES)
+        room = max(0, BUDGET_BYTES - self._first_slot) // self._slot_bytes
+        self.capacity = min(images, room) if _can_share(golden) else 0
         self._file = path.open("r+b")
-        size = max(1, self.capacity * self._slot_bytes)
-        self._file.truncate(size)
-        # Writable, because kernels are compiled for arrays that are; whoever is given a run only reads it.
-        self._bytes = np.memmap(self._file, np.uint8, "r+", shape=(size,))
+        if self.capacity and not self._reserve(0, self._first_slot):
+            self.capacity = 0
+        if self.capacity:
+            size = self._first_slot + self.capacity * self._slot_bytes
+            self._file.truncate(size)
+            # Writable, because kernels are compiled for arrays that are; whoever is given a run only reads it.
+            self._bytes = np.memmap(self._file, np.uint8, "r+", shape=(size,))
 
     def get(self, image: int, sample: Sample) -> Inference | None:
         """The run of an image, None if nobody has put it there. sample: the image itself."""
-        if image >= self.capacity or not self._slot(image)[self._ready_at]:
+        if image >= self.capacity or not self._bytes[image]:
             return None
         return self._inference(image, self.golden.host_values(sample))
 
     def put(self, image: int, inference: Inference) -> Inference:
         """Keep a run, if there is room: what is to be used from now on. Two who put the same run write the same."""
-        if image >= self.capacity or not self._reserve(image):
+        if image >= self.capacity or not self._reserve(self._slot_at(image), self._slot_bytes):
             return inference
         kept = self._inference(image, inference.host)
         kept.values[:] = inference.values
         kept.accumulators[:] = inference.accumulators
-        self._slot(image)[self._ready_at] = 1
+        self._bytes[image] = 1
         return kept
 
-    def _reserve(self, image: int) -> bool:
-        """Is there room on the disk? Writing to a mapped page without any would kill the process."""
+    def _reserve(self, start: int, size: int) -> bool:
+        """Is there room on the disk? Touching a mapped page without any, even to read it, may kill the process."""
         try:
-            os.posix_fallocate(self._file.fileno(), image * self._slot_bytes, self._slot_bytes)
+            os.posix_fallocate(self._file.fileno(), start, size)
         except OSError:
             return False
         return True
 
-    def _slot(self, image: int) -> npt.NDArray[np.uint8]:
-        return self._bytes[image * self._slot_bytes :][: self._slot_bytes]
+    def _slot_at(self, image: int) -> int:
+        return self._first_slot + image * self._slot_bytes
 
     def _inference(self, image: int, host: dict[str, npt.NDArray[Any]]) -> Inference:
-        program, slot = self.golden.program, self._slot(image)
+        program, slot = self.golden.program, self._bytes[self._slot_at(image) :][: self._slot_bytes]
         accumulators = slot[self._accumulators_at :][: 4 * program.acc_size]
         values = np.asarray(slot[: program.value_size]).view(np.int8)
         return Inference(values=values, accumulators=np.asarray(accumulators).view(np.int32), host=host)
 
 
-def _only_tensors(golden: Golden) -> bool:
-    """Is all that a run computes in its pools?"""
+def _can_share(golden: Golden) -> bool:
+    """Is all that a run computes in its pools, and does the processor show what was written in the order in which it
+    was?"""
     graph = golden.graph
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
     hosts = [name for op in graph.ops if isinstance(op, HostOp) for name in op.outputs]
     return all(name in graph.index for name in hosts) and all(isinstance(m.target, int) for m in graph.layers)
 

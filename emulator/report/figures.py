@@ -42,6 +42,7 @@ def pe_heat_map(results: Results, *, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.ticker import MaxNLocator
 
+    _check_drawn(results)
     rows, cols = int(results.manifest["array"]["rows"]), int(results.manifest["array"]["cols"])
     rate, block, count = _pe_rates(results, rows, cols)
     ax = _axes(ax, 3.7, layout="compressed")
@@ -152,6 +153,9 @@ def convergence(results: Results, *, compare: Results | None = None, ax: Axes | 
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    for drawn in (results, compare):
+        if drawn is not None:
+            _check_drawn(drawn)
     ax = _axes(ax, 3.0)
     ax.set_xscale("log")
     n, value, low, high = _running(results)
@@ -317,6 +321,14 @@ def _rates_upright(ax: Axes, bit: npt.NDArray[Any], value: Floats, low: Floats, 
     ax.xaxis.set_major_locator(MultipleLocator(4))
     _style(ax, "struck bit (0 = least significant)", "SDC-1 rate of live sites (%)", grid="y")
     return ax
+
+
+def _check_drawn(results: Results) -> None:
+    """Classes of sites are no draws: they lie in many PEs, and their rates do not converge."""
+    if results.exhaustive:
+        raise BadConfig(
+            f"{results.directory} is an exhaustive campaign; allowed in this figure: one that draws. Take another."
+        )
 
 
 def _running(results: Results) -> tuple[Floats, Floats, Floats, Floats]:

@@ -61,6 +61,10 @@ def render_report(results: Results, compare: Results | None = None) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    if compare is not None and (results.exhaustive or compare.exhaustive):
+        raise BadConfig(
+            "exhaustive campaigns do not converge; allowed to compare: two that draw. Leave out compare."
+        )
     environment = Environment(
         loader=PackageLoader("emulator.report"),
         autoescape=True,
@@ -178,7 +182,9 @@ def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
             lambda: figures.rate_by(results, key="layer"),
             "By layer",
             "Every live site counted."
-            if results.exhaustive
+            if results.exhaustive and not results.incomplete
+            else "Bars leave room for sites that are not judged yet."
+            if results.incomplete
             else "Points are estimates, bars their 95 % intervals.",
         ),
         "register": (

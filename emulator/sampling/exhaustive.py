@@ -18,7 +18,7 @@ from emulator.errors import BadConfig
 from emulator.faults.fault import FaultBatch, joined_faults
 from emulator.faults.space import FaultSpace, Stratum
 from emulator.faults.strike import operands, strike_words
-from emulator.faults.strikes import Strikes, joined, strikes_of
+from emulator.faults.strikes import Extent, extent_of, strikes_of
 from emulator.faults.words import word_blocks
 from emulator.propagate.classes import Changes, Classes
 from emulator.sampling.workbench import Workbench
@@ -31,12 +31,12 @@ WORDS = 1 << 12
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SiteClasses:
-    """The classes of one image and stratum. faults: one site of each, strikes: what it does; sites: how many there are;
-    changes: what they all store."""
+    """The classes of one image and stratum. faults: one site of each, extent: how much it spoils; sites: how many there
+    are; changes: what they all store."""
 
     image: int
     faults: FaultBatch
-    strikes: Strikes
+    extent: Extent
     sites: Ints
     changes: Changes = field(repr=False)
 
@@ -81,7 +81,7 @@ def classes_of(bench: Workbench, image: int, stratum: Stratum) -> SiteClasses:
     streamed = operands(bench.golden, inference, stratum.layer)
     classes = Classes(bench.golden.program, inference)
     faults: list[FaultBatch] = []
-    struck: list[Strikes] = []
+    extents: list[Extent] = []
     for block in word_blocks(stratum, WORDS):
         strikes = strike_words(bench.golden, inference, bench.array, streamed, block)
         before = len(classes)
@@ -89,11 +89,11 @@ def classes_of(bench: Workbench, image: int, stratum: Stratum) -> SiteClasses:
         classes.add(layer, strikes.errors, cycles)
         first = classes.members.first[before:]
         faults.append(block.flips(first))
-        struck.append(strikes_of(strikes, first))
+        extents.append(extent_of(strikes_of(strikes, first)))
     return SiteClasses(
         image=image,
         faults=joined_faults(faults),
-        strikes=joined(struck),
+        extent=Extent(*map(np.concatenate, zip(*extents, strict=True))),
         sites=classes.members.size,
         changes=classes.changes,
     )

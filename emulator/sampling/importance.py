@@ -80,10 +80,11 @@ class Importance:
         tell."""
         scores = np.empty(len(faults))
         salvo = Salvo(bench.golden, bench.array, faults, image)
-        for i, chosen in salvo:
-            strikes = salvo.strike(bench.inference(i), i, by_cycles=False)
-            score = bench.scorer(i, self.lookahead).score(faults.layer[chosen], strikes)
-            scores[chosen] = np.where(strikes.engine == UNSOLVED, self.unsolved, score)
+        for volley in salvo.volleys:
+            strikes = salvo.strike(bench.inference(volley.image), volley, by_cycles=False)
+            scorer = bench.scorer(volley.image, self.lookahead)
+            score = scorer.score(faults.layer[volley.place], strikes)
+            scores[volley.place] = np.where(strikes.engine == UNSOLVED, self.unsolved, score)
         return scores
 
     def image_proposal(self, bench: Workbench) -> Floats:

@@ -1,4 +1,4 @@
-"""Exhaustive campaigns against every site struck and followed alone."""
+"""Exhaustive campaigns against every site struck alone, and some followed alone."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from emulator.faults.space import FaultSpace
 from emulator.faults.strikes import errors_of
 from emulator.graph.load import load
 from emulator.propagate.classes import Changes, Classes
+from emulator.report.figures import convergence, pe_heat_map
 from emulator.report.html import render_report
 from emulator.sampling.exhaustive import Exhaustive, classes_of
 from emulator.sampling.stopping import max_trials
@@ -178,3 +179,30 @@ def test_layers_outside_the_kernels_are_refused(digits: Any) -> None:
     samples = random_samples(network.graph, 1, 0)
     with pytest.raises(BadConfig, match="outside the kernels; allowed for an exhaustive campaign"):
         Campaign(network, digits.array, space, inputs=samples, sampler=Exhaustive())
+
+
+def test_an_unfinished_campaign_says_what_is_open(digits: Any, tmp_path: Path) -> None:
+    whole = campaign(digits, ("accumulator",)).collect(tmp_path, workers=1)
+    by_image, masked = whole.by("input_id"), whole.by("masked_at")
+    assert len(by_image) == IMAGES and len(masked) > 1 and not whole.incomplete
+    assert (by_image["low"] == by_image["high"]).all() and (
+        by_image["n"] == whole.manifest["space"]["live"]
+    ).all()
+    (tmp_path / "trials" / "part-000001.parquet").unlink()
+    part = Results.open(tmp_path)
+    assert part.incomplete
+    first = part.by("input_id")
+    assert first["low"].tolist() == first["high"].tolist() == by_image["value"].tolist()[:1]
+    assert part.by("layer")["low"].item() < part.by("layer")["high"].item()
+    with pytest.raises(BadConfig, match=r"until all are judged; allowed now: layer, register, input_id"):
+        part.by("masked_at")
+    page = render_report(part)
+    assert "certainly between" in page and "not all live sites are judged yet" in page
+    assert "counted, every live site" not in page and "Every live site counted" not in page
+
+
+def test_what_converges_is_no_exhaustive_campaign(digits: Any, tmp_path: Path) -> None:
+    results = campaign(digits, ("pe_b",)).collect(tmp_path, workers=1)
+    for draw in (convergence, pe_heat_map, lambda r: render_report(r, compare=r)):
+        with pytest.raises(BadConfig, match=r"exhaustive campaign"):
+            draw(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,17 @@ def test_a_network_with_host_values_keeps_nothing(tmp_path: Path) -> None:
     golden, sample = Golden(network.graph), random_samples(network.graph, 1, 0).inputs[0]
     pool, run = GoldenPool(golden, empty(tmp_path), 4), golden.run(sample)
     assert pool.put(0, run) is run and pool.get(0, sample) is None
+
+
+def test_only_what_was_reserved_is_touched(digits: Any) -> None:
+    """In a file system of memory a page that is only read takes room too, and without any the process dies."""
+    memory = Path("/dev/shm")
+    with tempfile.NamedTemporaryFile(dir=memory if memory.is_dir() else None) as file:
+        pool = GoldenPool(digits.golden, Path(file.name), 400)
+        header = os.stat(file.name).st_blocks
+        assert all(pool.get(image, digits.inputs[image]) is None for image in range(400))
+        assert os.stat(file.name).st_blocks == header
+        pool.put(7, digits.inference(7))
+        grown = os.stat(file.name).st_blocks
+        assert all((pool.get(i, digits.inputs[i]) is None) == (i != 7) for i in range(400))
+        assert os.stat(file.name).st_blocks == grown > header

@@ -1,7 +1,7 @@
 """Whole campaigns: exhaustive against sampled, two processes against one, and where the time of a long one goes.
 
-exhaustive: all flips of the live words of a register on some images, by classes, against faults drawn from 100 images
-and judged one by one, taking turns; flips of one word in later cycles, which have the same effect, are not
+exhaustive: all flips of the live words of a register on some images, by classes, against faults drawn from 100 images,
+taking turns; flips of one word in later cycles, which have the same effect, are not
 counted again. scaling: the same campaign on one and on two processes, from the first chunk to the last. profile: one
 campaign of --trials trials in this process, its time by parts, each without those it calls.
 """
@@ -153,6 +153,8 @@ def steady_rate(
         )
         campaign.collect(Path(folder) / "run", workers=workers, progress=progress)
     begun = next(i for i, (done, _) in enumerate(times) if done >= trials / 4)
+    if begun == len(times) - 1:
+        raise SystemExit(f"error: --trials {trials} is over with one chunk; take 10,000 or more")
     return (times[-1][0] - times[begun][0]) / (times[-1][1] - times[begun][1])
 
 
