@@ -74,6 +74,11 @@ class Results:
         return str(self.manifest["sampler"]["name"])
 
     @property
+    def unit(self) -> str:
+        """What a row is."""
+        return "classes of sites" if self.exhaustive else "trials"
+
+    @property
     def exhaustive(self) -> bool:
         """Is every live site judged, a row a class of them?"""
         return self.sampler == "exhaustive"
@@ -199,7 +204,7 @@ class Results:
     def __repr__(self) -> str:
         return (
             f"Results({str(self.directory)!r}: {self.manifest['model']['name']} on "
-            f"{self.manifest['array']['name']}, {len(self)} trials, SDC-1 of live sites {self.rate()})"
+            f"{self.manifest['array']['name']}, {len(self)} {self.unit}, SDC-1 of live sites {self.rate()})"
         )
 
     def _repr_html_(self) -> str:

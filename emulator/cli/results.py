@@ -29,8 +29,7 @@ def status(directory: options.Directory, json: options.Json = False) -> None:
     if json:
         show_json(results.to_json())
         return
-    what = "classes of sites" if results.exhaustive else "trials"
-    show(f"{len(results):,} {what} of {results.manifest['model']['name']}, sampler {results.sampler}")
+    show(f"{len(results):,} {results.unit} of {results.manifest['model']['name']}, sampler {results.sampler}")
     if results.incomplete:
         show("not finished: the same `emulator run` again judges the sites that are left")
     show(f"SDC-1 of live sites: {results.rate()}")

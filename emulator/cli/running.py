@@ -175,6 +175,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
+    judged = "classes of sites" if campaign.sampler.name == "exhaustive" else "faults"
     started = time.perf_counter()
     new_trials = 0
     with Bar(*columns, console=Console(stderr=True)) as bar:
@@ -185,7 +186,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
             new_trials = state.trials - state.reused
             rate = new_trials / (time.perf_counter() - started)
             value, low, high = state.estimate.percent()
-            description = f"{rate:,.0f} faults/s  SDC-1 {value} % [{low}, {high}]"
+            description = f"{rate:,.0f} {judged}/s  SDC-1 {value} % [{low}, {high}]"
             bar.update(task, completed=state.trials, total=state.limit, description=description)
 
         results = campaign.collect(output, workers=processes, progress=progress)
@@ -202,6 +203,7 @@ def _plan(campaign: Campaign, json: bool) -> None:
         "live_share": space.live_share,
         "images": len(campaign.samples),
         "trials": limit,
+        "chunks": manifest["chunks"],
         "sampler": manifest["sampler"],
         "layers": len(manifest["layers"]),
         "registers": manifest["registers"],

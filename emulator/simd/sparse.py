@@ -193,6 +193,8 @@ def read_by(
     """See the package."""
     mark = peek(spread.mark, unit)
     words = _words(mark)
+    if words == 0:  # a run was touched as a whole: a row told of nothing would be listed each time
+        return count
     more = (mark & ~LOW) + words
     for i in range(len(readers)):
         reader = peek(readers, i)
