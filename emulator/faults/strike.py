@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.checkpoint import LayerOnCycles, Response
-from emulator.array.closed_form import AccumulatorErrors, accumulator_errors, covered
+from emulator.array.closed_form import AccumulatorErrors, covered, prepare
 from emulator.array.operands import Operands
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
@@ -41,18 +41,16 @@ def operands(golden: Golden, image: Inference, layer: int) -> Operands:
     return known[layer]
 
 
-def strike_words(
-    golden: Golden, image: Inference, array: ArraySpec, streamed: Operands, block: WordBlock
-) -> Strikes:
-    """Every flip of words of one stratum, in order. streamed: the operands of the layer."""
+def strike_words(golden: Golden, image: Inference, array: ArraySpec, block: WordBlock) -> Strikes:
+    """Every flip of words of one stratum, in order."""
     layer, code = int(block.first.layer[0]), int(block.first.register[0])
     plan, entry = plan_of(array, golden.graph.layers[layer]), inventory(array)[code]
     solved = covered(plan, entry, block.first.sites, block.first.fold)
     parts, order, word = [], [], block.word
     if solved.any():
         words = block[solved]
-        at, fold = words.first.sites, words.first.fold
-        parts.append(of_closed_form(accumulator_errors(plan, streamed, entry, at, fold, words.bits)))
+        flips = prepare(plan, entry, words.first.sites, words.first.fold, words.bits)
+        parts.append(of_closed_form(flips.errors(operands(golden, image, layer))))
         order.append(np.flatnonzero(solved[word]))
     if not solved.all():
         order.append(np.flatnonzero(~solved[word]))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from emulator.errors import BadConfig
 from emulator.faults.fault import FaultBatch, joined_faults
 from emulator.faults.space import FaultSpace, Stratum
-from emulator.faults.strike import operands, strike_words
+from emulator.faults.strike import strike_words
 from emulator.faults.strikes import Extent, extent_of, strikes_of
 from emulator.faults.words import word_blocks
 from emulator.propagate.classes import Changes, Classes
@@ -46,7 +46,6 @@ class Exhaustive:
     """Every live site once: what is found is exact. A chunk is one image and one layer."""
 
     name = "exhaustive"
-    max_weight = 1.0
 
     def settings(self) -> dict[str, Any]:
         return {"name": self.name}
@@ -78,12 +77,11 @@ def _live(space: FaultSpace) -> list[list[Stratum]]:
 def classes_of(bench: Workbench, image: int, stratum: Stratum) -> SiteClasses:
     """All live sites of a stratum, struck on one image and sorted into classes."""
     inference = bench.inference(image)
-    streamed = operands(bench.golden, inference, stratum.layer)
     classes = Classes(bench.golden.program, inference)
     faults: list[FaultBatch] = []
     extents: list[Extent] = []
     for block in word_blocks(stratum, WORDS):
-        strikes = strike_words(bench.golden, inference, bench.array, streamed, block)
+        strikes = strike_words(bench.golden, inference, bench.array, block)
         before = len(classes)
         layer, cycles = np.full(len(strikes.hang), stratum.layer), np.repeat(block.cycles, block.bits)
         classes.add(layer, strikes.errors, cycles)
