@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from emulator.sampling.exhaustive import Exhaustive as Exhaustive
     from emulator.sampling.importance import Importance as Importance
     from emulator.sampling.stopping import ci_half_width as ci_half_width
+    from emulator.sampling.stopping import max_time as max_time
     from emulator.sampling.stopping import max_trials as max_trials
+    from emulator.sampling.stopping import min_critical as min_critical
     from emulator.sampling.uniform import Uniform as Uniform
     from emulator.sensitivity.backward import gradient_model as gradient_model
 
@@ -52,7 +54,9 @@ _HOMES = {
     "explain": "campaign.explain",
     "gradient_model": "sensitivity.backward",
     "load": "graph.load",
+    "max_time": "sampling.stopping",
     "max_trials": "sampling.stopping",
+    "min_critical": "sampling.stopping",
     "quantize": "graph.quantize",
     "replay": "campaign.replay",
     "run_gemm": "array.cycle",

@@ -13,6 +13,9 @@ FIRST_TRIALS = 500
 ALIKE = 8
 MOST_TRIALS = 32_000
 
+# After so many turns, 28,000 trials, nothing more is learnt, and no chunk waits for another.
+TURNS_TO_LEARN = 3
+
 
 class Chunks(Protocol):
     """Chunk 0, 1, 2 ... of one campaign."""
@@ -27,6 +30,10 @@ class Chunks(Protocol):
 
     def first(self, chunk: int) -> int:
         """The number of its first trial; those of the whole campaign ascend, and are distinct."""
+        ...
+
+    def before(self, chunk: int) -> int:
+        """How many chunks, from the first on, a sampler that learns may look back at."""
         ...
 
     def settings(self) -> dict[str, Any]:
@@ -52,6 +59,9 @@ class DrawnChunks:
         turn, within = divmod(chunk, ALIKE)
         return ALIKE * sum(map(self._size, range(turn))) + within * self._size(turn)
 
+    def before(self, chunk: int) -> int:
+        return ALIKE * min(chunk // ALIKE, TURNS_TO_LEARN)
+
     def settings(self) -> dict[str, Any]:
         return {"first": FIRST_TRIALS, "alike": ALIKE, "most": MOST_TRIALS}
 
@@ -73,6 +83,9 @@ class CountedChunks:
 
     def first(self, chunk: int) -> int:
         return chunk << 32
+
+    def before(self, chunk: int) -> int:
+        return 0
 
     def settings(self) -> dict[str, Any]:
         return {"count": self.count}

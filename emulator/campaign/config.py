@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +21,18 @@ from emulator.faults.space import FaultSpace
 from emulator.graph.feeds import parse_shapes
 from emulator.graph.load import load
 from emulator.sampling.exhaustive import Exhaustive
-from emulator.sampling.importance import Importance
+from emulator.sampling.registry import SamplerName, sampler_named
 from emulator.sampling.sampler import Sampler
-from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
-from emulator.sampling.uniform import Uniform
+from emulator.sampling.stopping import StopRule, ci_half_width, max_time, max_trials, min_critical
+from emulator.sensitivity.jacobian import Sensitivity
 
 DEFAULT_TRIALS = 10_000
+_STOPS: dict[str, Callable[[Any], StopRule]] = {
+    "trials": max_trials,
+    "until_ci": ci_half_width,
+    "max_time": max_time,
+    "min_critical": min_critical,
+}
 
 
 class CampaignConfig(BaseModel):
@@ -40,12 +49,16 @@ class CampaignConfig(BaseModel):
     registers: list[str] | None = None
     layers: list[int | str] | None = None
     kind: Literal["flip"] = "flip"
-    sampler: Literal["importance", "uniform", "exhaustive"] = "importance"
+    sampler: SamplerName = "importance"
     alpha: float | None = Field(None, gt=0, le=1)
     candidates: int | None = Field(None, ge=1)
     lookahead: int | None = Field(None, ge=0)
+    sensitivity: Sensitivity | None = None
+    fit: bool | None = None
     trials: int | None = Field(None, ge=1)
     until_ci: float | None = Field(None, gt=0, lt=0.5)
+    max_time: float | None = Field(None, gt=0, allow_inf_nan=False)
+    min_critical: int | None = Field(None, ge=1)
     limit: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=1 << 63)
     workers: int | str = "auto"
@@ -67,29 +80,25 @@ class CampaignConfig(BaseModel):
         )
 
     def _sampler(self) -> Sampler | Exhaustive:
-        names = ("alpha", "candidates", "lookahead")
+        names = ("alpha", "candidates", "lookahead", "sensitivity", "fit")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.sampler == "importance":
-            return Importance(**given)
-        if given:
-            raise BadConfig(
-                f"sampler {self.sampler!r} has no {', '.join(given)}; remove it or use 'importance'."
-            )
-        return Uniform() if self.sampler == "uniform" else Exhaustive()
+        return sampler_named(self.sampler, given)
+
+    @property
+    def stops(self) -> dict[str, StopRule]:
+        """The stop rules that were given, by their keys."""
+        given = {name: getattr(self, name) for name in _STOPS}
+        return {name: _STOPS[name](value) for name, value in given.items() if value is not None}
 
     def _stop(self) -> StopRule | None:
-        """Trials, interval, or the first of both; DEFAULT_TRIALS where neither is given. None: every site."""
-        if self.sampler == "exhaustive":
-            given = [name for name in ("trials", "until_ci") if getattr(self, name) is not None]
-            if given:
-                raise BadConfig(
-                    f"sampler 'exhaustive' judges every site, it has no {', '.join(given)}; remove it, or draw."
-                )
-            return None
-        if self.until_ci is None:
-            return max_trials(DEFAULT_TRIALS if self.trials is None else self.trials)
-        narrow = ci_half_width(self.until_ci)
-        return narrow if self.trials is None else max_trials(self.trials) | narrow
+        """The first of the given rules that is met; DEFAULT_TRIALS where none is given. None: every site."""
+        if self.sampler != "exhaustive":
+            return reduce(or_, self.stops.values()) if self.stops else max_trials(DEFAULT_TRIALS)
+        if self.stops:
+            raise BadConfig(
+                f"sampler 'exhaustive' judges every site, it has no {', '.join(self.stops)}; remove it, or draw."
+            )
+        return None
 
 
 def read_config(path: Path, overrides: dict[str, Any]) -> CampaignConfig:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -27,15 +26,18 @@ class Task(Protocol[Result]):
     def open(self, shared: Path | None) -> Callable[[int], Result]: ...
 
 
-def run_chunks(task: Task[Result], chunks: Iterable[int], workers: int) -> Iterator[tuple[int, Result]]:
-    """(chunk, result) as they finish. `chunks` may be endless: it is read a few chunks ahead of the work, and
-    closing the iterator stops it."""
+def run_chunks(
+    task: Task[Result], chunks: Iterable[int], workers: int, after: Callable[[int], int] = lambda chunk: 0
+) -> Iterator[tuple[int, Result]]:
+    """(chunk, result) as they finish. `chunks` ascend and may be endless: they are read a few chunks ahead of the work,
+    and closing the iterator stops it. A chunk begins when all chunks below after(chunk), which may not fall, are
+    finished."""
     if workers == 1:
         work = task.open(None)
         for chunk in chunks:
             yield chunk, work(chunk)
         return
-    yield from _run_in_pool(task, iter(chunks), workers)
+    yield from _run_in_pool(task, iter(chunks), workers, after)
 
 
 def worker_count(workers: int | str) -> int:
@@ -49,7 +51,9 @@ def worker_count(workers: int | str) -> int:
     return workers
 
 
-def _run_in_pool(task: Task[Result], chunks: Iterator[int], workers: int) -> Iterator[tuple[int, Result]]:
+def _run_in_pool(
+    task: Task[Result], chunks: Iterator[int], workers: int, after: Callable[[int], int]
+) -> Iterator[tuple[int, Result]]:
     if multiprocessing.parent_process() is not None:
         raise BadConfig(f"campaign started inside a worker process. {_GUARD}")
     # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
@@ -62,13 +66,18 @@ def _run_in_pool(task: Task[Result], chunks: Iterator[int], workers: int) -> Ite
         arguments = (task, _path_of(common))
         pool = ProcessPoolExecutor(workers, context, initializer=_open_worker, initargs=arguments)
         try:
-            pending = {_submit(pool, chunk): chunk for chunk in islice(chunks, 2 * workers)}
-            while pending:
+            pending: dict[Future[Any], int] = {}
+            following = next(chunks, None)
+            while pending or following is not None:
+                while following is not None and len(pending) < 2 * workers:
+                    if min(pending.values(), default=following) < after(following):
+                        break
+                    pending[_submit(pool, following)] = following
+                    following = next(chunks, None)
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
                     chunk = pending.pop(future)
                     yield chunk, _result(future)
-                    pending |= {_submit(pool, following): following for following in islice(chunks, 1)}
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

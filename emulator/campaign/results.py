@@ -19,9 +19,11 @@ import numpy.typing as npt
 from emulator.campaign import store
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.errors import BadConfig, BadData
+from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import census, hansen_hurwitz, part, ratio
 from emulator.sampling.intervals import wilson
+from emulator.sampling.stopping import looks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +99,10 @@ class Results:
     # ---- rates
 
     def rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
-        """P(outcome) for a fault in a live site; ties=False leaves out answers that differ by a tie only."""
+        """P(outcome) for a fault in a live site; ties=False leaves out answers that differ by a tie only.
+
+        If the campaign stopped on what it found, the interval is one that holds at any time (method "betting").
+        """
         return self._whole(self._event(outcome, ties))
 
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
@@ -223,7 +228,11 @@ class Results:
         """The rate of an event over all live sites."""
         if self.exhaustive:
             return census(event, self._sites, self._images * int(self.manifest["space"]["live"]))
-        return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
+        if not looks(self.manifest["stop"]):
+            return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
+        sequence = ConfidenceSequence(max_weight=self.max_weight)
+        sequence.add(event, self.weight)
+        return sequence.estimate()
 
     @cached_property
     def _sites(self) -> npt.NDArray[np.int64]:
@@ -357,7 +366,7 @@ def _check_keys(directory: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-_NEEDED = ("model", "inputs", "array", "registers", "layers", "sampler", "space")
+_NEEDED = ("model", "inputs", "array", "registers", "layers", "sampler", "space", "stop")
 
 
 def _escape(text: str) -> str:

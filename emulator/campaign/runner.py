@@ -4,8 +4,10 @@ of storage and of resuming; the result is the same on any number of workers and 
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from importlib.metadata import version
 from itertools import count, takewhile
 from pathlib import Path
@@ -18,6 +20,7 @@ from emulator.array.spec import ArraySpec
 from emulator.campaign.chunks import Chunks, CountedChunks, DrawnChunks
 from emulator.campaign.executors import run_chunks, worker_count
 from emulator.campaign.inputs import Samples, load_samples
+from emulator.campaign.looking_back import read_past
 from emulator.campaign.results import Results
 from emulator.campaign.store import (
     SCHEMA,
@@ -35,12 +38,14 @@ from emulator.errors import BadConfig, UnsupportedModel
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import Network
+from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import Census, Tally
 from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
+from emulator.sampling.past import Past
 from emulator.sampling.sampler import Sampler
-from emulator.sampling.stopping import Exhausted, StopRule, max_trials
+from emulator.sampling.stopping import Exhausted, Standing, StopRule, max_trials
 from emulator.sampling.workbench import Workbench
 
 
@@ -56,10 +61,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChunkSummary:
-    """What the stop rule needs of a chunk. counts: the weight of each trial or, in a census, its sites."""
+    """What the stop rule needs of a chunk. counts: the weight of each trial or, in a census, its sites; critical: the
+    fault_id of each trial with SDC-1."""
 
     sdc1: npt.NDArray[np.bool_] = field(repr=False)
     counts: npt.NDArray[Any] = field(repr=False)
+    critical: npt.NDArray[Any] = field(repr=False)
 
 
 class Campaign:
@@ -141,6 +148,7 @@ class Campaign:
         estimate_after = _InOrder(self._tally())
         task = ChunkTask(campaign=self, directory=target)
         stored, trials, reused, last = set(done), 0, 0, -1
+        started = time.monotonic()
         for chunk, summary in self._summaries(target, task, done, processes):
             for last, estimate in estimate_after.add(chunk, summary):
                 reused += estimate_after.trials - trials if last in stored else 0
@@ -149,7 +157,9 @@ class Campaign:
                     progress(
                         Progress(trials=trials, reused=reused, limit=self.stop.limit(), estimate=estimate)
                     )
-                if self.stop.met(trials, estimate):
+                # Trials that are there already cost no time: no rule on time may throw them away.
+                seconds = 0.0 if last in stored else time.monotonic() - started
+                if self.stop.met(estimate_after.standing(estimate, seconds)):
                     break
             else:
                 continue
@@ -179,7 +189,7 @@ class Campaign:
         in_order = _InOrder(self._tally())
         for chunk in complete_chunks(target, DrawnChunks(limit=None).rows):
             for _, estimate in in_order.add(chunk, self.summary(read_part(target, chunk))):
-                if self.stop.met(in_order.trials, estimate):
+                if self.stop.met(in_order.standing(estimate, seconds=0.0)):
                     return in_order.trials
         return None
 
@@ -197,25 +207,33 @@ class Campaign:
             return CountedChunks(count=self.sampler.chunks(self.space, len(self.samples)))
         return DrawnChunks(limit=self.stop.limit())
 
-    def _tally(self) -> Tally | Census:
+    def _tally(self) -> Tally | ConfidenceSequence | Census:
         if isinstance(self.sampler, Exhaustive):
             return Census(self.space.live * len(self.samples))
+        if self.stop.looks:
+            return ConfidenceSequence(max_weight=self.sampler.max_weight)
         return Tally(max_weight=self.sampler.max_weight)
 
     def summary(self, columns: Columns) -> ChunkSummary:
         """Of the trials of a chunk."""
         whole = isinstance(self.sampler, Exhaustive)
         counts = columns["class_size"] if whole else np.exp(columns["log_weight"])
-        return ChunkSummary(sdc1=columns["sdc1"], counts=counts)
+        sdc1 = columns["sdc1"]
+        return ChunkSummary(sdc1=sdc1, counts=counts, critical=columns["fault_id"][sdc1])
 
-    def judged(self, bench: Workbench, chunk: int) -> Columns:
-        """The trials of a chunk: every column of the schema."""
+    def judged(self, bench: Workbench, chunk: int, past: Past) -> Columns:
+        """The trials of a chunk: every column of the schema. past: those that a sampler that learns looks back at."""
         first = self.chunks.first(chunk)
         if isinstance(self.sampler, Exhaustive):
             return count_chunk(bench, self.sampler, seed=self.seed, chunk=chunk, first=first)
         count = self.chunks.rows(chunk)
         assert count is not None
-        return run_chunk(bench, self.sampler, seed=self.seed, chunk=chunk, first=first, count=count)
+        return run_chunk(bench, self.sampler, past, seed=self.seed, chunk=chunk, first=first, count=count)
+
+    def looks_back(self, chunk: int) -> int:
+        """How many chunks, from the first on, must be finished before this one."""
+        learns = not isinstance(self.sampler, Exhaustive) and self.sampler.learns
+        return self.chunks.before(chunk) if learns else 0
 
     def _summaries(
         self, target: Path, task: ChunkTask, done: list[int], workers: int
@@ -224,7 +242,7 @@ class Campaign:
         for chunk in done:
             yield chunk, self.summary(read_part(target, chunk))
         missing = (chunk for chunk in takewhile(self.chunks.exists, count()) if chunk not in finished)
-        yield from run_chunks(task, missing, workers)
+        yield from run_chunks(task, missing, workers, self.looks_back)
 
     def _layer(self, index: int) -> dict[str, Any]:
         layer = self.network.graph.layers[index]
@@ -250,9 +268,10 @@ class ChunkTask:
     def open(self, shared: Path | None) -> Callable[[int], ChunkSummary]:
         c = self.campaign
         bench = Workbench(c.network, c.array, c.space, c.samples.inputs, shared=shared)
+        past = lru_cache(maxsize=1)(partial(read_past, self.directory, c.array))
 
         def work(chunk: int) -> ChunkSummary:
-            columns = c.judged(bench, chunk)
+            columns = c.judged(bench, chunk, past(c.looks_back(chunk)))
             write_part(self.directory, chunk, columns)
             return c.summary(columns)
 
@@ -262,11 +281,12 @@ class ChunkTask:
 class _InOrder:
     """Takes chunks as they come, gives estimates in chunk order."""
 
-    def __init__(self, tally: Tally | Census) -> None:
+    def __init__(self, tally: Tally | ConfidenceSequence | Census) -> None:
         self.tally = tally
         self.waiting: dict[int, ChunkSummary] = {}
         self.next = 0
         self.trials = 0
+        self.critical: set[str] = set()
 
     def add(self, chunk: int, summary: ChunkSummary) -> Iterator[tuple[int, Estimate]]:
         """(chunk, estimate over all chunks up to it) for each chunk now complete in order."""
@@ -275,8 +295,13 @@ class _InOrder:
             ready = self.waiting.pop(self.next)
             self.tally.add(ready.sdc1, ready.counts)
             self.trials += len(ready.sdc1)
+            self.critical.update(ready.critical)
             self.next += 1
             yield self.next - 1, self.tally.estimate()
+
+    def standing(self, estimate: Estimate, seconds: float) -> Standing:
+        """What the stop rule is asked about, after the chunk that gave the estimate."""
+        return Standing(trials=self.trials, critical=len(self.critical), seconds=seconds, estimate=estimate)
 
 
 def _package_version() -> str:

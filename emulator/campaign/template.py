@@ -16,13 +16,17 @@ array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
 # layers = ["conv1", 3]     # by name or index; default: all
 kind = "flip"               # transient single-bit flip
 
-sampler = "importance"      # or "uniform", or "exhaustive": every site
-# alpha = 0.5               # importance: share of plain uniform draws; bounds every weight by 1 / alpha
+sampler = "importance"      # or "uniform", "stratified", "adaptive", or "exhaustive": every site; others to compare
+# alpha = 0.2               # share of plain uniform draws; bounds every weight by 1 / alpha
 # candidates = 8            # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
+# fit = true                # importance: learn from the first 28,000 trials
+# sensitivity = "gradient"  # importance: or "finite-difference", slower, where an operator has no gradient
 
 trials = 10000              # stop after so many trials ...
-# until_ci = 0.001          # ... or when the 95 % interval of SDC-1 has this half-width; alone: no limit of trials
+# until_ci = 0.001          # ... or when the 95 % interval of SDC-1 has this half-width ...
+# max_time = 3600           # ... or so many seconds; a run that resumes has them again ...
+# min_critical = 100        # ... or when so many distinct faults changed the answer. Without `trials`: no limit of them
 # limit = 100               # use only the first images of `inputs`
 seed = 0
 workers = "auto"            # processes; results do not depend on it

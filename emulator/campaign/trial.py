@@ -12,12 +12,13 @@ from emulator.array.tiling import Schedule, k_block
 from emulator.faults.fault import FaultBatch
 from emulator.faults.plan import plan_of
 from emulator.faults.salvo import Salvo, strike
-from emulator.faults.strikes import ENGINES, Extent, Strikes, extent_of, some_extents
+from emulator.faults.strikes import ENGINES, Extent, Strikes, extent_of
 from emulator.propagate.classes import changes_of
 from emulator.propagate.outcome import judge, margin
 from emulator.propagate.propagator import Effects
 from emulator.propagate.stage import Stage
 from emulator.sampling.exhaustive import Exhaustive, SiteClasses
+from emulator.sampling.past import Past
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
 from emulator.sampling.workbench import Workbench
@@ -31,10 +32,10 @@ _STAGES = np.array([stage.name.lower() for stage in Stage], object)
 
 
 def run_chunk(
-    bench: Workbench, sampler: Sampler, *, seed: int, chunk: int, first: int, count: int
+    bench: Workbench, sampler: Sampler, past: Past, *, seed: int, chunk: int, first: int, count: int
 ) -> Columns:
     """Trials first .. first + count of the campaign, drawn and judged: every column of the schema."""
-    sampled = sampler.draw(bench, rng_for(seed, chunk), count)
+    sampled = sampler.draw(bench, rng_for(seed, chunk), count, past)
     columns = {**_identity(bench, sampled), **_numbers(seed, chunk, first, sampled.log_weight)}
     salvo = Salvo(bench.golden, bench.array, sampled.faults, sampled.image)
     for volley in salvo.volleys:
@@ -46,31 +47,35 @@ def run_chunk(
 
 
 def count_chunk(bench: Workbench, sampler: Exhaustive, *, seed: int, chunk: int, first: int) -> Columns:
-    """The classes of a chunk of an exhaustive campaign, judged: the same columns; a row is one site of each, class_size
-    how many there are."""
-    parts = [
-        _judge_classes(bench, found, slice(start, start + CLASSES))
-        for found in sampler.classes(bench, chunk)
-        for start in range(0, len(found.sites), CLASSES)
-    ]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {**columns, **_numbers(seed, chunk, first, np.zeros(len(columns["sdc1"])))}
-
-
-def _judge_classes(bench: Workbench, found: SiteClasses, some: slice) -> Columns:
-    """A run of classes of one image and stratum, but for their numbers."""
-    sites = found.sites[some]
+    """The classes of a chunk of an exhaustive campaign, judged: the same columns; a row is one site of each class and
+    register, class_size how many there are."""
+    found = sampler.classes(bench, chunk)
     faults = SampledFaults(
-        image=np.full(len(sites), found.image), faults=found.faults[some], log_weight=np.zeros(len(sites))
+        image=np.full(len(found.sites), found.image),
+        faults=found.faults,
+        log_weight=np.zeros(len(found.sites)),
     )
-    extent = some_extents(found.extent, some)
-    effects = bench.propagator.run_classes(bench.inference(found.image), changes_of(found.changes, some))
     return {
         **_identity(bench, faults),
-        **_outcome(bench, found.image, effects, extent.hang),
-        **_effect(extent, effects),
-        "class_size": sites,
+        **_judge_classes(bench, found),
+        "class_size": found.sites,
+        **_numbers(seed, chunk, first, faults.log_weight),
     }
+
+
+def _judge_classes(bench: Workbench, found: SiteClasses) -> Columns:
+    """Each class followed once: outcome and effect of every row."""
+    parts: list[Columns] = []
+    hang = np.zeros(len(found.changes.op), np.bool_)
+    hang[found.of] = found.extent.hang
+    for start in range(0, len(hang), CLASSES):
+        some = slice(start, start + CLASSES)
+        effects = bench.propagator.run_classes(bench.inference(found.image), changes_of(found.changes, some))
+        parts.append(
+            {**_outcome(bench, found.image, effects, hang[some]), "n_corrupt_out": effects.corrupted}
+        )
+    judged = {name: np.concatenate([part[name] for part in parts])[found.of] for name in parts[0]}
+    return {**judged, **_effect(found.extent)}
 
 
 def _numbers(seed: int, chunk: int, first: int, log_weight: npt.NDArray[np.float64]) -> Columns:
@@ -93,7 +98,12 @@ def judge_faults(bench: Workbench, image: int, faults: FaultBatch) -> Columns:
 def judge_strikes(bench: Workbench, image: int, layer: npt.NDArray[np.int64], strikes: Strikes) -> Columns:
     """Propagate and judge: the same of faults that have been struck, fault f in MAC layer layer[f]."""
     effects = bench.propagator.run(bench.inference(image), layer, strikes.errors)
-    return {**_outcome(bench, image, effects, strikes.hang), **_effect(extent_of(strikes), effects)}
+    return {
+        **_outcome(bench, image, effects, strikes.hang),
+        **_effect(extent_of(strikes)),
+        "n_corrupt_out": effects.corrupted,
+        "class_size": effects.class_size,
+    }
 
 
 def _identity(bench: Workbench, sampled: SampledFaults) -> Columns:
@@ -157,11 +167,9 @@ def _outcome(bench: Workbench, image: int, effects: Effects, hang: npt.NDArray[n
     }
 
 
-def _effect(extent: Extent, effects: Effects) -> Columns:
+def _effect(extent: Extent) -> Columns:
     return {
         "engine": np.array(ENGINES, object)[extent.engine],
         "n_corrupt_acc": extent.size,
         "max_abs_delta_acc": extent.largest,
-        "n_corrupt_out": effects.corrupted,
-        "class_size": effects.class_size,
     }

@@ -82,11 +82,18 @@ def run(
     layers: options.Layers = None,
     kind: Annotated[str | None, typer.Option(help="fault model: flip", show_default="flip")] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="importance, uniform or exhaustive", show_default="importance")
+        str | None,
+        typer.Option(
+            help="importance, uniform, exhaustive, ... (docs/statistics.md)", show_default="importance"
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="stop after N trials", show_default="10000")] = None,
     until_ci: Annotated[
         float | None, typer.Option(help="stop at this half-width of the 95 % interval of SDC-1, e.g. 0.001")
+    ] = None,
+    max_time: Annotated[float | None, typer.Option(help="stop after so many seconds of this run")] = None,
+    min_critical: Annotated[
+        int | None, typer.Option(help="stop when so many distinct faults changed the answer")
     ] = None,
     limit: options.Limit = None,
     seed: Annotated[int | None, typer.Option(help="seed of the draws", show_default="0")] = None,
@@ -94,7 +101,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
     json: options.Json = False,
 ) -> None:
-    """Run a campaign, or resume it.
+    """Run a campaign, or resume it. Of several stop rules the first that is met ends it.
 
     Ctrl-C and kill -9 lose at most the chunks in progress; the same command again carries on.
 
@@ -113,8 +120,11 @@ def run(
         "layers": options.split(layers),
         "kind": kind,
         "sampler": sampler,
+        "sensitivity": sensitivity,
         "trials": trials,
         "until_ci": until_ci,
+        "max_time": max_time,
+        "min_critical": min_critical,
         "limit": limit,
         "seed": seed,
         "workers": workers,
@@ -129,7 +139,7 @@ def run(
     else:
         config = make_config({"model": target, **given}, "run")
         chosen = config.model_dump()
-        if config.trials is None and config.until_ci is None and config.sampler != "exhaustive":
+        if not config.stops and config.sampler != "exhaustive":
             chosen["trials"] = DEFAULT_TRIALS
         _announce(chosen, given)
     campaign = config.campaign()
@@ -194,9 +204,12 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
 
 
 def _plan(campaign: Campaign, json: bool) -> None:
+    from emulator.sampling.planning import margin_of_error, sample_size
+
     manifest = campaign.manifest()
     space = campaign.space
     limit = campaign.stop.limit()
+    sites = space.live * len(campaign.samples)
     plan = {
         "space_size": space.size,
         "live": space.live,
@@ -208,6 +221,8 @@ def _plan(campaign: Campaign, json: bool) -> None:
         "layers": len(manifest["layers"]),
         "registers": manifest["registers"],
         "cycles": sum(layer["cycles"] for layer in manifest["layers"]),
+        "uniform_half_width": None if limit is None else margin_of_error(min(limit, sites), sites),
+        "uniform_trials": sample_size(sites, error=0.01),
     }
     if json:
         show_json(plan)
@@ -222,5 +237,6 @@ def _plan(campaign: Campaign, json: bool) -> None:
     if sampler["name"] == "exhaustive":
         show(f"sampler: exhaustive, every site by classes, in {campaign.chunks.settings()['count']:,} chunks")
         return
-    trials = "until the interval is narrow" if limit is None else f"{limit:,}"
-    show(f"sampler: {sampler['name']}{settings}; trials: {trials}")
+    show(f"sampler: {sampler['name']}{settings}; stop: {campaign.stop}")
+    margin = "" if limit is None else f"a half-width of {100 * plan['uniform_half_width']:.2g} % at most; "
+    show(f"uniform trials: {margin}{plan['uniform_trials']:,} for 1 % (Leveugle et al., DATE'09)")

@@ -202,6 +202,30 @@ class FaultSpace:
         """`count` live faults, uniform and independent."""
         return self.live_faults(rng.integers(0, self.live, count))
 
+    def draw_in(self, rng: np.random.Generator, stratum: Ints) -> FaultBatch:
+        """A live fault in each of these strata (indices, live ones), uniform and independent."""
+        live = np.diff(self._live_ends, prepend=0)[stratum]
+        return self.live_faults(self._live_ends[stratum] - live + rng.integers(0, live))
+
+    def stratum_of(self, faults: FaultBatch) -> Ints:
+        """(faults,) the index of each one's stratum."""
+        codes = 1 + max(s.register.code for s in self.strata)
+        index = np.full((1 + max(s.layer for s in self.strata)) * codes, -1)
+        index[[s.layer * codes + s.register.code for s in self.strata]] = np.arange(len(self.strata))
+        found: Ints = index[faults.layer * codes + faults.register]
+        return found
+
+    def live_bits(self, faults: FaultBatch) -> npt.NDArray[np.bool_]:
+        """(faults, bits of the widest register): which bits of the struck word are live in that cycle."""
+        width = max(s.register.bits for s in self.strata)
+        live, stratum = np.zeros((len(faults), width), np.bool_), self.stratum_of(faults)
+        for i in np.unique(stratum):
+            lifetime, plan, chosen = self.strata[i].register.lifetime, self.strata[i].plan, stratum == i
+            at = faults[chosen].sites
+            for bit in range(self.strata[i].register.bits):
+                live[chosen, bit] = lifetime.offset(plan, at._replace(bit=np.full_like(at.bit, bit)))[1] >= 0
+        return live
+
 
 def _check_exact(array: ArraySpec) -> None:
     """A network computes on the array what ONNX Runtime computes only if no sum is cut."""

@@ -65,11 +65,6 @@ class Extent(NamedTuple):
     largest: Ints
 
 
-def some_extents(extent: Extent, some: slice) -> Extent:
-    """Those of a run of faults."""
-    return Extent(extent.engine[some], extent.hang[some], extent.size[some], extent.largest[some])
-
-
 def extent_of(strikes: Strikes) -> Extent:
     """Of each fault; errors of requantised words do not count."""
     size = np.where(strikes.at_output, 0, np.diff(strikes.ptr))

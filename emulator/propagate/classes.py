@@ -48,11 +48,12 @@ def changes_of(c: Changes, some: slice) -> Changes:
 
 
 class Members(NamedTuple):
-    """first (classes,): the first fault of each, in the call that added it; size (classes,): what the faults of each
-    count together."""
+    """size (classes,): what the faults of each count together. fresh: the classes whose first fault came last, in the
+    order of those faults, first."""
 
-    first: Ints
     size: Ints
+    fresh: Int32s
+    first: Ints
 
 
 class _Table(NamedTuple):
@@ -118,6 +119,16 @@ def _same(c: Changes, a: Int, b: Int) -> bool:
     return True
 
 
+@borrowing_stage
+def _join(members: Members, found: Int, f: int, count: Int, fresh: int) -> int:
+    """Fault `f` into the class `found`; how many classes are fresh then."""
+    if members.size[found] == 0:
+        members.fresh[fresh], members.first[fresh] = found, f
+        fresh += 1
+    members.size[found] += count
+    return fresh
+
+
 @borrowing
 def _enter(
     p: Program,
@@ -131,14 +142,15 @@ def _enter(
     table: _Table,
     start: int,
     used: int,
+    fresh: int,
     of: Int32s,
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """The class of faults from `start` on, until all have one or the table is half full: how far that came, and how
-    many classes there are then."""
+    many classes there are then, how many of them fresh."""
     last = np.uint64(len(table.slot) - 1)
     for f in range(start, len(op)):
         if 2 * used >= len(table.slot):
-            return f, used
+            return f, used, fresh
         first = errors.ptr[f]
         error, recent = np.int64(-1), np.uint64(0)
         if errors.ptr[f + 1] == first + 1 and not errors.at_output[f]:
@@ -148,7 +160,7 @@ def _enter(
             known = table.recent_class[recent]
             if table.recent_error[recent] == error and c.op[known] == op[f]:
                 of[f] = known
-                members.size[known] += count[f]
+                fresh = _join(members, known, f, count[f], fresh)
                 continue
         c.op[used] = op[f]
         c.stage[used] = _write(p, golden, acc, op[f], errors, f, c, used)
@@ -160,12 +172,12 @@ def _enter(
             found = table.slot[slot]
         if found == EMPTY:
             table.slot[slot], table.key[used], found = used, key, np.int32(used)
-            members.first[used], members.size[used] = f, 0
+            members.size[used] = 0
             used += 1
         of[f] = found
-        members.size[found] += count[f]
+        fresh = _join(members, found, f, count[f], fresh)
         table.recent_error[recent], table.recent_class[recent] = error, found
-    return len(op), used
+    return len(op), used, fresh
 
 
 @borrowing
@@ -188,7 +200,8 @@ class Classes:
         self.count = 0
         words, values = np.zeros(1, np.int32), np.zeros(1, np.int8)
         self._rooms = Changes(words, values, np.zeros(1, np.int64), words, values)
-        self._members = Members(np.zeros(1, np.int64), np.zeros(1, np.int64))
+        self._members = Members(np.zeros(1, np.int64), words, np.zeros(1, np.int64))
+        self._fresh = 0
         self._table = _Table(
             slot=np.full(FEWEST_SLOTS, EMPTY, np.int32),
             key=np.zeros(1, np.uint64),
@@ -201,14 +214,14 @@ class Classes:
 
     def add(self, layer: Ints, errors: LayerErrors, count: Ints | None = None) -> Int32s:
         """(faults,) the class of each fault, fault f in MAC layer layer[f]; new ones are numbered on. count: for how
-        many each fault counts, None: one."""
+        many each fault counts, at least one, None: one."""
         self._make_room(len(layer), int(errors.ptr[-1]))
-        of, op, done = np.empty(len(layer), np.int32), self.program.layer_op[layer], 0
+        of, op, done, self._fresh = np.empty(len(layer), np.int32), self.program.layer_op[layer], 0, 0
         counts = np.ones_like(op) if count is None else count
         while done < len(op):
-            done, self.count = _enter(
+            done, self.count, self._fresh = _enter(
                 self.program, self.image.values, self.image.accumulators, op, errors, counts, self._rooms,
-                self._members, self._table, done, self.count, of,
+                self._members, self._table, done, self.count, self._fresh, of,
             )  # fmt: skip
             if done < len(op):
                 self._table = self._table._replace(slot=np.full(4 * len(self._table.slot), EMPTY, np.int32))
@@ -216,9 +229,18 @@ class Classes:
         return of
 
     @property
-    def members(self) -> Members:
-        """Of all classes so far."""
-        return Members(*(part[: self.count] for part in self._members))
+    def sizes(self) -> Ints:
+        """(classes,) what the faults of each count together, since the count began."""
+        return self._members.size[: self.count]
+
+    @property
+    def fresh(self) -> tuple[Int32s, Ints]:
+        """The classes that had no fault before the last `add`, and which of its faults was the first of each."""
+        return self._members.fresh[: self._fresh], self._members.first[: self._fresh]
+
+    def count_anew(self) -> None:
+        """Every class is known, and none has a fault: for the next register of the layer."""
+        self._members.size[:] = 0
 
     @property
     def changes(self) -> Changes:

@@ -48,8 +48,13 @@ class Propagator:
     def __init__(self, golden: Golden) -> None:
         self.golden = golden
         self.scratch = scratch_for(golden.program)
-        self._layer_of = {int(op): layer for layer, op in enumerate(golden.program.layer_op) if op >= 0}
         self._step_of = [golden.step_of(layer) for layer in range(len(golden.graph.layers))]
+        self._step_of_row = {
+            row: at
+            for at, step in enumerate(golden.steps)
+            if isinstance(step, Rows)
+            for row in range(step.first, step.last)
+        }
 
     def run(self, image: Inference, layer: Ints, errors: LayerErrors) -> Effects:
         """Faults of one image, fault f in MAC layer layer[f]; those that store the same are followed once. A fault
@@ -95,7 +100,7 @@ class Propagator:
             logits=found.logits[of],
             stage=found.stage[of],
             corrupted=found.corrupted[of],
-            class_size=classes.members.size[of],
+            class_size=classes.sizes[of],
         )
 
     def _blank(self, image: Inference, count: int) -> Effects:
@@ -108,8 +113,7 @@ class Propagator:
         )
 
     def _only_rows_follow(self, op: int) -> bool:
-        last = len(self.golden.steps) - 1
-        return self._step_of[self._layer_of[op]] == last and isinstance(self.golden.steps[last], Rows)
+        return self._step_of_row[op] == len(self.golden.steps) - 1
 
 
 class _Following:
@@ -117,14 +121,14 @@ class _Following:
 
     def __init__(self, propagator: Propagator, image: Inference) -> None:
         self.golden, self.scratch = propagator.golden, propagator.scratch
-        self.layer_of, self.step_of = propagator._layer_of, propagator._step_of
+        self.step_of, self.step_of_row = propagator._step_of, propagator._step_of_row
         self.image = image
         self.host: dict[str, npt.NDArray[Any]] = {}
 
     def follow(self, changes: Changes, c: int, effects: Effects) -> None:
-        """What a class stores in a compiled layer."""
+        """What a class stores in the target of a row."""
         op = int(changes.op[c])
-        at = self.step_of[self.layer_of[op]]
+        at = self.step_of_row[op]
         write(self.golden.program, self.scratch, self.image.values, changes, c)
         step = self.golden.steps[at]
         assert isinstance(step, Rows)

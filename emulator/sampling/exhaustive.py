@@ -6,7 +6,7 @@ that of all sites one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -31,14 +31,18 @@ WORDS = 1 << 12
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SiteClasses:
-    """The classes of one image and stratum. faults: one site of each, extent: how much it spoils; sites: how many there
-    are; changes: what they all store."""
+    """The classes of one image and layer, and their share of each register.
+
+    changes: what the sites of each class store. One row for each class and register that meet: register after register,
+    of: the class, faults: one site, extent: how much it spoils, sites: how many there are.
+    """
 
     image: int
+    changes: Changes = field(repr=False)
+    of: Ints = field(repr=False)
     faults: FaultBatch
     extent: Extent
     sites: Ints
-    changes: Changes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +64,11 @@ class Exhaustive:
             )
         return images * len(_live(space))
 
-    def classes(self, bench: Workbench, chunk: int) -> Iterator[SiteClasses]:
-        """Those of one chunk, by register, images one after the other."""
+    def classes(self, bench: Workbench, chunk: int) -> SiteClasses:
+        """Those of one chunk; images come one after the other."""
         layers = _live(bench.space)
         image, of = divmod(chunk, len(layers))
-        for stratum in layers[of]:
-            yield classes_of(bench, image, stratum)
+        return classes_of(bench, image, layers[of])
 
 
 def _live(space: FaultSpace) -> list[list[Stratum]]:
@@ -74,24 +77,31 @@ def _live(space: FaultSpace) -> list[list[Stratum]]:
     return [list(strata) for _, strata in groupby(live, key=lambda stratum: stratum.layer)]
 
 
-def classes_of(bench: Workbench, image: int, stratum: Stratum) -> SiteClasses:
-    """All live sites of a stratum, struck on one image and sorted into classes."""
+def classes_of(bench: Workbench, image: int, strata: Sequence[Stratum]) -> SiteClasses:
+    """All live sites of strata of one layer, struck on one image and sorted into classes."""
     inference = bench.inference(image)
     classes = Classes(bench.golden.program, inference)
+    of, sites = [], []
     faults: list[FaultBatch] = []
     extents: list[Extent] = []
-    for block in word_blocks(stratum, WORDS):
-        strikes = strike_words(bench.golden, inference, bench.array, block)
-        before = len(classes)
-        layer, cycles = np.full(len(strikes.hang), stratum.layer), np.repeat(block.cycles, block.bits)
-        classes.add(layer, strikes.errors, cycles)
-        first = classes.members.first[before:]
-        faults.append(block.flips(first))
-        extents.append(extent_of(strikes_of(strikes, first)))
+    for stratum in strata:
+        classes.count_anew()
+        met = []
+        for block in word_blocks(stratum, WORDS):
+            strikes = strike_words(bench.golden, inference, bench.array, block)
+            layer, cycles = np.full(len(strikes.hang), stratum.layer), np.repeat(block.cycles, block.bits)
+            classes.add(layer, strikes.errors, cycles)
+            fresh, first = classes.fresh
+            met.append(fresh.copy())
+            faults.append(block.flips(first))
+            extents.append(extent_of(strikes_of(strikes, first)))
+        of.append(np.concatenate(met))
+        sites.append(classes.sizes[of[-1]])
     return SiteClasses(
         image=image,
+        changes=classes.changes,
+        of=np.concatenate(of),
         faults=joined_faults(faults),
         extent=Extent(*map(np.concatenate, zip(*extents, strict=True))),
-        sites=classes.members.size,
-        changes=classes.changes,
+        sites=np.concatenate(sites),
     )

@@ -1,15 +1,15 @@
-"""Importance sampling by predicted criticality, with a defensive mixture: q = (1 - alpha) h + alpha p.
+"""Importance sampling by predicted criticality: images by their margin, sites by what is foreseen of them.
 
-h draws an image by its golden margin, then `candidates` live sites of that image, scores them all, and keeps one
-in proportion to its score. Nothing enumerates the space, the draws are independent, and the weight of the one
-kept is exact given its rivals, so the estimate is unbiased whatever the scores are (resampled importance
-sampling: Talbot et al., EGSR'05, eq. 6; defensive mixture: Owen & Zhou, JASA'00).
+Of `candidates` sites of an image one is kept, in proportion to the root of its predicted chance to flip the top-1: the
+best proposal has q ~ p sqrt(pi) (Owen, Monte Carlo, ch. 9). The chance is the soft crossing of the margin at first, and
+once enough trials have been judged one that is fitted on them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -18,88 +18,92 @@ from emulator.errors import BadConfig
 from emulator.faults.fault import FaultBatch
 from emulator.faults.salvo import Salvo
 from emulator.faults.strikes import UNSOLVED
+from emulator.sampling.cells import Cells, draw_cells
+from emulator.sampling.mixture import Mixture
+from emulator.sampling.past import Past
+from emulator.sampling.resampling import resample
 from emulator.sampling.sampler import SampledFaults
 from emulator.sampling.workbench import Workbench
+from emulator.sensitivity.crossing import crossing
+from emulator.sensitivity.fitted import Fitted, enough
+from emulator.sensitivity.jacobian import Sensitivity
+from emulator.sensitivity.outlook import Outlook, joined_outlooks, outlook_in_order
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Importance:
-    """alpha: share of plain uniform draws, bounds every weight by 1 / alpha. candidates: sites scored for each
-    trial. lookahead: MAC layers propagated exactly before the Jacobian takes over. floor: score given to a site
-    that is predicted harmless, so that its weight stays moderate. unsolved: score of a site that only the cycle
-    engine could judge (about 1 % of the live ones)."""
+class Importance(Mixture):
+    """alpha: share of uniform draws. candidates: sites scored for each trial. lookahead: MAC layers propagated exactly
+    before the Jacobian takes over. floor: preference for a site that is predicted harmless, beside 1 for one that is
+    surely critical. unsolved: chance of a site that only the cycle engine could judge (about 1 % of the live ones).
+    sensitivity: what the Jacobian is made of, "gradient" or "finite-difference". fit: learn from the trials so far."""
 
-    alpha: float = 0.5
+    alpha: float = 0.2
     candidates: int = 8
     lookahead: int = 2
-    floor: float = 1e-3
-    unsolved: float = 0.02
+    floor: float = 0.003
+    unsolved: float = 0.001
+    sensitivity: Sensitivity = "gradient"
+    fit: bool = True
 
     name = "importance"
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha <= 1:
-            raise BadConfig(f"Importance: alpha={self.alpha}; allowed: above 0, at most 1. Try 0.5.")
+        Mixture.__post_init__(self)
         if self.candidates < 1 or self.lookahead < 0 or self.floor <= 0:
             raise BadConfig(
                 f"{self!r}; allowed: candidates from 1, lookahead from 0, floor above 0. Try Importance()."
             )
+        if self.sensitivity not in get_args(Sensitivity):
+            allowed = " or ".join(map(repr, get_args(Sensitivity)))
+            raise BadConfig(
+                f"Importance: sensitivity={self.sensitivity!r}; allowed: {allowed}. Take one of them."
+            )
 
     @property
-    def max_weight(self) -> float:
-        return 1.0 / self.alpha
+    def learns(self) -> bool:
+        return self.fit
 
     def settings(self) -> dict[str, Any]:
-        names = ("alpha", "candidates", "lookahead", "floor", "unsolved")
+        names = ("alpha", "candidates", "lookahead", "floor", "unsolved", "sensitivity", "fit")
         return {"name": self.name, **{name: getattr(self, name) for name in names}}
 
-    def draw(self, bench: Workbench, rng: np.random.Generator, count: int) -> SampledFaults:
-        proposal = self.image_proposal(bench)
-        image = rng.choice(bench.images, count, p=proposal)
-        faults = bench.space.draw(rng, count * self.candidates)
-        pick = rng.random(count)
-        kept, log_weight = np.empty(count, np.int64), np.empty(count)
-        scores = self.scores(bench, np.repeat(image, self.candidates), faults)
-        for i in np.unique(image).tolist():
-            trials = np.flatnonzero(image == i)
-            rows = trials[:, np.newaxis] * self.candidates + np.arange(self.candidates)
-            score = scores[rows]
-            share = self._site_shares(score, 1.0 / (bench.images * proposal[i]))
-            chosen = (np.cumsum(share, axis=1) < pick[trials, np.newaxis]).sum(axis=1)
-            chosen = np.minimum(chosen, self.candidates - 1)
-            kept[trials] = rows[np.arange(len(trials)), chosen]
-            taken = share[np.arange(len(trials)), chosen]
-            log_weight[trials] = -np.log(bench.images * proposal[i] * self.candidates * taken)
-        return SampledFaults(image=image, faults=faults[kept], log_weight=log_weight)
+    def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
+        cells = Cells(image=bench.preference)
+        draws = draw_cells(bench.space, rng, cells, count, alpha=self.alpha, candidates=self.candidates)
+        score = self.scores(bench, np.repeat(draws.image, self.candidates), draws.faults, past)
+        preference = np.sqrt(score.reshape(count, self.candidates)) + self.floor
+        return resample(rng, draws, preference, alpha=self.alpha)
 
-    def scores(self, bench: Workbench, image: Ints, faults: FaultBatch) -> Floats:
-        """(faults,) predicted harm of each on its image, in [0, 1]; `unsolved` where only the cycle engine could
-        tell."""
-        scores = np.empty(len(faults))
+    def scores(self, bench: Workbench, image: Ints, faults: FaultBatch, past: Past) -> Floats:
+        """(faults,) the predicted chance that each is critical on its image."""
+        outlook = self.outlook(bench, image, faults)
+        fitted = self._fitted(bench, past) if self.fit else None
+        score = crossing(outlook) if fitted is None else fitted.score(outlook)
+        return np.where(outlook.foreseen, score, self.unsolved)
+
+    def outlook(self, bench: Workbench, image: Ints, faults: FaultBatch) -> Outlook:
+        """What is foreseen of each on its image; nothing of those that only the cycle engine could judge."""
         salvo = Salvo(bench.golden, bench.array, faults, image)
+        parts = []
         for volley in salvo.volleys:
             strikes = salvo.strike(bench.inference(volley.image), volley, by_cycles=False)
-            scorer = bench.scorer(volley.image, self.lookahead)
-            score = scorer.score(faults.layer[volley.place], strikes)
-            scores[volley.place] = np.where(strikes.engine == UNSOLVED, self.unsolved, score)
-        return scores
+            predictor = bench.predictor(volley.image, self.lookahead, self.sensitivity)
+            found = predictor.outlook(faults.layer[volley.place], strikes)
+            parts.append(found._replace(foreseen=found.foreseen & (strikes.engine != UNSOLVED)))
+        order = np.concatenate([volley.place for volley in salvo.volleys])
+        return outlook_in_order(joined_outlooks(parts), order)
 
-    def image_proposal(self, bench: Workbench) -> Floats:
-        """(images,) probabilities: low-margin images first, every image at least alpha times uniform.
+    def _fitted(self, bench: Workbench, past: Past) -> Fitted | None:
+        """The model of these trials, None while they are too few."""
+        if past not in _models:
+            outlook = self.outlook(bench, past.image, past.faults) if len(past) else None
+            known = outlook is not None and enough(outlook, past.critical)
+            _models[past] = Fitted(outlook, past.critical) if outlook is not None and known else None
+        return _models[past]
 
-        The rate falls about as the square of the margin, and the best proposal follows the root of the rate.
-        """
-        preference = 1.0 / (1.0 + bench.margins)
-        proposal: Floats = self.alpha / bench.images + (1 - self.alpha) * preference / preference.sum()
-        return proposal
 
-    def _site_shares(self, score: Floats, uniform_over_proposal: float) -> Floats:
-        """(trials, candidates) probabilities. Of an image's draws the share alpha * p / q is the defensive,
-        uniform one; so image and site together keep q >= alpha p."""
-        plain = self.alpha * uniform_over_proposal
-        weight = score + self.floor
-        shares: Floats = plain / self.candidates + (1 - plain) * weight / weight.sum(axis=1, keepdims=True)
-        return shares
+# Fitted once for all chunks that look back at the same trials.
+_models: WeakKeyDictionary[Past, Fitted | None] = WeakKeyDictionary()

@@ -14,9 +14,7 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     successes and n may be effective, that is real, sizes. Raises BadData unless 0 <= successes <= n and
     0 < confidence < 1. Wilson, JASA 22, 1927.
     """
-    check_confidence(confidence)
-    if not 0 <= successes <= n:
-        raise BadData(f"wilson: successes={successes!r} of n={n!r}; allowed: 0 <= successes <= n.")
+    _check("wilson", successes, n, confidence)
     if n == 0:
         return 0.0, 1.0
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
@@ -29,9 +27,30 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     ) if p < 1 else 1.0
 
 
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """(low, high), the interval whose coverage is at least `confidence` at every rate, so wider than Wilson's on
+    average; (0, 1) for n = 0.
+
+    The ends are quantiles of beta distributions. Raises BadData like `wilson`. Clopper & Pearson, Biometrika 26, 1934.
+    """
+    from scipy.special import betaincinv
+
+    _check("clopper_pearson", successes, n, confidence)
+    tail, failures = (1 - confidence) / 2, n - successes
+    low = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, 1 - tail)) if failures else 1.0
+    return low, high
+
+
 def check_confidence(confidence: float) -> None:
     """Raises BadData unless 0 < confidence < 1."""
     if not 0 < confidence < 1:
         raise BadData(
             f"confidence={confidence!r}; allowed: between 0 and 1, both excluded. Use for example 0.95."
         )
+
+
+def _check(interval: str, successes: float, n: float, confidence: float) -> None:
+    check_confidence(confidence)
+    if not 0 <= successes <= n:
+        raise BadData(f"{interval}: successes={successes!r} of n={n!r}; allowed: 0 <= successes <= n.")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from emulator.faults.fault import FaultBatch
 from emulator.sampling.importance import Importance
+from emulator.sampling.past import no_past
 from emulator.sampling.workbench import Workbench
 
 
@@ -32,8 +33,8 @@ def rank(
 ) -> Ranking:
     """Score `candidates` live sites (images by margin, sites uniform) and keep the `top` with the highest score."""
     proposal = Importance() if proposal is None else proposal
-    image = np.sort(rng.choice(bench.images, candidates, p=proposal.image_proposal(bench)))
+    image = np.sort(rng.choice(bench.images, candidates, p=bench.preference))
     faults = bench.space.draw(rng, candidates)
-    score = proposal.scores(bench, image, faults)
+    score = proposal.scores(bench, image, faults, no_past())
     best = np.argsort(-score, kind="stable")[:top]
     return Ranking(scored=candidates, image=image[best], faults=faults[best], score=score[best])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.faults.fault import FaultBatch
+from emulator.sampling.past import Past
 from emulator.sampling.workbench import Workbench
 
 Ints = npt.NDArray[np.int64]
@@ -39,4 +40,9 @@ class Sampler(Protocol):
         """What distinguishes this sampler in a manifest."""
         ...
 
-    def draw(self, bench: Workbench, rng: np.random.Generator, count: int) -> SampledFaults: ...
+    @property
+    def learns(self) -> bool:
+        """Does `draw` look at the past?"""
+        ...
+
+    def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults: ...

@@ -1,28 +1,46 @@
 """When a campaign may stop. Rules combine: `max_trials(100_000) | ci_half_width(0.002)`.
 
-A rule is asked after each chunk, in chunk order, so the answer does not depend on who finished first.
+A rule is asked after each chunk, in chunk order, so that the answer does not depend on who finished first (but for
+`max_time`: how much is done in a given time depends on the machine).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from emulator.errors import BadConfig
 from emulator.sampling.estimate import Estimate
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a campaign has reached: trials, distinct critical faults (SDC-1) among them, seconds of this run, and the
+    estimate of SDC-1 over live sites."""
+
+    trials: int
+    critical: int
+    seconds: float
+    estimate: Estimate
+
+
 @dataclass(frozen=True, slots=True)
 class StopRule:
     """Base of every rule; `|` stops at the first rule met, `&` when all are met."""
 
-    def met(self, trials: int, estimate: Estimate) -> bool:
-        """Is the campaign done after this many trials with this estimate of SDC-1 over live sites?"""
+    def met(self, standing: Standing) -> bool:
+        """Is the campaign done?"""
         raise TypeError("StopRule is abstract: use max_trials or ci_half_width")
 
     def limit(self) -> int | None:
         """The trials after which the campaign stops whatever it finds; None: no such number."""
         return None
+
+    @property
+    def looks(self) -> bool:
+        """Does it depend on what the trials found? Then only an interval that holds at any time keeps its promise."""
+        return looks(self.settings())
 
     def settings(self) -> dict[str, Any]:
         """The rule as JSON."""
@@ -41,8 +59,8 @@ class MaxTrials(StopRule):
 
     trials: int
 
-    def met(self, trials: int, estimate: Estimate) -> bool:
-        return trials >= self.trials
+    def met(self, standing: Standing) -> bool:
+        return standing.trials >= self.trials
 
     def limit(self) -> int | None:
         return self.trials
@@ -50,28 +68,64 @@ class MaxTrials(StopRule):
     def settings(self) -> dict[str, Any]:
         return {"max_trials": self.trials}
 
+    def __str__(self) -> str:
+        return f"{self.trials:,} trials"
+
 
 @dataclass(frozen=True, slots=True)
 class HalfWidth(StopRule):
-    """Stop when the interval of SDC-1 over live sites is this narrow, with at least `floor` trials: an interval
-    from a handful of trials without events is narrow for the wrong reason."""
+    """Stop when the interval of SDC-1 over live sites is this narrow."""
 
     half_width: float
-    floor: int = 2000
 
-    def met(self, trials: int, estimate: Estimate) -> bool:
-        return trials >= self.floor and estimate.half_width <= self.half_width
+    def met(self, standing: Standing) -> bool:
+        return standing.estimate.half_width <= self.half_width
 
     def settings(self) -> dict[str, Any]:
-        return {"ci_half_width": self.half_width, "floor": self.floor}
+        return {"ci_half_width": self.half_width}
+
+    def __str__(self) -> str:
+        return f"half-width {100 * self.half_width:g} %"
+
+
+@dataclass(frozen=True, slots=True)
+class MaxTime(StopRule):
+    """Stop when this run has made trials for so long. A run that resumes has its time again."""
+
+    seconds: float
+
+    def met(self, standing: Standing) -> bool:
+        return standing.seconds >= self.seconds
+
+    def settings(self) -> dict[str, Any]:
+        return {"max_time": self.seconds}
+
+    def __str__(self) -> str:
+        return f"{self.seconds:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class MinCritical(StopRule):
+    """Stop when so many distinct critical faults are found."""
+
+    critical: int
+
+    def met(self, standing: Standing) -> bool:
+        return standing.critical >= self.critical
+
+    def settings(self) -> dict[str, Any]:
+        return {"min_critical": self.critical}
+
+    def __str__(self) -> str:
+        return f"{self.critical:,} critical faults"
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf(StopRule):
     rules: tuple[StopRule, ...]
 
-    def met(self, trials: int, estimate: Estimate) -> bool:
-        return any(rule.met(trials, estimate) for rule in self.rules)
+    def met(self, standing: Standing) -> bool:
+        return any(rule.met(standing) for rule in self.rules)
 
     def limit(self) -> int | None:
         limits = [limit for rule in self.rules if (limit := rule.limit()) is not None]
@@ -80,13 +134,16 @@ class AnyOf(StopRule):
     def settings(self) -> dict[str, Any]:
         return {"any": [rule.settings() for rule in self.rules]}
 
+    def __str__(self) -> str:
+        return " or ".join(f"({rule})" if isinstance(rule, AllOf) else str(rule) for rule in self.rules)
+
 
 @dataclass(frozen=True, slots=True)
 class AllOf(StopRule):
     rules: tuple[StopRule, ...]
 
-    def met(self, trials: int, estimate: Estimate) -> bool:
-        return all(rule.met(trials, estimate) for rule in self.rules)
+    def met(self, standing: Standing) -> bool:
+        return all(rule.met(standing) for rule in self.rules)
 
     def limit(self) -> int | None:
         limits = [rule.limit() for rule in self.rules]
@@ -95,12 +152,15 @@ class AllOf(StopRule):
     def settings(self) -> dict[str, Any]:
         return {"all": [rule.settings() for rule in self.rules]}
 
+    def __str__(self) -> str:
+        return " and ".join(f"({rule})" if isinstance(rule, AnyOf) else str(rule) for rule in self.rules)
+
 
 @dataclass(frozen=True, slots=True)
 class Exhausted(StopRule):
     """Never before the last site."""
 
-    def met(self, trials: int, estimate: Estimate) -> bool:
+    def met(self, standing: Standing) -> bool:
         return False
 
     def settings(self) -> dict[str, Any]:
@@ -119,3 +179,23 @@ def ci_half_width(half_width: float) -> StopRule:
     if not 0 < half_width < 0.5:
         raise BadConfig(f"ci_half_width({half_width}); allowed: between 0 and 0.5. Try 0.002.")
     return HalfWidth(half_width)
+
+
+def max_time(seconds: float) -> StopRule:
+    """Stop after the first chunk that is done `seconds` seconds, more than 0, after the start of this run."""
+    if not 0 < seconds < inf:
+        raise BadConfig(f"max_time({seconds}); allowed: a number of seconds above 0. Try 600.")
+    return MaxTime(seconds)
+
+
+def min_critical(critical: int) -> StopRule:
+    """Stop when `critical` distinct faults, 1 or more, were found that change the answer (SDC-1)."""
+    if critical < 1:
+        raise BadConfig(f"min_critical({critical}); allowed: 1 or more.")
+    return MinCritical(critical)
+
+
+def looks(settings: dict[str, Any]) -> bool:
+    """`StopRule.looks` of a rule that is at hand as JSON."""
+    parts = [*settings.get("any", []), *settings.get("all", [])]
+    return any(name in settings for name in ("ci_half_width", "min_critical")) or any(map(looks, parts))

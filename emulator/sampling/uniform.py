@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from emulator.sampling.past import Past
 from emulator.sampling.sampler import SampledFaults
 from emulator.sampling.workbench import Workbench
 
@@ -17,10 +18,11 @@ class Uniform:
 
     name = "uniform"
     max_weight = 1.0
+    learns = False
 
     def settings(self) -> dict[str, Any]:
         return {"name": self.name, "alpha": 1.0}
 
-    def draw(self, bench: Workbench, rng: np.random.Generator, count: int) -> SampledFaults:
+    def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
         image = rng.integers(0, bench.images, count)
         return SampledFaults(image=image, faults=bench.space.draw(rng, count), log_weight=np.zeros(count))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +20,12 @@ from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 from emulator.propagate.outcome import margin
 from emulator.propagate.propagator import Propagator
+from emulator.sensitivity.finite_difference import FiniteDifferenceSource
+from emulator.sensitivity.first_order import margin_slopes
 from emulator.sensitivity.gradients import Floats, GradientSource
-from emulator.sensitivity.score import Horizon, Scorer, horizons
+from emulator.sensitivity.horizon import STRUCK, Horizon, horizons
+from emulator.sensitivity.jacobian import JacobianSource, Sensitivity
+from emulator.sensitivity.outlook import Predictor
 
 RUNS_BYTES = 512 << 20
 JACOBIANS_BYTES = 1 << 30
@@ -70,15 +74,34 @@ class Workbench:
         logits = (self.golden.logits(self.inference(i)) for i in range(self.images))
         return np.array([margin(row) for row in logits])
 
-    def scorer(self, image: int, lookahead: int) -> Scorer:
-        """Scores for `image`: exact through `lookahead` MAC layers after the struck one, linear from there."""
-        return Scorer(
+    @cached_property
+    def preference(self) -> npt.NDArray[np.float64]:
+        """(images,) probabilities, low-margin images first: the rate falls about as the square of the margin, and the
+        best proposal follows the root of the rate."""
+        preference = 1.0 / (1.0 + self.margins)
+        shares: npt.NDArray[np.float64] = preference / preference.sum()
+        return shares
+
+    def predictor(self, image: int, lookahead: int, sensitivity: Sensitivity = "gradient") -> Predictor:
+        """Foresees faults of `image`: exact through `lookahead` MAC layers after the struck one, linear from there,
+        with the slopes of `sensitivity`. Raises UnsupportedModel where the network has no gradient."""
+        return Predictor(
             golden=self.golden,
             propagator=self.propagator,
             image=self.inference(image),
-            horizons=self._ahead(lookahead).horizons,
-            jacobians=self.jacobians(image, lookahead),
+            horizons=self._ahead(lookahead, sensitivity).horizons,
+            jacobians=self.jacobians(image, lookahead, sensitivity),
         )
+
+    def slopes(self, image: int) -> dict[int, npt.NDArray[np.float64]]:
+        """Of each compiled MAC layer, (elements of its output,) d margin / d value in LSB, by gradients."""
+        ahead = self._ahead(STRUCK, "gradient")
+        jacobians = self.jacobians(image, STRUCK, "gradient")
+        return {
+            layer: margin_slopes(self.golden, self.inference(image), jacobians[horizon.tensor])
+            for layer, horizon in enumerate(ahead.horizons)
+            if horizon is not None
+        }
 
     def _inference(self, image: int) -> Inference:
         if self._pool is None:
@@ -86,25 +109,29 @@ class Workbench:
         known = self._pool.get(image, self.inputs[image])
         return self._pool.put(image, self.golden.run(self.inputs[image])) if known is None else known
 
-    def _jacobians(self, image: int, lookahead: int) -> dict[int, Floats]:
-        gradients = self._ahead(lookahead).gradients
-        if gradients is None:
-            return {}
-        return gradients.jacobians(self.inputs[image], self.golden.logits(self.inference(image)))
+    def _jacobians(self, image: int, lookahead: int, sensitivity: Sensitivity) -> Mapping[int, Floats]:
+        source = self._ahead(lookahead, sensitivity).source
+        return {} if source is None else source.jacobians(self.inputs[image], self.inference(image))
 
-    def _look_ahead(self, lookahead: int) -> _Ahead:
+    def _look_ahead(self, lookahead: int, sensitivity: Sensitivity) -> _Ahead:
         found = horizons(self.golden, lookahead)
         tensors = [horizon.tensor for horizon in found if horizon is not None]
+        return _Ahead(found, self._source(tensors, sensitivity) if tensors else None)
+
+    def _source(self, tensors: Sequence[int], sensitivity: Sensitivity) -> JacobianSource:
+        if sensitivity == "finite-difference":
+            return FiniteDifferenceSource(self.golden, tensors)
         try:
-            return _Ahead(found, GradientSource(self.network, tensors) if tensors else None)
+            return GradientSource(self.network, tensors)
         except UnsupportedModel as error:
             raise UnsupportedModel(
-                f"importance sampling needs gradients: {error}. Or use the sampler that needs none: uniform."
+                f"importance sampling by gradients: {error}. Or take the sensitivity that needs none, "
+                "--sensitivity finite-difference, or the sampler that needs neither, --sampler uniform."
             ) from error
 
 
 class _Ahead(NamedTuple):
-    """Where exact propagation ends for one lookahead, and the gradients from there, None where it ends nowhere."""
+    """Where exact propagation ends for one lookahead, and the Jacobians from there, None where it ends nowhere."""
 
     horizons: tuple[Horizon | None, ...]
-    gradients: GradientSource | None
+    source: JacobianSource | None

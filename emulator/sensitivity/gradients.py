@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from emulator.graph.golden import Inference
 from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 from emulator.graph.session import open_session, with_outputs
@@ -37,16 +37,15 @@ class GradientSource:
         self._outputs = [f"grad:{name}" for name in names]
         self._session = open_session(with_outputs(model, self._outputs), optimised=True)
 
-    def jacobians(self, sample: Sample, logits: npt.NDArray[Any]) -> dict[int, Floats]:
-        """d logit / d value, both in LSB: tensor index to (elements, classes) float32, elements in storage
-        order. sample: the network's input; logits: its golden answer."""
+    def jacobians(self, sample: Sample, image: Inference) -> dict[int, Floats]:
+        """See `JacobianSource`."""
         # One class at a time: a batch would be no faster, and models of fixed batch 1 are common.
         seeds = np.eye(self.graph.classes, dtype=np.float32)[:, np.newaxis]
         feeds = self.graph.feeds(sample)
         rows_of = [self._session.run(self._outputs, feeds | {"seed": seed}) for seed in seeds]
         gradients = [np.concatenate(rows) for rows in zip(*rows_of, strict=True)]
-        answer = self.graph.answer
-        lsb = lsb_of(logits) if answer is None else answer.scale
+        output = self.graph.output
+        lsb = self.graph.tensors[output].scale if isinstance(output, int) else lsb_of(image.host[output])
         result = {}
         for index, gradient in zip(self.tensors, gradients, strict=True):
             tensor = self.graph.tensors[index]

@@ -129,7 +129,7 @@ def test_fifty_thousand_random_sites_have_the_outcome_of_their_class(fashion: An
     image, propagator = bench.inference(0), bench.propagator
     outcome = {}
     for stratum in space.strata:
-        found = classes_of(bench, 0, stratum)
+        found = classes_of(bench, 0, [stratum])
         assert found.sites.sum() == stratum.live
         effects = propagator.run_classes(image, found.changes)
         for c in range(len(found.sites)):

@@ -10,6 +10,7 @@ from emulator.campaign import store
 from emulator.campaign.results import Results
 from emulator.campaign.schema import COLUMNS
 from emulator.errors import BadConfig, BadData
+from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.intervals import wilson
 
 MANIFEST: dict[str, Any] = {
@@ -20,6 +21,7 @@ MANIFEST: dict[str, Any] = {
     "registers": ["pe_b", "pe_a"],
     "layers": [{"index": 0, "name": "stem"}, {"index": 1, "name": "head"}],
     "sampler": {"name": "uniform", "alpha": 1.0},
+    "stop": {"max_trials": 8},
     "space": {
         "size": 1000,
         "live": 250,
@@ -74,6 +76,20 @@ def test_rates_over_live_sites_and_over_everything(results: Results) -> None:
     assert (everywhere.value, everywhere.low) == (3 / 8 / 4, wilson(3, 8)[0] / 4)
     assert results.rate(ties=False).value == 2 / 8
     assert len(results) == 8
+
+
+@pytest.mark.parametrize("stop", [{"ci_half_width": 0.4}, {"any": [{"max_trials": 8}, {"min_critical": 3}]}])
+def test_a_campaign_that_stopped_on_what_it_found_has_the_interval_that_may(
+    tmp_path: Path, stop: dict[str, Any]
+) -> None:
+    results = campaign(tmp_path, {**MANIFEST, "stop": stop})
+    sequence = ConfidenceSequence()
+    sequence.add([0, 0, 0, 0, 1, 1, 1, 0], np.ones(8))
+    found = results.rate()
+    assert found == sequence.estimate()
+    assert (found.method, found.value) == ("betting", 3 / 8)
+    assert results.masked()["requant"].method == "betting"
+    assert results.population_rate().high == found.high / 4
 
 
 def test_masked_shares_add_up_and_dead_sites_are_counted(results: Results) -> None:

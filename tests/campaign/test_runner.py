@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import numpy as np
 import pytest
 
 from emulator.campaign.inputs import load_samples
-from emulator.campaign.runner import Campaign, Progress
+from emulator.campaign.runner import Campaign, ChunkSummary, Progress, _InOrder
+from emulator.campaign.store import read_part
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
+from emulator.sampling.confidence_sequence import ConfidenceSequence
+from emulator.sampling.estimators import Tally
 from emulator.sampling.importance import Importance
-from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
+from emulator.sampling.stopping import StopRule, ci_half_width, max_time, max_trials, min_critical
 from emulator.sampling.uniform import Uniform
 
 IMAGES = 12
@@ -102,17 +106,49 @@ def test_a_width_stops_a_campaign_after_the_same_chunk_on_any_workers(digits: An
     one = campaign(digits, stop, **settings).collect(tmp_path / "one", workers=1)
     two = campaign(digits, stop, **settings).collect(tmp_path / "two", workers=2)
     assert files(tmp_path / "one") == files(tmp_path / "two")
-    assert one.rate().half_width <= 0.006
-    assert 2000 < len(two.trials) < 20_000
-    fewer = one.trials["sdc1"].to_numpy()[:-500]
-    assert len(fewer) < 2000 or wilson_half_width(int(fewer.sum()), len(fewer)) > 0.006
+    assert (one.rate().method, one.rate().half_width <= 0.006) == ("betting", True)
+    assert len(two.trials) < 20_000
+    # No earlier look would have stopped it.
+    sdc1, ends = one.trials["sdc1"].to_numpy(), chunk_ends(tmp_path / "one")
+    sequence = ConfidenceSequence()
+    for start, end in pairwise([0, *ends[:-1]]):
+        sequence.add(sdc1[start:end], np.ones(end - start))
+        assert sequence.estimate().half_width > 0.006
 
 
-def wilson_half_width(k: int, n: int) -> float:
-    from scipy.stats import binomtest
+def chunk_ends(directory: Path) -> list[int]:
+    return np.cumsum(
+        [len(read_part(directory, chunk)["sdc1"]) for chunk in range(len(parts(directory)))]
+    ).tolist()
 
-    interval = binomtest(k, n).proportion_ci(method="wilson")
-    return float(interval.high - interval.low) / 2
+
+def test_a_campaign_stops_at_so_many_distinct_critical_faults(digits: Any, tmp_path: Path) -> None:
+    found = campaign(digits, min_critical(40) | max_trials(20_000)).collect(tmp_path, workers=1)
+    ends = chunk_ends(tmp_path)
+    critical = [found.trials["fault_id"][:end][found.trials["sdc1"][:end]] for end in ends]
+    assert [names.nunique() >= 40 for names in critical] == [False] * (len(ends) - 1) + [True]
+    assert found.rate().method == "betting"
+
+
+def test_a_fault_drawn_again_is_no_further_critical_one() -> None:
+    in_order = _InOrder(Tally())
+    for chunk, names in enumerate((["a", "b"], ["b"], ["c", "c"])):
+        critical = np.array(names, object)
+        y = np.ones(len(critical), bool)
+        (estimate,) = (e for _, e in in_order.add(chunk, ChunkSummary(sdc1=y, counts=y, critical=critical)))
+    assert in_order.standing(estimate, seconds=0.0).critical == 3
+    assert in_order.standing(estimate, seconds=0.0).trials == 5
+
+
+def test_time_ends_a_run_and_its_rerun_has_it_again(digits: Any, tmp_path: Path) -> None:
+    timed = max_time(1e-6)
+    once = campaign(digits, timed).collect(tmp_path, workers=1)
+    assert len(once) == len(read_part(tmp_path, 0)["sdc1"])  # the first chunk is always finished
+    assert once.rate().method != "betting"
+    stored = parts(tmp_path)
+    again = campaign(digits, timed).collect(tmp_path, workers=1)
+    assert len(again) > len(once)
+    assert stored.items() <= parts(tmp_path).items()
 
 
 # ---- interruption

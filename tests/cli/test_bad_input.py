@@ -141,11 +141,15 @@ def test_a_bad_configuration(
         (["--registers", "pe_x"], ["'pe_x'", "pe_a, pe_b, pe_d, pe_c1, pe_c2, pe_propagate"]),
         (["--layers", "conv9"], ["'conv9'", "0=conv1, 1=conv2, 2=fc"]),
         (["--array", "gemini-16"], ["'gemini-16'", "did you mean 'gemmini-16'"]),
-        (["--sampler", "magic"], ["'magic'", "'importance', 'uniform' or 'exhaustive'"]),
+        (["--sampler", "magic"], ["'magic'", "'importance', 'uniform', 'stratified'"]),
         (["--kind", "stuck-at-0"], ["'stuck-at-0'", "'flip'"]),
         (["--workers", "many"], ["'many'", "'auto'"]),
         (["--trials", "0"], ["trials = 0"]),
         (["--until-ci", "0.7"], ["until_ci = 0.7"]),
+        (["--max-time", "0"], ["max_time = 0"]),
+        (["--max-time", "inf"], ["max_time = inf"]),
+        (["--min-critical", "0"], ["min_critical = 0"]),
+        (["--min-critical", "9", "--sampler", "exhaustive"], ["'exhaustive'", "min_critical", "remove it"]),
     ],
 )
 def test_a_bad_option_of_run(options: list[str], words: list[str], spoilt: Path, emulator: Emulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -189,7 +190,21 @@ def test_a_dry_run_plans_and_writes_nothing(place: Path, tmp_path: Path, emulato
     found = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options).json
     assert found.keys() >= {"space_size", "live", "images", "trials", "cycles"}
     assert found["images"] == 5
+    assert found["uniform_half_width"] == pytest.approx(0.0098, rel=0.01)
+    assert found["uniform_trials"] == pytest.approx(9604, rel=0.01)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_stop_rules_the_first_that_is_met_ends_the_run(
+    place: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    options = ("--limit", 5, "--inputs", place / "test.npz", "-o", tmp_path / "c")
+    rules = ("--trials", 90_000, "--until-ci", 0.0001, "--max-time", 3600, "--min-critical", 2)
+    plan = emulator("run", place / "model.onnx", *options, *rules, "--dry-run").out
+    assert "stop: 90,000 trials or half-width 0.01 % or 3600 s or 2 critical faults" in plan
+    assert re.search(r"uniform trials: a half-width of 0\.3\d % at most; 9,\d\d\d for 1 %", plan)
+    found = emulator("run", place / "model.onnx", *options, *rules, "--workers", 1, "--json").json
+    assert (found["trials"] < 90_000, found["sdc1_live"]["method"]) == (True, "betting")
 
 
 def test_status(place: Path, emulator: Emulator) -> None:

@@ -1,5 +1,7 @@
 """Estimators against scipy's intervals and against brute-force replays of populations with a known rate."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,7 +10,7 @@ from scipy.stats import binomtest
 from emulator.errors import BadData
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import Census, Tally, census, hansen_hurwitz, part, ratio
-from emulator.sampling.intervals import wilson
+from emulator.sampling.intervals import clopper_pearson, wilson
 
 REPLAYS = 1000
 
@@ -24,10 +26,30 @@ def test_wilson_of_nothing_says_nothing() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (1, 1000), (37, 5000), (50, 100), (0, 5_000_000)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_clopper_pearson_equals_scipy(k: int, n: int, confidence: float) -> None:
+    want = binomtest(k, n).proportion_ci(confidence_level=confidence, method="exact")
+    assert clopper_pearson(k, n, confidence) == pytest.approx((want.low, want.high), abs=1e-12)
+    assert clopper_pearson(0, 0, confidence) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("interval", [wilson, clopper_pearson])
 @pytest.mark.parametrize(("k", "n", "confidence"), [(3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
-def test_wilson_refuses_impossible_counts(k: int, n: int, confidence: float) -> None:
+def test_intervals_refuse_impossible_counts(interval: Any, k: int, n: int, confidence: float) -> None:
     with pytest.raises(BadData, match="allowed"):
-        wilson(k, n, confidence)
+        interval(k, n, confidence)
+
+
+def test_clopper_pearson_is_to_be_had_for_equal_weights_alone() -> None:
+    y, alike = np.arange(200) < 7, np.ones(200)
+    got = hansen_hurwitz(y, alike, interval="clopper-pearson")
+    assert (got.low, got.high) == clopper_pearson(7, 200)
+    assert (got.value, got.method) == (7 / 200, "clopper-pearson")
+    with pytest.raises(BadData, match=r"allowed: trials of equal weight"):
+        hansen_hurwitz(y, alike / 2, interval="clopper-pearson")
+    with pytest.raises(BadData, match=r"interval='wald'; allowed: wilson, clopper-pearson"):
+        hansen_hurwitz(y, alike, interval="wald")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("estimator", [hansen_hurwitz, ratio])

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from math import isclose
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from emulator.campaign.trial import judge_faults
 from emulator.errors import BadConfig
+from emulator.faults.fault import FaultBatch, joined_faults
 from emulator.faults.space import FaultSpace
-from emulator.sampling.estimate import Estimate
+from emulator.sampling.adaptive import Adaptive
+from emulator.sampling.baselines import BitOnly, Gradient, ISimDL, ProgressiveBitSearch
 from emulator.sampling.importance import Importance
+from emulator.sampling.past import Past, no_past
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
-from emulator.sampling.stopping import StopRule, ci_half_width, max_trials
+from emulator.sampling.stratified import Stratified
 from emulator.sampling.uniform import Uniform
 from emulator.sampling.workbench import Workbench
 
@@ -30,19 +30,28 @@ DRAWS = 10_000
 SAMPLERS: list[Sampler] = [
     Uniform(),
     Importance(),
+    Importance(fit=False),
+    Stratified(),
+    Adaptive(),
+    BitOnly(),
+    ISimDL(),
+    Gradient(),
+    ProgressiveBitSearch(),
     Importance(alpha=0.02, candidates=8, lookahead=0),
     Importance(alpha=0.5, candidates=3, lookahead=1, floor=0.2),
     Importance(alpha=1.0, candidates=2),
     Importance(alpha=0.3, candidates=1),
+    Importance(lookahead=0, sensitivity="finite-difference"),
 ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """Every live site of every image: sites ascending by index, sdc1 (images, sites)."""
+    """Every live site of every image: sites ascending by index, their faults, sdc1 (images, sites)."""
 
     bench: Workbench
     sites: npt.NDArray[np.int64]
+    faults: FaultBatch
     sdc1: npt.NDArray[np.bool_]
 
     def look_up(self, drawn: SampledFaults) -> npt.NDArray[np.bool_]:
@@ -52,7 +61,7 @@ class Table:
 
 
 def new_bench(digits: Any) -> Workbench:
-    space = FaultSpace(digits.network, digits.array, registers=["pe_a"], layers=["conv1"])
+    space = FaultSpace(digits.network, digits.array, registers=["pe_a", "pe_b"], layers=["conv1", "fc"])
     return Workbench(digits.network, digits.array, space, digits.inputs[:IMAGES])
 
 
@@ -64,19 +73,34 @@ def table(digits: Any) -> Table:
     sdc1 = np.stack([judge_faults(bench, image, faults)["sdc1"] for image in range(IMAGES)])
     sites = np.array(bench.space.indices(faults))[order]
     assert 0.001 < sdc1.mean() < 0.1
-    return Table(bench=bench, sites=sites, sdc1=sdc1[:, order])
+    return Table(bench=bench, sites=sites, faults=faults[order], sdc1=sdc1[:, order])
 
 
 @pytest.fixture(scope="module", params=SAMPLERS, ids=repr)
 def drawn(request: pytest.FixtureRequest, table: Table) -> tuple[Sampler, SampledFaults]:
-    """Ten chunks of draws."""
+    """Ten chunks of draws; those of a sampler that learns look back at the ones before them, by fives."""
     sampler = request.param
-    chunks = [sampler.draw(table.bench, rng_for(99, chunk), DRAWS // 10) for chunk in range(10)]
-    join = np.concatenate
-    names = chunks[0].faults.__slots__
-    faults = type(chunks[0].faults)(**{n: join([getattr(c.faults, n) for c in chunks]) for n in names})
-    image, weight = join([c.image for c in chunks]), join([c.log_weight for c in chunks])
-    return sampler, SampledFaults(image=image, faults=faults, log_weight=weight)
+    chunks: list[SampledFaults] = []
+    for chunk in range(10):
+        past = past_of(table, chunks[: chunk - chunk % 5])
+        chunks.append(sampler.draw(table.bench, rng_for(99, chunk), DRAWS // 10, past))
+    return sampler, joined(chunks)
+
+
+def joined(chunks: list[SampledFaults]) -> SampledFaults:
+    return SampledFaults(
+        image=np.concatenate([chunk.image for chunk in chunks]),
+        faults=joined_faults([chunk.faults for chunk in chunks]),
+        log_weight=np.concatenate([chunk.log_weight for chunk in chunks]),
+    )
+
+
+def past_of(table: Table, chunks: list[SampledFaults]) -> Past:
+    if not chunks:
+        return no_past()
+    sample = joined(chunks)
+    weight = np.exp(sample.log_weight)
+    return Past(image=sample.image, faults=sample.faults, critical=table.look_up(sample), weight=weight)
 
 
 def z_score(values: npt.NDArray[Any], truth: float) -> float:
@@ -96,8 +120,10 @@ def test_every_share_of_the_population_is_met(table: Table, drawn: tuple[Sampler
     weight = np.exp(sample.log_weight)
     for image in range(IMAGES):
         assert abs(z_score(weight * (sample.image == image), 1 / IMAGES)) < 3.5
-    for bit in range(8):
-        assert abs(z_score(weight * (sample.faults.bit == bit), 1 / 8)) < 3.5
+    for name in ("bit", "layer", "register"):
+        for value in np.unique(getattr(table.faults, name)):
+            truth = (getattr(table.faults, name) == value).mean()
+            assert abs(z_score(weight * (getattr(sample.faults, name) == value), truth)) < 3.5
     odd = np.array(table.bench.space.indices(sample.faults)) * 2654435761 % 1000 < 300
     truth = (table.sites * 2654435761 % 1000 < 300).mean()
     assert abs(z_score(weight * odd, float(truth))) < 3.5
@@ -134,19 +160,21 @@ def equal(a: SampledFaults, b: SampledFaults) -> bool:
     )
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS[:3], ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS[:9], ids=repr)
 def test_draws_depend_on_seed_and_chunk_alone(digits: Any, sampler: Sampler) -> None:
     bench = new_bench(digits)
-    first = sampler.draw(bench, rng_for(5, 2), 120)
-    others = [sampler.draw(bench, rng_for(seed, chunk), 120) for seed, chunk in ((5, 3), (6, 2), (2, 5))]
-    assert equal(first, sampler.draw(bench, rng_for(5, 2), 120))
-    assert equal(first, sampler.draw(new_bench(digits), rng_for(5, 2), 120))
+    first = sampler.draw(bench, rng_for(5, 2), 120, no_past())
+    others = [
+        sampler.draw(bench, rng_for(seed, chunk), 120, no_past()) for seed, chunk in ((5, 3), (6, 2), (2, 5))
+    ]
+    assert equal(first, sampler.draw(bench, rng_for(5, 2), 120, no_past()))
+    assert equal(first, sampler.draw(new_bench(digits), rng_for(5, 2), 120, no_past()))
     assert not any(equal(first, other) for other in others)
 
 
 def test_importance_finds_more_of_what_is_critical(table: Table) -> None:
     found = {
-        sampler.name: table.look_up(sampler.draw(table.bench, rng_for(1, 0), 3000)).mean()
+        sampler.name: table.look_up(sampler.draw(table.bench, rng_for(1, 0), 3000, no_past())).mean()
         for sampler in (Uniform(), Importance())
     }
     assert found["importance"] > 3 * found["uniform"]
@@ -158,57 +186,3 @@ def test_importance_finds_more_of_what_is_critical(table: Table) -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(BadConfig, match="allowed"):
         Importance(**wrong)  # type: ignore[arg-type]
-
-
-# ---- stop rules
-
-RULES = st.recursive(
-    st.integers(1, 5000).map(max_trials) | st.floats(0.001, 0.3).map(ci_half_width),
-    lambda inner: st.tuples(inner, inner, st.booleans()).map(lambda t: t[0] | t[1] if t[2] else t[0] & t[1]),
-    max_leaves=6,
-)
-
-
-def estimate(half_width: float) -> Estimate:
-    high = 2 * half_width
-    return Estimate(value=0.0, low=0.0, high=high, confidence=0.95, n=10, ess=10.0, method="test")
-
-
-@given(rules=st.lists(RULES, min_size=2, max_size=4), trials=st.integers(0, 6000), width=st.floats(0, 0.4))
-def test_rules_combine_as_any_and_all(rules: list[StopRule], trials: int, width: float) -> None:
-    found = [rule.met(trials, estimate(width)) for rule in rules]
-    assert reduce(StopRule.__or__, rules).met(trials, estimate(width)) == any(found)
-    assert reduce(StopRule.__and__, rules).met(trials, estimate(width)) == all(found)
-
-
-@given(rule=RULES, width=st.floats(0, 0.4))
-def test_a_limit_is_where_a_rule_stops_whatever_it_finds(rule: StopRule, width: float) -> None:
-    limit = rule.limit()
-    if limit is not None:
-        assert rule.met(limit, estimate(width))
-        assert rule.met(limit, estimate(0.5))
-        assert not rule.met(limit - 1, estimate(0.5))
-    else:
-        assert not rule.met(10**12, estimate(0.5))
-
-
-@given(rule=RULES, trials=st.integers(0, 6000), width=st.floats(0, 0.4))
-def test_a_rule_once_met_stays_met(rule: StopRule, trials: int, width: float) -> None:
-    if rule.met(trials, estimate(width)):
-        assert rule.met(trials + 1, estimate(width))
-        assert rule.met(trials, estimate(width / 2))
-
-
-def test_a_narrow_interval_from_few_trials_does_not_stop() -> None:
-    rule = ci_half_width(0.01)
-    assert not rule.met(100, estimate(0.0))
-    assert rule.met(2000, estimate(0.01))
-    assert not rule.met(2000, estimate(0.0101))
-
-
-@pytest.mark.parametrize(
-    "wrong", [lambda: max_trials(0), lambda: ci_half_width(0.0), lambda: ci_half_width(0.5)]
-)
-def test_rules_that_never_or_always_stop_are_refused(wrong: Any) -> None:
-    with pytest.raises(BadConfig, match="allowed"):
-        wrong()

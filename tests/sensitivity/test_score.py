@@ -13,18 +13,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_models import Builder, Sample, Tensor, quantised_models
 
+from emulator.array.spec import ArraySpec
+from emulator.campaign.config import make_config
+from emulator.campaign.inputs import random_samples
+from emulator.errors import BadConfig, UnsupportedModel
+from emulator.faults.fault import FaultBatch
 from emulator.faults.salvo import strike
 from emulator.faults.space import FaultSpace
+from emulator.faults.strikes import Strikes
 from emulator.graph.golden import Golden
 from emulator.graph.load import load
 from emulator.graph.program import Rows
 from emulator.graph.qgraph import HostOp, MacLayer, QuantGraph
+from emulator.propagate.classes import Classes
 from emulator.propagate.outcome import judge
 from emulator.propagate.propagator import Propagator
+from emulator.sampling.importance import Importance
+from emulator.sampling.past import no_past
+from emulator.sampling.rng import rng_for
 from emulator.sampling.workbench import Workbench
-from emulator.sensitivity.score import horizons
+from emulator.sensitivity.crossing import crossing
+from emulator.sensitivity.horizon import horizons
+from emulator.sensitivity.jacobian import Sensitivity
 
 ALL_LAYERS = 99
+SENSITIVITIES: tuple[Sensitivity, ...] = ("gradient", "finite-difference")
+FOLDER = Path(__file__).parents[1] / "data/models"
 
 
 def bench_of(bundled: Any, images: int = 30) -> Workbench:
@@ -164,13 +178,39 @@ def test_the_answer_depends_on_nothing_but_the_horizon(bundled: Any) -> None:
 # ---- predicted changes and scores
 
 
+def predicted(
+    bench: Workbench,
+    image: int,
+    faults: FaultBatch,
+    strikes: Strikes,
+    lookahead: int,
+    sensitivity: Sensitivity,
+) -> tuple[Any, Any]:
+    """(faults, classes) predicted change, and which are alive."""
+    classes = Classes(bench.golden.program, bench.inference(image))
+    of = classes.add(faults.layer, strikes.errors)
+    change, alive = bench.predictor(image, lookahead, sensitivity).predicted_change(classes.changes)
+    return change[of], alive[of]
+
+
+def score_of(
+    bench: Workbench,
+    image: int,
+    faults: FaultBatch,
+    strikes: Strikes,
+    lookahead: int,
+    sensitivity: Sensitivity,
+) -> Any:
+    return crossing(bench.predictor(image, lookahead, sensitivity).outlook(faults.layer, strikes))
+
+
 def test_with_full_lookahead_the_predicted_change_is_the_change(bundled: Any) -> None:
     bench = bench_of(bundled)
     for image in (0, 4):
         faults = bench.space.draw(np.random.default_rng(image), 400)
         inference = bench.inference(image)
         strikes = strike(bench.golden, inference, bench.array, faults, by_cycles=False)
-        change, alive = bench.scorer(image, ALL_LAYERS).predicted_change(faults.layer, strikes)
+        change, alive = predicted(bench, image, faults, strikes, ALL_LAYERS, "gradient")
         moved = 0
         for i, layer in enumerate(faults.layer.tolist()):
             part = slice(strikes.ptr[i], strikes.ptr[i + 1])
@@ -184,8 +224,11 @@ def test_with_full_lookahead_the_predicted_change_is_the_change(bundled: Any) ->
         assert moved > 20
 
 
-@pytest.mark.parametrize("lookahead", [0, 1, 2])
-def test_a_fault_that_scores_zero_is_masked(bundled: Any, lookahead: int) -> None:
+@pytest.mark.parametrize(
+    ("lookahead", "sensitivity"),
+    [(0, "gradient"), (1, "gradient"), (2, "gradient"), (2, "finite-difference")],
+)
+def test_a_fault_that_scores_zero_is_masked(bundled: Any, lookahead: int, sensitivity: Sensitivity) -> None:
     bench = bench_of(bundled)
     images, each = 20, 100
     zeros = 0
@@ -193,7 +236,7 @@ def test_a_fault_that_scores_zero_is_masked(bundled: Any, lookahead: int) -> Non
         faults = bench.space.draw(np.random.default_rng((lookahead, image)), each)
         inference = bench.inference(image)
         strikes = strike(bench.golden, inference, bench.array, faults, by_cycles=False)
-        score = bench.scorer(image, lookahead).score(faults.layer, strikes)
+        score = score_of(bench, image, faults, strikes, lookahead, sensitivity)
         assert ((score >= 0) & (score <= 1)).all()
         effects = Propagator(bench.golden).run(inference, faults.layer, strikes.errors)
         golden = bench.golden.logits(inference)
@@ -203,7 +246,8 @@ def test_a_fault_that_scores_zero_is_masked(bundled: Any, lookahead: int) -> Non
     assert zeros > 200
 
 
-def test_scores_rank_what_flips_the_answer_first(digits: Any) -> None:
+@pytest.mark.parametrize("sensitivity", SENSITIVITIES)
+def test_scores_rank_what_flips_the_answer_first(digits: Any, sensitivity: Sensitivity) -> None:
     """Among accumulator flips of the second convolution the flips of the top-1 score far above the rest."""
     space = FaultSpace(digits.network, digits.array, registers=["accumulator"], layers=["conv2"])
     margins = Workbench(digits.network, digits.array, space, digits.inputs[:200]).margins
@@ -217,7 +261,7 @@ def test_scores_rank_what_flips_the_answer_first(digits: Any) -> None:
         effects = bench.propagator.run(inference, faults.layer, strikes.errors)
         answer = digits.network.graph.tensors[digits.network.graph.output]
         critical = judge(answer, bench.golden.logits(inference), effects.logits).sdc1
-        score = bench.scorer(image, 0).score(faults.layer, strikes)
+        score = score_of(bench, image, faults, strikes, 0, sensitivity)
         if critical.any() and not critical.all():
             # The area under the ROC curve: how often a critical fault outranks a harmless one.
             above = score[critical][:, np.newaxis] - score[~critical]
@@ -245,3 +289,67 @@ def test_an_answer_that_is_read_again_stays_ahead(tmp_path: Path, digits: Any) -
     ahead = horizons(Golden(graph), ALL_LAYERS)
     assert any(graph.output == row[1] for row in rows)
     assert {horizon.tensor for horizon in ahead if horizon is not None} == {graph.output}
+
+
+# ---- either sensitivity
+
+
+def bench_of_file(name: str, **chosen: Any) -> Workbench:
+    network, array = load(FOLDER / f"{name}.onnx"), ArraySpec.preset("gemmini-16")
+    samples = random_samples(network.graph, 2, seed=3)
+    return Workbench(network, array, FaultSpace(network, array, **chosen), samples.inputs)
+
+
+@pytest.mark.parametrize("name", ["loop_qdq_s8s8", "if_qdq_s8s8", "sklearn_mlp_qdq_s8s8"])
+def test_a_network_without_gradients_is_sampled_by_finite_differences(name: str) -> None:
+    bench = bench_of_file(name, registers=["accumulator"])
+    with pytest.raises(UnsupportedModel, match=r"no gradient rule for .*--sensitivity finite-difference"):
+        Importance().draw(bench, rng_for(1, 0), 20, no_past())
+    sampler = Importance(sensitivity="finite-difference", lookahead=0)
+    drawn = sampler.draw(bench, rng_for(1, 0), 200, no_past())
+    weight = np.exp(drawn.log_weight)
+    assert len(drawn.faults) == 200
+    assert ((weight > 0) & (weight <= sampler.max_weight * (1 + 1e-9))).all()
+    assert weight.std() > 0
+
+
+def test_the_predicted_change_of_a_network_without_gradients_goes_with_the_change() -> None:
+    """Of accumulator flips in front of a loop; the answer is exact, through the host segment."""
+    bench = bench_of_file("loop_qdq_s8s8", registers=["accumulator"])
+    found, want = [], []
+    for image in range(bench.images):
+        faults = bench.space.draw(np.random.default_rng(image), 600)
+        inference = bench.inference(image)
+        strikes = strike(bench.golden, inference, bench.array, faults, by_cycles=False)
+        found.append(predicted(bench, image, faults, strikes, 0, "finite-difference")[0])
+        logits = bench.propagator.run(inference, faults.layer, strikes.errors).logits
+        want.append(logits.astype(float) - bench.golden.logits(inference))
+    guessed, true = np.concatenate(found), np.concatenate(want)
+    moved = true.any(axis=1)
+    assert moved.sum() > 50
+    assert np.corrcoef(guessed[moved].ravel(), true[moved].ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("sensitivity", SENSITIVITIES)
+@pytest.mark.parametrize("name", ["torch_transformer_qop_u8u8", "torch_transformer_dynamic"])
+def test_faults_in_layers_outside_the_kernels_score_unsolved(name: str, sensitivity: Sensitivity) -> None:
+    bench = bench_of_file(name, registers=["accumulator"])
+    wide = [i for i, layer in enumerate(bench.network.graph.layers) if not layer.compiled]
+    faults = bench.space.draw(np.random.default_rng(0), 300)
+    sampler, image = Importance(lookahead=1, sensitivity=sensitivity), np.zeros(300, np.int64)
+    outside = np.isin(faults.layer, wide)
+    assert outside.any()
+    score = sampler.scores(bench, image, faults, no_past())
+    assert (score[outside] == sampler.unsolved).all()
+    assert not (score[~outside] == sampler.unsolved).any()
+
+
+def test_an_unknown_sensitivity_is_refused() -> None:
+    with pytest.raises(BadConfig, match="sensitivity='slope'; allowed: 'gradient' or 'finite-difference'"):
+        Importance(sensitivity="slope")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sensitivity", SENSITIVITIES)
+def test_a_manifest_says_which_sensitivity_made_the_scores(digits: Any, sensitivity: Sensitivity) -> None:
+    values = {"model": digits.path, "inputs": digits.data, "limit": 2, "sensitivity": sensitivity}
+    assert make_config(values, "test").campaign().manifest()["sampler"]["sensitivity"] == sensitivity

@@ -15,6 +15,7 @@ from emulator.campaign.trial import judge_faults
 from emulator.faults.space import FaultSpace
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.importance import Importance
+from emulator.sampling.past import no_past
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import max_trials
@@ -60,7 +61,7 @@ def truth(digits: Any) -> Truth:
 def test_intervals_contain_the_exhaustive_rate_for_nine_seeds_in_ten(truth: Truth, sampler: Sampler) -> None:
     contained, widths, estimates = 0, [], []
     for seed in range(SEEDS):
-        drawn = sampler.draw(truth.bench, rng_for(seed, 0), TRIALS)
+        drawn = sampler.draw(truth.bench, rng_for(seed, 0), TRIALS, no_past())
         column = np.searchsorted(truth.sites, np.array(truth.bench.space.indices(drawn.faults)))
         events = truth.sdc1[drawn.image, column]
         found = hansen_hurwitz(events, np.exp(drawn.log_weight), max_weight=sampler.max_weight)
@@ -80,7 +81,7 @@ def test_intervals_contain_the_exhaustive_rate_for_nine_seeds_in_ten(truth: Trut
 
 def test_a_looked_up_outcome_is_the_judged_one(truth: Truth) -> None:
     """The table and a campaign's own judgement of a draw agree trial by trial."""
-    drawn = Importance().draw(truth.bench, rng_for(0, 7), 300)
+    drawn = Importance().draw(truth.bench, rng_for(0, 7), 300, no_past())
     column = np.searchsorted(truth.sites, np.array(truth.bench.space.indices(drawn.faults)))
     for image in range(IMAGES):
         chosen = np.flatnonzero(drawn.image == image)

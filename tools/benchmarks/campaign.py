@@ -36,11 +36,12 @@ from emulator.propagate.propagator import Propagator
 from emulator.report.html import write_report
 from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
+from emulator.sampling.past import no_past
 from emulator.sampling.stopping import max_trials
 from emulator.sampling.uniform import Uniform
 from emulator.sampling.workbench import Workbench
 from emulator.sensitivity.gradients import GradientSource
-from emulator.sensitivity.score import Scorer
+from emulator.sensitivity.outlook import Predictor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from engines import machine
@@ -97,7 +98,7 @@ def exhaustive(network: Network, samples: Samples, register: str, images: int) -
         start = time.perf_counter()
         found = [trial.count_chunk(bench, every, seed=0, chunk=chunk, first=0) for chunk in range(chunks)]
         middle = time.perf_counter()
-        trial.run_chunk(bench, some, seed=turn, chunk=0, first=0, count=SAMPLED)
+        trial.run_chunk(bench, some, no_past(), seed=turn, chunk=0, first=0, count=SAMPLED)
         seconds.append((middle - start, time.perf_counter() - middle))
         rows = sum(len(columns["sdc1"]) for columns in found)
     whole, drawn = (median(part) for part in zip(*seconds[1:], strict=True))
@@ -164,7 +165,7 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("golden runs", Golden, "run"),
     ("gradients", GradientSource, "jacobians"),
     ("striking", Salvo, "strike"),
-    ("scoring", Scorer, "score"),
+    ("scoring", Predictor, "outlook"),
     ("drawing and weighing", Importance, "draw"),
     ("propagation", Propagator, "run"),
     ("trial columns", trial, "judge_strikes"),

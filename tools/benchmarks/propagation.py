@@ -263,7 +263,7 @@ def changed_macs(propagator: Propagator, draw: Draw, image: Inference) -> float:
                 start, end = program.tensor_start[layer.source : layer.source + 2]
                 pixels = differs[start:end].reshape(-1, layer.channels).sum(axis=1)
                 read = np.where(layer.taps >= 0, pixels[layer.taps], 0).sum()
-                total += int(read) * layer.shape.n * classes.members.size[c]
+                total += int(read) * layer.shape.n * classes.sizes[c]
         restore(program, scratch, image.values)
     return total / FOLLOWED
 

@@ -1,0 +1,37 @@
+"""The trials that a sampler that learns looks back at, from the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from emulator.array.registers import inventory
+from emulator.array.spec import ArraySpec
+from emulator.campaign.store import read_part
+from emulator.faults.fault import FaultBatch
+from emulator.sampling.past import Past, no_past
+
+
+def read_past(directory: Path, array: ArraySpec, chunks: int) -> Past:
+    """All trials of the first `chunks` chunks, which are finished."""
+    if not chunks:
+        return no_past()
+    parts = [read_part(directory, chunk) for chunk in range(chunks)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    code = {entry.name: entry.code for entry in inventory(array)}
+    faults = FaultBatch(
+        layer=columns["layer"].astype(np.int64),
+        register=np.array([code[name] for name in columns["register"].tolist()], np.int64),
+        row=columns["row"].astype(np.int64),
+        col=columns["col"].astype(np.int64),
+        bit=np.log2(columns["bits"].astype(np.float64)).astype(np.int64),
+        cycle=columns["cycle"].astype(np.int64),
+        fold=columns["tile"].astype(np.int64),
+    )
+    return Past(
+        image=columns["input_id"].astype(np.int64),
+        faults=faults,
+        critical=columns["sdc1"].astype(np.bool_),
+        weight=np.exp(columns["log_weight"].astype(np.float64)),
+    )

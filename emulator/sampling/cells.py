@@ -1,0 +1,109 @@
+"""A proposal that prefers images, layers, registers and bits, and within them takes every site alike.
+
+q = (1 - alpha) h + alpha p, exactly: h draws an image, a stratum (layer and register), a live site of it, and then
+moves to a bit of the word that site is in, by preference. Nothing enumerates the space, and the density of every site
+is known, that of the defensive draws included (Owen & Zhou, JASA'00).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.faults.fault import FaultBatch
+from emulator.faults.space import FaultSpace
+from emulator.sampling.sampler import SampledFaults
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cells:
+    """h. image (images,) probabilities. stratum (strata,) probabilities, None: those of the population; bit (strata,
+    bits of the widest register): preference > 0 among the live bits of a word, None: alike."""
+
+    image: Floats = field(repr=False)
+    stratum: Floats | None = field(default=None, repr=False)
+    bit: Floats | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellDraws:
+    """image (trials,); faults (trials x candidates,); over (trials, candidates): population density over proposal
+    density of each candidate, image included."""
+
+    image: Ints
+    faults: FaultBatch
+    over: Floats = field(repr=False)
+
+    def single(self) -> SampledFaults:
+        """Of one candidate a trial."""
+        return SampledFaults(image=self.image, faults=self.faults, log_weight=np.log(self.over[:, 0]))
+
+
+def draw_cells(
+    space: FaultSpace,
+    rng: np.random.Generator,
+    cells: Cells,
+    count: int,
+    *,
+    alpha: float,
+    candidates: int = 1,
+) -> CellDraws:
+    """`count` images, and for each that many sites, independent given the image. over is at most 1 / alpha."""
+    uniform = 1 / len(cells.image)
+    proposal = alpha * uniform + (1 - alpha) * cells.image
+    image = rng.choice(len(cells.image), count, p=proposal)
+    # Given the image, this share of its draws is the defensive one.
+    plain = np.repeat(alpha * uniform / proposal[image], candidates)
+    faults = space.draw(rng, count * candidates)
+    preferred = np.flatnonzero(rng.random(count * candidates) >= plain)
+    faults = _replaced(faults, preferred, _draw_preferred(space, rng, cells, faults[preferred]))
+    density = plain + (1 - plain) * _preference(space, cells, faults)
+    over = np.repeat(uniform / proposal[image], candidates) / density
+    return CellDraws(image=image, faults=faults, over=over.reshape(count, candidates))
+
+
+def _draw_preferred(
+    space: FaultSpace, rng: np.random.Generator, cells: Cells, uniform: FaultBatch
+) -> FaultBatch:
+    """As many sites drawn from h, given uniform ones."""
+    faults = uniform
+    if cells.stratum is not None:
+        faults = space.draw_in(rng, rng.choice(len(cells.stratum), len(faults), p=cells.stratum))
+    if cells.bit is not None:
+        share = np.cumsum(_bit_shares(space, cells.bit, faults), axis=1)
+        bit = (share < rng.random(len(faults))[:, np.newaxis] * share[:, -1:]).sum(axis=1)
+        faults = replace(faults, bit=bit)
+    return faults
+
+
+def _preference(space: FaultSpace, cells: Cells, faults: FaultBatch) -> Floats:
+    """(faults,) density of h over that of the population, given the image."""
+    density = np.ones(len(faults))
+    if cells.stratum is not None:
+        population = np.array([s.live / space.live for s in space.strata])
+        stratum = space.stratum_of(faults)
+        density *= cells.stratum[stratum] / population[stratum]
+    if cells.bit is not None:
+        share = _bit_shares(space, cells.bit, faults)
+        density *= (share > 0).sum(axis=1) * share[np.arange(len(faults)), faults.bit]
+    return density
+
+
+def _bit_shares(space: FaultSpace, preference: Floats, faults: FaultBatch) -> Floats:
+    """(faults, bits) the chance of each live bit of each one's word."""
+    weight = np.where(space.live_bits(faults), preference[space.stratum_of(faults)], 0.0)
+    shares: Floats = weight / weight.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _replaced(faults: FaultBatch, at: npt.NDArray[np.intp], by: FaultBatch) -> FaultBatch:
+    """The faults with some of them replaced."""
+    columns = {name: getattr(faults, name).copy() for name in FaultBatch.__slots__}
+    for name, column in columns.items():
+        column[at] = getattr(by, name)
+    return FaultBatch(**columns)

@@ -1,0 +1,37 @@
+"""The predicted chance that a fault flips the top-1: a soft crossing of the margin.
+
+Sharp where little moves, vague where much does, because a linear prediction errs in proportion to what it predicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.sensitivity.outlook import Outlook
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Softness:
+    """Width of the crossing in logit LSB: floor_lsb + slope * movement of all logits. On ResNet-20 these rank and
+    weigh best (docs/sampling_study.md)."""
+
+    floor_lsb: float = 0.5
+    slope: float = 0.1
+
+
+def crossing(outlook: Outlook, softness: Softness = Softness()) -> Floats:
+    """(faults,) in [0, 1]: 1 / (1 + exp(left / width)), exactly 0 where the fault is masked before its horizon."""
+    reach = crossings(outlook, softness)
+    score: Floats = np.where(outlook.alive, 1.0 / (1.0 + np.exp(np.clip(reach, -50, 50))), 0.0)
+    return score
+
+
+def crossings(outlook: Outlook, softness: Softness = Softness()) -> Floats:
+    """(faults,) left / width: how many widths the margin is still open."""
+    found: Floats = outlook.left / (softness.floor_lsb + softness.slope * outlook.movement.astype(np.float64))
+    return found
