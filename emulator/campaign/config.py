@@ -20,8 +20,8 @@ from emulator.errors import BadConfig
 from emulator.faults.space import FaultSpace
 from emulator.graph.feeds import parse_shapes
 from emulator.graph.load import load
-from emulator.sampling.exhaustive import Exhaustive
-from emulator.sampling.registry import SamplerName, sampler_named
+from emulator.sampling.counted import Counted
+from emulator.sampling.registry import COUNTED, SamplerName, sampler_named
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import StopRule, ci_half_width, max_time, max_trials, min_critical
 from emulator.sensitivity.jacobian import Sensitivity
@@ -79,8 +79,10 @@ class CampaignConfig(BaseModel):
             seed=self.seed,
         )
 
-    def _sampler(self) -> Sampler | Exhaustive:
-        names = ("alpha", "candidates", "lookahead", "sensitivity", "fit")
+    def _sampler(self) -> Sampler | Counted:
+        names = ["alpha", "candidates", "lookahead", "sensitivity", "fit"]
+        if self.sampler == "sweep":
+            names.append("trials")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return sampler_named(self.sampler, given)
 
@@ -92,11 +94,12 @@ class CampaignConfig(BaseModel):
 
     def _stop(self) -> StopRule | None:
         """The first of the given rules that is met; DEFAULT_TRIALS where none is given. None: every site."""
-        if self.sampler != "exhaustive":
+        if self.sampler not in COUNTED:
             return reduce(or_, self.stops.values()) if self.stops else max_trials(DEFAULT_TRIALS)
-        if self.stops:
+        unfit = [name for name in self.stops if (self.sampler, name) != ("sweep", "trials")]
+        if unfit:
             raise BadConfig(
-                f"sampler 'exhaustive' judges every site, it has no {', '.join(self.stops)}; remove it, or draw."
+                f"sampler {self.sampler!r} goes through every site, it has no {', '.join(unfit)}; remove it, or draw."
             )
         return None
 

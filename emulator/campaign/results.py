@@ -21,8 +21,11 @@ from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.errors import BadConfig, BadData
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import census, hansen_hurwitz, part, ratio
+from emulator.sampling.estimators import hansen_hurwitz, part, ratio
+from emulator.sampling.horvitz_thompson import HorvitzThompson
 from emulator.sampling.intervals import wilson
+from emulator.sampling.registry import COUNTED, sampler_named
+from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import looks
 
 if TYPE_CHECKING:
@@ -78,12 +81,12 @@ class Results:
     @property
     def unit(self) -> str:
         """What a row is."""
-        return "classes of sites" if self.exhaustive else "trials"
+        return "classes of sites" if self.counted else "trials"
 
     @property
-    def exhaustive(self) -> bool:
-        """Is every live site judged, a row a class of them?"""
-        return self.sampler == "exhaustive"
+    def counted(self) -> bool:
+        """Does the campaign go through every live site, a row being a class of them, all judged or some?"""
+        return self.sampler in COUNTED
 
     @cached_property
     def weight(self) -> npt.NDArray[np.float64]:
@@ -161,8 +164,10 @@ class Results:
         """
         if k < 1:
             raise BadConfig(f"precision_at: k={k}; allowed: 1 or more.")
-        if self.exhaustive:
-            raise BadConfig("precision_at: an exhaustive campaign ranks nothing. Use a campaign that draws.")
+        if self.counted:
+            raise BadConfig(
+                f"precision_at: a campaign with the sampler {self.sampler!r} ranks nothing. Use one that draws."
+            )
         distinct = self.trials.drop_duplicates(["input_id", "fault_id"])
         first = distinct.sort_values("log_weight", kind="stable").head(k)
         n, hits = len(first), int(first["sdc1"].sum())
@@ -198,8 +203,8 @@ class Results:
             "space_size": self.space_size,
             "by_layer": self._by_name("layer"),
             "by_register": self._by_name("register"),
-            "by_bit": {} if self.exhaustive else self._by_name("bit"),
-            "precision_at_100": None if self.exhaustive else self.precision_at(100).to_json(),
+            "by_bit": {} if self.counted else self._by_name("bit"),
+            "precision_at_100": None if self.counted else self.precision_at(100).to_json(),
             "sampler": self.sampler,
         }
 
@@ -226,8 +231,8 @@ class Results:
 
     def _whole(self, event: npt.NDArray[np.bool_]) -> Estimate:
         """The rate of an event over all live sites."""
-        if self.exhaustive:
-            return census(event, self._sites, self._images * int(self.manifest["space"]["live"]))
+        if self.counted:
+            return self._of_classes(event, np.arange(len(event)), [], ())
         if not looks(self.manifest["stop"]):
             return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
         sequence = ConfidenceSequence(max_weight=self.max_weight)
@@ -243,33 +248,68 @@ class Results:
     def _images(self) -> int:
         return int(self.manifest["inputs"]["samples"])
 
-    def _population(self, names: list[str], group: Group, index: npt.NDArray[np.intp]) -> int:
-        """The live sites of a group of an exhaustive campaign. Raises BadConfig where they can't be counted before they
-        have been judged."""
-        if set(names) <= {*_COUNTED, "input_id"}:
-            counted = [name for name in names if name in _COUNTED]
-            key = tuple(part for name, part in zip(names, group, strict=True) if name in _COUNTED)
-            live = self._counted_sites(counted)[key][1]
-            return live if "input_id" in names else live * self._images
-        if self.incomplete:
-            raise BadConfig(
-                f"group by {names}: unknown how many sites belong to a group until all are judged; allowed now: layer, "
-                "register, input_id. Finish the campaign."
-            )
-        return int(self._sites[index].sum())
+    def _of_classes(
+        self, event: npt.NDArray[np.bool_], index: npt.NDArray[np.intp], names: list[str], group: Group
+    ) -> Estimate:
+        """The rate of an event over the live sites of a group, from its rows `index`."""
+        population, covered = self._group_sites(names, group, index)
+        everywhere = self._images * int(self.manifest["space"]["live"])
+        sample = HorvitzThompson(population, per_site_floor=self._per_site_floor(everywhere))
+        sample.add(event[index], self._sites[index], 1 / self.weight[index], covered=covered)
+        return sample.estimate()
 
-    @property
+    def _per_site_floor(self, sites: int) -> float:
+        settings = {name: value for name, value in self.manifest["sampler"].items() if name != "name"}
+        sampler = sampler_named(self.sampler, settings)
+        assert not isinstance(sampler, Sampler)
+        return sampler.per_site_floor(sites)
+
+    def _group_sites(self, names: list[str], group: Group, index: npt.NDArray[np.intp]) -> tuple[int, int]:
+        """The live sites of a group, and how many of them lie in chunks that are finished. Raises BadConfig where
+        they can't be counted before they have been judged."""
+        if not set(names) <= {*_COUNTED, "input_id"}:
+            if self.incomplete or self.sampler != "exhaustive":
+                raise BadConfig(
+                    f"group by {names}: unknown how many sites belong to a group until all are judged; allowed here: "
+                    "layer, register, input_id. Finish the campaign, or judge every site (sampler exhaustive)."
+                )
+            return (int(self._sites[index].sum()),) * 2
+        wanted = dict(zip(names, group, strict=True))
+        finished = self._finished_images()
+        population = covered = 0
+        for entry in self.manifest["space"]["breakdown"]:
+            if any(entry[_ENTRY[name]] != wanted[name] for name in _COUNTED if name in wanted):
+                continue
+            images = finished.get(entry["layer"], set())
+            if "input_id" in wanted:
+                images = images & {int(wanted["input_id"])}
+            population += int(entry["live"]) * (1 if "input_id" in wanted else self._images)
+            covered += int(entry["live"]) * len(images)
+        return population, covered
+
+    def _finished_images(self) -> dict[int, set[int]]:
+        """For each layer with live sites, the images that are done."""
+        layers = list(dict.fromkeys(e["layer"] for e in self.manifest["space"]["breakdown"] if e["live"]))
+        finished: dict[int, set[int]] = {layer: set() for layer in layers}
+        for chunk in store.stored_chunks(self.directory):
+            image, of = divmod(chunk, len(layers))
+            finished[layers[of]].add(image)
+        return finished
+
+    @cached_property
     def incomplete(self) -> bool:
-        """Are there live sites of an exhaustive campaign that are not yet judged?"""
-        return self.exhaustive and int(self._sites.sum()) < self._images * int(self.manifest["space"]["live"])
+        """Are there live sites of a campaign that goes through all of them that it has not come to?"""
+        if not self.counted:
+            return False
+        return any(len(images) < self._images for images in self._finished_images().values())
 
     def _known(self, keys: Keys) -> list[str]:
         """Names of groups; BadConfig for unknown ones, and for those that a class is spread over."""
         names = _names(keys)
-        spread = [name for name in names if self.exhaustive and name in _SPREAD]
+        spread = [name for name in names if self.counted and name in _SPREAD]
         if spread:
             raise BadConfig(
-                f"group by {spread}: a row of an exhaustive campaign is a class of sites that differ in it; allowed: "
+                f"group by {spread}: a row of this campaign is a class of sites that differ in it; allowed: "
                 f"{', '.join(name for name in _GROUPS if name not in _SPREAD)}. Or draw with the sampler uniform."
             )
         return names
@@ -283,9 +323,8 @@ class Results:
         found = {}
         for key, index in groups.indices.items():
             group = key if isinstance(key, tuple) else (key,)
-            if self.exhaustive:
-                whole = self._population(names, group, np.asarray(index))
-                found[group] = census(event[index], self._sites[index], whole)
+            if self.counted:
+                found[group] = self._of_classes(event, np.asarray(index), names, group)
             elif live:
                 inside = np.zeros(len(event), bool)
                 inside[index] = True
@@ -328,6 +367,7 @@ class Results:
         return {str(group[0]): found.to_json() for group, found in self._estimates([key], "sdc1").items()}
 
 
+_ENTRY = {"layer": "layer_name", "register": "register"}
 _CELLS = ("value", "low", "high", "n", "ess", "method")
 _UNSEEN = Estimate(value=nan, low=0.0, high=1.0, confidence=1.0, n=0, ess=0.0, method="no trials")
 

@@ -39,9 +39,10 @@ from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import Network
 from emulator.sampling.confidence_sequence import ConfidenceSequence
+from emulator.sampling.counted import Counted, count_chunks, sites_of_chunk
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import Census, Tally
-from emulator.sampling.exhaustive import Exhaustive
+from emulator.sampling.estimators import Tally
+from emulator.sampling.horvitz_thompson import HorvitzThompson
 from emulator.sampling.importance import Importance
 from emulator.sampling.past import Past
 from emulator.sampling.sampler import Sampler
@@ -61,11 +62,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChunkSummary:
-    """What the stop rule needs of a chunk. counts: the weight of each trial or, in a census, its sites; critical: the
-    fault_id of each trial with SDC-1."""
+    """What the stop rule needs of a chunk. weight: of each trial; sites: how many it stands for before it is weighed;
+    covered: the sites of the whole chunk; critical: the fault_id of each trial with SDC-1."""
 
     sdc1: npt.NDArray[np.bool_] = field(repr=False)
-    counts: npt.NDArray[Any] = field(repr=False)
+    weight: npt.NDArray[np.float64] = field(repr=False)
+    sites: npt.NDArray[np.int64] = field(repr=False)
+    covered: int
     critical: npt.NDArray[Any] = field(repr=False)
 
 
@@ -82,7 +85,7 @@ class Campaign:
         space: FaultSpace,
         *,
         inputs: str | Path | npt.NDArray[Any] | Samples,
-        sampler: Sampler | Exhaustive | None = None,
+        sampler: Sampler | Counted | None = None,
         stop: StopRule | None = None,
         seed: int = 0,
         limit: int | None = None,
@@ -103,7 +106,7 @@ class Campaign:
                 f"output {graph.output_name!r} has {graph.classes} value; allowed: two logits or more (a classifier)."
             )
         self.samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, graph, limit)
-        self.sampler: Sampler | Exhaustive = Importance() if sampler is None else sampler
+        self.sampler: Sampler | Counted = Importance() if sampler is None else sampler
         self.stop = self._stop(stop)
         self.chunks = self._chunks()
         self.seed = seed
@@ -188,43 +191,50 @@ class Campaign:
             return limit
         in_order = _InOrder(self._tally())
         for chunk in complete_chunks(target, DrawnChunks(limit=None).rows):
-            for _, estimate in in_order.add(chunk, self.summary(read_part(target, chunk))):
+            for _, estimate in in_order.add(chunk, self.summary(chunk, read_part(target, chunk))):
                 if self.stop.met(in_order.standing(estimate, seconds=0.0)):
                     return in_order.trials
         return None
 
     def _stop(self, stop: StopRule | None) -> StopRule:
-        if not isinstance(self.sampler, Exhaustive):
+        if isinstance(self.sampler, Sampler):
             return max_trials(10_000) if stop is None else stop
         if stop not in (None, Exhausted()):
             raise BadConfig(
-                f"stop={stop}: an exhaustive campaign judges every site; allowed: no stop rule. Leave it out, or draw."
+                f"stop={stop}: a campaign with the sampler {self.sampler.name!r} goes through every site; allowed: no "
+                "stop rule. Leave it out, or draw."
             )
         return Exhausted()
 
     def _chunks(self) -> Chunks:
-        if isinstance(self.sampler, Exhaustive):
-            return CountedChunks(count=self.sampler.chunks(self.space, len(self.samples)))
-        return DrawnChunks(limit=self.stop.limit())
+        if isinstance(self.sampler, Sampler):
+            return DrawnChunks(limit=self.stop.limit())
+        return CountedChunks(count=count_chunks(self.space, len(self.samples)))
 
-    def _tally(self) -> Tally | ConfidenceSequence | Census:
-        if isinstance(self.sampler, Exhaustive):
-            return Census(self.space.live * len(self.samples))
+    def _tally(self) -> Tally | ConfidenceSequence | HorvitzThompson:
+        if not isinstance(self.sampler, Sampler):
+            sites = self.space.live * len(self.samples)
+            return HorvitzThompson(sites, per_site_floor=self.sampler.per_site_floor(sites))
         if self.stop.looks:
             return ConfidenceSequence(max_weight=self.sampler.max_weight)
         return Tally(max_weight=self.sampler.max_weight)
 
-    def summary(self, columns: Columns) -> ChunkSummary:
+    def summary(self, chunk: int, columns: Columns) -> ChunkSummary:
         """Of the trials of a chunk."""
-        whole = isinstance(self.sampler, Exhaustive)
-        counts = columns["class_size"] if whole else np.exp(columns["log_weight"])
-        sdc1 = columns["sdc1"]
-        return ChunkSummary(sdc1=sdc1, counts=counts, critical=columns["fault_id"][sdc1])
+        sdc1, weight = columns["sdc1"], np.exp(columns["log_weight"])
+        drawn = isinstance(self.sampler, Sampler)
+        return ChunkSummary(
+            sdc1=sdc1,
+            weight=weight,
+            sites=np.ones(len(sdc1), np.int64) if drawn else columns["class_size"],
+            covered=len(sdc1) if drawn else sites_of_chunk(self.space, chunk),
+            critical=columns["fault_id"][sdc1],
+        )
 
     def judged(self, bench: Workbench, chunk: int, past: Past) -> Columns:
         """The trials of a chunk: every column of the schema. past: those that a sampler that learns looks back at."""
         first = self.chunks.first(chunk)
-        if isinstance(self.sampler, Exhaustive):
+        if not isinstance(self.sampler, Sampler):
             return count_chunk(bench, self.sampler, seed=self.seed, chunk=chunk, first=first)
         count = self.chunks.rows(chunk)
         assert count is not None
@@ -232,7 +242,7 @@ class Campaign:
 
     def looks_back(self, chunk: int) -> int:
         """How many chunks, from the first on, must be finished before this one."""
-        learns = not isinstance(self.sampler, Exhaustive) and self.sampler.learns
+        learns = isinstance(self.sampler, Sampler) and self.sampler.learns
         return self.chunks.before(chunk) if learns else 0
 
     def _summaries(
@@ -240,7 +250,7 @@ class Campaign:
     ) -> Iterator[tuple[int, ChunkSummary]]:
         finished = set(done)
         for chunk in done:
-            yield chunk, self.summary(read_part(target, chunk))
+            yield chunk, self.summary(chunk, read_part(target, chunk))
         missing = (chunk for chunk in takewhile(self.chunks.exists, count()) if chunk not in finished)
         yield from run_chunks(task, missing, workers, self.looks_back)
 
@@ -273,7 +283,7 @@ class ChunkTask:
         def work(chunk: int) -> ChunkSummary:
             columns = c.judged(bench, chunk, past(c.looks_back(chunk)))
             write_part(self.directory, chunk, columns)
-            return c.summary(columns)
+            return c.summary(chunk, columns)
 
         return work
 
@@ -281,7 +291,7 @@ class ChunkTask:
 class _InOrder:
     """Takes chunks as they come, gives estimates in chunk order."""
 
-    def __init__(self, tally: Tally | ConfidenceSequence | Census) -> None:
+    def __init__(self, tally: Tally | ConfidenceSequence | HorvitzThompson) -> None:
         self.tally = tally
         self.waiting: dict[int, ChunkSummary] = {}
         self.next = 0
@@ -293,7 +303,10 @@ class _InOrder:
         self.waiting[chunk] = summary
         while self.next in self.waiting:
             ready = self.waiting.pop(self.next)
-            self.tally.add(ready.sdc1, ready.counts)
+            if isinstance(self.tally, HorvitzThompson):
+                self.tally.add(ready.sdc1, ready.sites, 1 / ready.weight, covered=ready.covered)
+            else:
+                self.tally.add(ready.sdc1, ready.weight)
             self.trials += len(ready.sdc1)
             self.critical.update(ready.critical)
             self.next += 1

@@ -184,7 +184,7 @@ def read_parts(directory: Path) -> pa.Table:
     """All trials in chunk order; BadData if there are none or a part can't be read."""
     import pyarrow as pa
 
-    chunks = _stored_chunks(directory)
+    chunks = stored_chunks(directory)
     if not chunks:
         raise BadData(f"{directory}: no trials yet. Run the campaign: `emulator run ... -o {directory}`.")
     digest = _campaign_digest(directory)
@@ -198,7 +198,7 @@ def complete_chunks(directory: Path, expected_rows: Callable[[int], int | None])
     removed. A healthy part with another number of rows stays, to be overwritten when its chunk is redone.
     """
     _remove_leftovers(directory)
-    chunks = _stored_chunks(directory)
+    chunks = stored_chunks(directory)
     digest = _campaign_digest(directory) if chunks else ""
     rows = {chunk: _healthy_rows(directory, chunk, digest) for chunk in chunks}
     return [chunk for chunk in chunks if rows[chunk] >= 0 and expected_rows(chunk) in (None, rows[chunk])]
@@ -210,7 +210,7 @@ def stored_trials(directory: Path) -> int:
     import pyarrow.parquet as pq
 
     total = 0
-    for chunk in _stored_chunks(directory):
+    for chunk in stored_chunks(directory):
         try:
             total += int(pq.read_metadata(part_path(directory, chunk)).num_rows)
         except (pa.ArrowException, OSError):
@@ -220,13 +220,13 @@ def stored_trials(directory: Path) -> int:
 
 def end_with(directory: Path, chunk: int) -> None:
     """Removes the parts behind this chunk, and what a worker killed while it wrote has left."""
-    for stored in _stored_chunks(directory):
+    for stored in stored_chunks(directory):
         if stored > chunk:
             part_path(directory, stored).unlink()
     _remove_leftovers(directory)
 
 
-def _stored_chunks(directory: Path) -> list[int]:
+def stored_chunks(directory: Path) -> list[int]:
     folder = directory / _TRIALS
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(match[1]) for match in map(_PART.fullmatch, names) if match)

@@ -17,10 +17,11 @@ from emulator.propagate.classes import changes_of
 from emulator.propagate.outcome import judge, margin
 from emulator.propagate.propagator import Effects
 from emulator.propagate.stage import Stage
-from emulator.sampling.exhaustive import Exhaustive, SiteClasses
+from emulator.sampling.counted import Counted, classes_of_chunk
 from emulator.sampling.past import Past
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import SampledFaults, Sampler
+from emulator.sampling.site_classes import SiteClasses, some_rows
 from emulator.sampling.workbench import Workbench
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -46,14 +47,14 @@ def run_chunk(
     return columns
 
 
-def count_chunk(bench: Workbench, sampler: Exhaustive, *, seed: int, chunk: int, first: int) -> Columns:
-    """The classes of a chunk of an exhaustive campaign, judged: the same columns; a row is one site of each class and
-    register, class_size how many there are."""
-    found = sampler.classes(bench, chunk)
+def count_chunk(bench: Workbench, sampler: Counted, *, seed: int, chunk: int, first: int) -> Columns:
+    """The classes of a chunk that `sampler` chooses, judged: the same columns; a row is one site of a class and
+    register, class_size how many there are, and log_weight -ln of the probability with which it is judged."""
+    every = classes_of_chunk(bench, chunk)
+    rows, inclusion = sampler.choose(bench, every, rng_for(seed, chunk))
+    found = some_rows(every, rows)
     faults = SampledFaults(
-        image=np.full(len(found.sites), found.image),
-        faults=found.faults,
-        log_weight=np.zeros(len(found.sites)),
+        image=np.full(len(rows), found.image), faults=found.faults, log_weight=-np.log(inclusion)
     )
     return {
         **_identity(bench, faults),

@@ -87,6 +87,9 @@ def run(
             help="importance, uniform, exhaustive, ... (docs/statistics.md)", show_default="importance"
         ),
     ] = None,
+    sensitivity: Annotated[
+        str | None, typer.Option(help="gradient, or finite-difference", show_default="gradient")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="stop after N trials", show_default="10000")] = None,
     until_ci: Annotated[
         float | None, typer.Option(help="stop at this half-width of the 95 % interval of SDC-1, e.g. 0.001")
@@ -109,6 +112,7 @@ def run(
     """
     from emulator.campaign.config import DEFAULT_TRIALS, make_config, read_config
     from emulator.errors import BadConfig
+    from emulator.sampling.registry import COUNTED
 
     flags: dict[str, Any] = {
         "inputs": inputs,
@@ -139,7 +143,7 @@ def run(
     else:
         config = make_config({"model": target, **given}, "run")
         chosen = config.model_dump()
-        if not config.stops and config.sampler != "exhaustive":
+        if not config.stops and config.sampler not in COUNTED:
             chosen["trials"] = DEFAULT_TRIALS
         _announce(chosen, given)
     campaign = config.campaign()
@@ -176,6 +180,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
 
     from emulator.campaign.executors import worker_count
     from emulator.campaign.store import check_manifest
+    from emulator.sampling.registry import COUNTED
 
     processes = worker_count(workers)
     check_manifest(output, campaign.manifest())
@@ -185,7 +190,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    judged = "classes of sites" if campaign.sampler.name == "exhaustive" else "faults"
+    judged = "classes of sites" if campaign.sampler.name in COUNTED else "faults"
     started = time.perf_counter()
     new_trials = 0
     with Bar(*columns, console=Console(stderr=True)) as bar:
@@ -205,6 +210,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
 
 def _plan(campaign: Campaign, json: bool) -> None:
     from emulator.sampling.planning import margin_of_error, sample_size
+    from emulator.sampling.registry import COUNTED
 
     manifest = campaign.manifest()
     space = campaign.space
@@ -234,8 +240,9 @@ def _plan(campaign: Campaign, json: bool) -> None:
     show(f"registers: {', '.join(plan['registers'])}")
     sampler = dict(manifest["sampler"])
     settings = "".join(f", {key} {value}" for key, value in sampler.items() if key != "name")
-    if sampler["name"] == "exhaustive":
-        show(f"sampler: exhaustive, every site by classes, in {campaign.chunks.settings()['count']:,} chunks")
+    if sampler["name"] in COUNTED:
+        chunks = campaign.chunks.settings()["count"]
+        show(f"sampler: {sampler['name']}{settings}, every site by classes, in {chunks:,} chunks")
         return
     show(f"sampler: {sampler['name']}{settings}; stop: {campaign.stop}")
     margin = "" if limit is None else f"a half-width of {100 * plan['uniform_half_width']:.2g} % at most; "

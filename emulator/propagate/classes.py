@@ -47,6 +47,14 @@ def changes_of(c: Changes, some: slice) -> Changes:
     return Changes(c.op[some], c.stage[some], ptr - ptr[0], c.element[within], c.value[within])
 
 
+def changes_at(c: Changes, chosen: npt.NDArray[np.intp]) -> Changes:
+    """Those of some classes, in the order of `chosen`."""
+    sizes = np.diff(c.ptr)[chosen]
+    ptr = np.concatenate(([0], np.cumsum(sizes)))
+    at = np.arange(ptr[-1]) + np.repeat(c.ptr[:-1][chosen] - ptr[:-1], sizes)
+    return Changes(c.op[chosen], c.stage[chosen], ptr, c.element[at], c.value[at])
+
+
 class Members(NamedTuple):
     """size (classes,): what the faults of each count together. fresh: the classes whose first fault came last, in the
     order of those faults, first."""

@@ -325,9 +325,10 @@ def _rates_upright(ax: Axes, bit: npt.NDArray[Any], value: Floats, low: Floats, 
 
 def _check_drawn(results: Results) -> None:
     """Classes of sites are no draws: they lie in many PEs, and their rates do not converge."""
-    if results.exhaustive:
+    if results.counted:
         raise BadConfig(
-            f"{results.directory} is an exhaustive campaign; allowed in this figure: one that draws. Take another."
+            f"{results.directory} is a campaign that goes through every site; allowed in this figure: one that draws. "
+            "Take another."
         )
 
 

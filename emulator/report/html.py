@@ -61,9 +61,10 @@ def render_report(results: Results, compare: Results | None = None) -> str:
     """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    if compare is not None and (results.exhaustive or compare.exhaustive):
+    if compare is not None and (results.counted or compare.counted):
         raise BadConfig(
-            "exhaustive campaigns do not converge; allowed to compare: two that draw. Leave out compare."
+            "campaigns that go through every site do not converge; allowed to compare: two that draw. Leave out "
+            "compare."
         )
     environment = Environment(
         loader=PackageLoader("emulator.report"),
@@ -182,7 +183,7 @@ def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
             lambda: figures.rate_by(results, key="layer"),
             "By layer",
             "Every live site counted."
-            if results.exhaustive and not results.incomplete
+            if results.sampler == "exhaustive" and not results.incomplete
             else "Bars leave room for sites that are not judged yet."
             if results.incomplete
             else "Points are estimates, bars their 95 % intervals.",
@@ -214,7 +215,7 @@ def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
         ),
     }
     found = {}
-    for name in _OF_DRAWN if results.exhaustive else ():
+    for name in _OF_DRAWN if results.counted else ():
         del drawn[name]
     for name, (draw, title, caption) in drawn.items():
         try:

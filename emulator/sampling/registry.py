@@ -8,20 +8,32 @@ from typing import Any, Literal, get_args
 from emulator.errors import BadConfig
 from emulator.sampling.adaptive import Adaptive
 from emulator.sampling.baselines import BitOnly, Gradient, ISimDL, ProgressiveBitSearch
+from emulator.sampling.counted import Counted
 from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stratified import Stratified
+from emulator.sampling.sweep import Sweep
 from emulator.sampling.uniform import Uniform
 
 SamplerName = Literal[
-    "importance", "uniform", "stratified", "adaptive", "exhaustive", "bit-only", "isimdl", "gradient", "bfa"
+    "importance",
+    "sweep",
+    "uniform",
+    "stratified",
+    "adaptive",
+    "exhaustive",
+    "bit-only",
+    "isimdl",
+    "gradient",
+    "bfa",
 ]
 
 _SAMPLERS: dict[str, Any] = {
     kind.name: kind
     for kind in (
         Importance,
+        Sweep,
         Uniform,
         Stratified,
         Adaptive,
@@ -35,7 +47,11 @@ _SAMPLERS: dict[str, Any] = {
 assert set(_SAMPLERS) == set(get_args(SamplerName))
 
 
-def sampler_named(name: SamplerName, settings: dict[str, Any]) -> Sampler | Exhaustive:
+# Those that go through every site, by classes.
+COUNTED = ("exhaustive", "sweep")
+
+
+def sampler_named(name: str, settings: dict[str, Any]) -> Sampler | Counted:
     """The sampler with these settings; raises BadConfig for settings it does not have."""
     kind = _SAMPLERS[name]
     known = [field.name for field in fields(kind)]
@@ -43,4 +59,5 @@ def sampler_named(name: SamplerName, settings: dict[str, Any]) -> Sampler | Exha
     if unknown:
         allowed = ", ".join(known) if known else "none"
         raise BadConfig(f"sampler {name!r} has no {', '.join(unknown)}; allowed: {allowed}. Remove it.")
-    return kind(**settings)
+    sampler: Sampler | Counted = kind(**settings)
+    return sampler

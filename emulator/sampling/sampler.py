@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ class SampledFaults:
     log_weight: npt.NDArray[np.float64] = field(repr=False)
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """One proposal a class; `draw` depends on nothing but its arguments."""
 

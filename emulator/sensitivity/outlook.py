@@ -111,14 +111,15 @@ class Predictor:
         return unknown
 
     def outlook_of_classes(self, changes: Changes) -> Outlook:
-        """Of classes of faults in layers that have a horizon."""
+        """Of classes of faults in compiled layers."""
         change, alive = self.predicted_change(changes)
         layer_of = np.zeros(int(self.golden.program.layer_op.max()) + 1, np.int64)
         compiled = np.flatnonzero(self.golden.program.layer_op >= 0)
         layer_of[self.golden.program.layer_op[compiled]] = compiled
         layer = layer_of[changes.op]
         found = self._outlook(layer, change)
-        return found._replace(changed=np.diff(changes.ptr), alive=alive, foreseen=np.ones_like(alive))
+        foreseen = np.array([horizon is not None for horizon in self.horizons])[layer]
+        return found._replace(changed=np.diff(changes.ptr), alive=alive, foreseen=foreseen)
 
     def _outlook(self, layer: Ints, change: Floats) -> Outlook:
         """Of predicted changes of the logits (faults, classes)."""

@@ -23,7 +23,8 @@ from emulator.graph.load import load
 from emulator.propagate.classes import Changes, Classes
 from emulator.report.figures import convergence, pe_heat_map
 from emulator.report.html import render_report
-from emulator.sampling.exhaustive import Exhaustive, classes_of
+from emulator.sampling.exhaustive import Exhaustive
+from emulator.sampling.site_classes import classes_of
 from emulator.sampling.stopping import max_trials
 from emulator.sampling.workbench import Workbench
 
@@ -164,7 +165,7 @@ def test_what_a_class_is_spread_over_is_no_group(digits: Any, tmp_path: Path, ke
 
 
 def test_a_stop_rule_is_refused(digits: Any) -> None:
-    with pytest.raises(BadConfig, match="judges every site; allowed: no stop rule"):
+    with pytest.raises(BadConfig, match="goes through every site; allowed: no stop rule"):
         campaign(digits, stop=max_trials(100))
     values = {"model": digits.path, "inputs": digits.data, "sampler": "exhaustive", "trials": 100}
     with pytest.raises(BadConfig, match="it has no trials"):
@@ -177,7 +178,7 @@ def test_layers_outside_the_kernels_are_refused(digits: Any) -> None:
     network = load(Path(__file__).parents[1] / "data/models/sklearn_mlp_dynamic.onnx")
     space = FaultSpace(network, digits.array, registers=["accumulator"])
     samples = random_samples(network.graph, 1, 0)
-    with pytest.raises(BadConfig, match="outside the kernels; allowed for an exhaustive campaign"):
+    with pytest.raises(BadConfig, match="outside the kernels; allowed where sites are counted"):
         Campaign(network, digits.array, space, inputs=samples, sampler=Exhaustive())
 
 
@@ -194,7 +195,7 @@ def test_an_unfinished_campaign_says_what_is_open(digits: Any, tmp_path: Path) -
     first = part.by("input_id")
     assert first["low"].tolist() == first["high"].tolist() == by_image["value"].tolist()[:1]
     assert part.by("layer")["low"].item() < part.by("layer")["high"].item()
-    with pytest.raises(BadConfig, match=r"until all are judged; allowed now: layer, register, input_id"):
+    with pytest.raises(BadConfig, match=r"until all are judged; allowed here: layer, register, input_id"):
         part.by("masked_at")
     page = render_report(part)
     assert "certainly between" in page and "not all live sites are judged yet" in page
@@ -204,5 +205,5 @@ def test_an_unfinished_campaign_says_what_is_open(digits: Any, tmp_path: Path) -
 def test_what_converges_is_no_exhaustive_campaign(digits: Any, tmp_path: Path) -> None:
     results = campaign(digits, ("pe_b",)).collect(tmp_path, workers=1)
     for draw in (convergence, pe_heat_map, lambda r: render_report(r, compare=r)):
-        with pytest.raises(BadConfig, match=r"exhaustive campaign"):
+        with pytest.raises(BadConfig, match=r"go(es)? through every site"):
             draw(results)

@@ -135,7 +135,11 @@ def test_a_fault_drawn_again_is_no_further_critical_one() -> None:
     for chunk, names in enumerate((["a", "b"], ["b"], ["c", "c"])):
         critical = np.array(names, object)
         y = np.ones(len(critical), bool)
-        (estimate,) = (e for _, e in in_order.add(chunk, ChunkSummary(sdc1=y, counts=y, critical=critical)))
+        one = np.ones(len(critical))
+        summary = ChunkSummary(
+            sdc1=y, weight=one, sites=one.astype(int), covered=len(critical), critical=critical
+        )
+        (estimate,) = (e for _, e in in_order.add(chunk, summary))
     assert in_order.standing(estimate, seconds=0.0).critical == 3
     assert in_order.standing(estimate, seconds=0.0).trials == 5
 

@@ -141,7 +141,7 @@ def test_a_bad_configuration(
         (["--registers", "pe_x"], ["'pe_x'", "pe_a, pe_b, pe_d, pe_c1, pe_c2, pe_propagate"]),
         (["--layers", "conv9"], ["'conv9'", "0=conv1, 1=conv2, 2=fc"]),
         (["--array", "gemini-16"], ["'gemini-16'", "did you mean 'gemmini-16'"]),
-        (["--sampler", "magic"], ["'magic'", "'importance', 'uniform', 'stratified'"]),
+        (["--sampler", "magic"], ["'magic'", "'importance', 'sweep', 'uniform'"]),
         (["--kind", "stuck-at-0"], ["'stuck-at-0'", "'flip'"]),
         (["--workers", "many"], ["'many'", "'auto'"]),
         (["--trials", "0"], ["trials = 0"]),

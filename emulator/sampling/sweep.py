@@ -1,0 +1,99 @@
+"""Importance sampling without replacement: every class of effect is scored, the most critical are judged for certain,
+of the others a random part.
+
+A class of S sites is judged with probability pi = min(1, k S (alpha + (1 - alpha) h)), h its preference beside the mean
+of all sites: independent (Poisson) draws, one a class and register, and Horvitz and Thompson's estimate (Sarndal,
+Swensson & Wretman, Model Assisted Survey Sampling, 1992, ch. 3). With as many trials as there are classes every pi is
+1, and the campaign is the exhaustive one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.errors import BadConfig
+from emulator.sampling.counted import Judged
+from emulator.sampling.importance import Importance
+from emulator.sampling.mixture import Mixture
+from emulator.sampling.past import no_past
+from emulator.sampling.site_classes import SiteClasses
+from emulator.sampling.workbench import Workbench
+from emulator.sensitivity.crossing import crossing
+from emulator.sensitivity.jacobian import Sensitivity
+
+Floats = npt.NDArray[np.float64]
+
+# What the mean preference is estimated from: so many images, and sites of each.
+PILOT_IMAGES, PILOT_SITES = 48, 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep(Mixture):
+    """trials: rows that are judged, about; alpha: the share of them that goes to all sites alike. The rest is as in
+    `Importance`."""
+
+    trials: int = 100_000
+    alpha: float = 0.1
+    lookahead: int = 2
+    floor: float = 0.003
+    unsolved: float = 0.001
+    sensitivity: Sensitivity = "gradient"
+
+    name = "sweep"
+
+    def __post_init__(self) -> None:
+        Mixture.__post_init__(self)
+        if self.trials < 1:
+            raise BadConfig(f"Sweep: trials={self.trials}; allowed: 1 or more.")
+        self._importance()
+
+    def settings(self) -> dict[str, Any]:
+        names = ("trials", "alpha", "lookahead", "floor", "unsolved", "sensitivity")
+        return {"name": self.name, **{name: getattr(self, name) for name in names}}
+
+    def per_site_floor(self, sites: int) -> float:
+        return min(1.0, self.alpha * self.trials / sites)
+
+    def choose(self, bench: Workbench, found: SiteClasses, rng: np.random.Generator) -> Judged:
+        predictor = bench.predictor(found.image, self.lookahead, self.sensitivity)
+        outlook = predictor.outlook_of_classes(found.changes)
+        chance = np.where(outlook.foreseen, crossing(outlook), self.unsolved)
+        beside_mean = (np.sqrt(chance) + self.floor)[found.of] / _mean_preference(self, bench)
+        density = self.trials / (bench.images * bench.space.live)
+        inclusion = with_certainty(density * found.sites * (self.alpha + (1 - self.alpha) * beside_mean))
+        rows = np.flatnonzero(rng.random(len(inclusion)) < inclusion)
+        return Judged(rows, inclusion[rows])
+
+    def _importance(self) -> Importance:
+        """The drawing sampler of the same preferences; checks them, too."""
+        names = ("lookahead", "floor", "unsolved", "sensitivity")
+        return Importance(fit=False, **{name: getattr(self, name) for name in names})
+
+
+def with_certainty(expected: Floats) -> Floats:
+    """(rows,) probabilities in proportion to `expected` > 0, 1 at most, that add up to as many (or to all rows there
+    are): what is certain leaves its surplus to the others."""
+    target, scale = min(float(expected.sum()), float(len(expected))), 1.0
+    while True:
+        certain = scale * expected >= 1
+        left = float(expected[~certain].sum())
+        if left == 0 or np.isclose(wanted := (target - certain.sum()) / left, scale, rtol=1e-9):
+            return np.minimum(scale * expected, 1.0)
+        scale = max(scale, float(wanted))
+
+
+@lru_cache(maxsize=4)
+def _mean_preference(sweep: Sweep, bench: Workbench) -> float:
+    """Of all sites of all images, from a pilot; no more than a scale of the probabilities depends on it."""
+    rng, importance = np.random.default_rng(0), sweep._importance()
+    proposal = 0.5 / bench.images + 0.5 * bench.preference
+    image = np.sort(rng.choice(bench.images, PILOT_IMAGES, p=proposal))
+    faults = bench.space.draw(rng, PILOT_IMAGES * PILOT_SITES)
+    score = importance.scores(bench, np.repeat(image, PILOT_SITES), faults, no_past())
+    preference = (np.sqrt(score) + sweep.floor).reshape(PILOT_IMAGES, PILOT_SITES).mean(axis=1)
+    return float(np.average(preference, weights=1 / proposal[image]))
