@@ -1,0 +1,289 @@
+"""Exhaustive tables: what every flip of every live word of some registers does to the answer, image by image.
+
+    tools/ground_truth MODEL --inputs X.npz --registers accumulator,pe_b --random 16 --lowest 8 -o DIR
+
+One file an image: DIR/<image>.npz, those that are there already are kept. A flip is one bit of one word (the cycles in
+which it has the same effect are counted, as `sites`). Flips that store the same are one class; `class_*` has a row for
+each. `sample_*` holds flips drawn at random, with what first-order tools would say of them; a flip's outcome is that of
+its class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.array.spec import ArraySpec
+from emulator.campaign.inputs import load_samples
+from emulator.faults.space import FaultSpace, Stratum
+from emulator.faults.strike import strike_words
+from emulator.faults.strikes import Strikes, strikes_of
+from emulator.faults.words import WordBlock, word_blocks
+from emulator.graph.load import load
+from emulator.propagate.classes import Changes, Classes, changes_of
+from emulator.propagate.outcome import judge
+from emulator.sampling.counted import live_layers
+from emulator.sampling.workbench import Workbench
+from emulator.sensitivity.first_order import first_order
+
+Columns = dict[str, npt.NDArray[Any]]
+LOOKAHEADS = (0, 2)
+SAMPLED = 300_000
+"""Flips of an image and register kept one by one, about."""
+AT_ONCE = 1 << 16
+BITS = 32
+
+
+class Clock:
+    """Seconds spent in each part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+def main() -> None:
+    """Write the tables that are missing, a line of JSON each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--inputs", required=True, help="an .npz as `emulator run` takes it")
+    parser.add_argument("--registers", default="accumulator,pe_b")
+    parser.add_argument("--limit", type=int, help="images to choose from: the first of the inputs")
+    parser.add_argument(
+        "--random", type=int, default=16, help="images drawn at random (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--lowest",
+        type=int,
+        default=0,
+        help="more images, at random of the tenth that has the lowest margins",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=2026, help="of the choice of images and of the flips kept"
+    )
+    parser.add_argument("--no-outlooks", action="store_true", help="truth alone: no scores, no sample")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    wanted = parser.parse_args()
+    network, array = load(wanted.model), ArraySpec.preset("gemmini-16")
+    space = FaultSpace(network, array, registers=wanted.registers.split(","))
+    samples = load_samples(wanted.inputs, network.graph, wanted.limit)
+    bench = Workbench(network, array, space, samples.inputs)
+    images = chosen_images(bench, wanted.random, wanted.lowest, wanted.seed)
+    wanted.output.mkdir(parents=True, exist_ok=True)
+    about = {
+        "model": wanted.model.name,
+        "registers": names_of(bench),
+        "seed": wanted.seed,
+        "live": space.live,
+        **images,
+    }
+    (wanted.output / "table.json").write_text(json.dumps(about, indent=1))
+    for image in images["random"] + images["lowest"]:
+        path = wanted.output / f"{image}.npz"
+        if path.exists():
+            continue
+        clock = Clock()
+        columns = table(bench, image, clock, outlooks=not wanted.no_outlooks, seed=wanted.seed)
+        np.savez(path.with_suffix(".tmp.npz"), **columns)  # type: ignore[arg-type]
+        path.with_suffix(".tmp.npz").rename(path)
+        print(json.dumps(summary(image, columns, clock)), flush=True)
+
+
+def chosen_images(bench: Workbench, random: int, lowest: int, seed: int) -> dict[str, list[int]]:
+    """Indices: "random", and "lowest" of those with low margins that are not among them."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(bench.images, min(random, bench.images), replace=False)
+    low = np.argsort(bench.margins, kind="stable")[: max(lowest, bench.images // 10)] if lowest else []
+    more = rng.permutation(np.setdiff1d(low, chosen))[:lowest]
+    return {"random": sorted(chosen.tolist()), "lowest": sorted(more.tolist())}
+
+
+def summary(image: int, columns: Columns, clock: Clock) -> dict[str, Any]:
+    critical = columns["class_sdc1"]
+    return {
+        "image": image,
+        "margin": float(columns["margin"]),
+        "classes": len(critical),
+        "critical_classes": int(critical.sum()),
+        "ties": int(columns["class_tie"].sum()),
+        "flips": columns["class_flips"].sum(axis=0).tolist(),
+        "seconds": {name: round(spent, 1) for name, spent in clock.seconds.items()},
+        "truth_seconds": round(sum(clock.seconds[name] for name in ("strike", "propagate")), 1),
+    }
+
+
+def table(bench: Workbench, image: int, clock: Clock, *, outlooks: bool, seed: int) -> Columns:
+    """The table of one image: class_* (classes,) or (classes, registers), sample_* (flips kept,), by_bit (registers,
+    layers, bits, 2): flips and critical ones that are no ties; margin."""
+    names = names_of(bench)
+    parts: dict[str, list[Any]] = {}
+    by_bit = np.zeros((len(names), len(bench.network.graph.layers), BITS, 2), np.int64)
+    before = 0
+    for strata in live_layers(bench.space):
+        found = layer_table(bench, image, strata, names, clock, outlooks=outlooks, seed=seed)
+        if "sample_class" in found:
+            found["sample_class"] += before
+        before += len(found["class_sdc1"])
+        by_bit[:, strata[0].layer] = found.pop("by_bit")
+        for name, column in found.items():
+            parts.setdefault(name, []).append(column)
+    columns: Columns = {name: np.concatenate(column) for name, column in parts.items()}
+    return {**columns, "by_bit": by_bit, "margin": np.array(bench.margins[image])}
+
+
+def layer_table(
+    bench: Workbench,
+    image: int,
+    strata: list[Stratum],
+    names: list[str],
+    clock: Clock,
+    *,
+    outlooks: bool,
+    seed: int,
+) -> Columns:
+    """The rows of one layer."""
+    inference, layer = bench.inference(image), strata[0].layer
+    classes = Classes(bench.golden.program, inference)
+    flips: dict[str, npt.NDArray[np.int64]] = {}
+    sites: dict[str, npt.NDArray[np.int64]] = {}
+    kept: list[Columns] = []
+    for stratum in strata:
+        register = stratum.register.name
+        classes.count_anew()
+        counted = np.zeros(0, np.int64)
+        rng = np.random.default_rng([seed, image, layer, stratum.register.code])
+        share = min(1.0, SAMPLED * stratum.live / live_of(bench, register) / max(1, words_of(stratum)))
+        for block in word_blocks(stratum, 1 << 12):
+            with clock("strike"):
+                strikes = strike_words(bench.golden, inference, bench.array, block)
+                cycles = np.repeat(block.cycles, block.bits)
+                of = classes.add(np.full(len(cycles), layer), strikes.errors, cycles)
+            with clock("tables"):
+                counted = added(counted, of.astype(np.int64) * BITS + bits_of(block))
+                if outlooks:
+                    at = np.flatnonzero(rng.random(len(of)) < share)
+                    kept.append(sampled(bench, image, stratum, block, strikes, of, at))
+        flips[register], sites[register] = counted, classes.sizes.copy()
+    with clock("propagate"):
+        columns = judged(bench, image, classes.changes)
+    with clock("score"):
+        columns |= outlook_columns(bench, image, classes.changes) if outlooks else {}
+    columns["class_layer"] = np.full(len(classes), layer, np.int16)
+    dense = {name: exactly(counted, len(classes) * BITS).reshape(-1, BITS) for name, counted in flips.items()}
+    none = np.zeros((len(classes), BITS), np.int64)
+    columns["class_flips"] = np.stack([dense.get(name, none).sum(axis=1) for name in names], axis=1)
+    columns["class_sites"] = np.stack(
+        [exactly(sites.get(name, none[:0, 0]), len(classes)) for name in names], axis=1
+    )
+    critical = columns["class_sdc1"] & ~columns["class_tie"]
+    columns["by_bit"] = np.stack(
+        [
+            np.stack([dense.get(name, none).sum(axis=0), dense.get(name, none)[critical].sum(axis=0)], axis=1)
+            for name in names
+        ]
+    )
+    if kept:
+        columns |= {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
+    return columns
+
+
+def names_of(bench: Workbench) -> list[str]:
+    """The registers, in the order of every column that has one a register."""
+    return list(dict.fromkeys(s.register.name for s in bench.space.strata))
+
+
+def words_of(stratum: Stratum) -> int:
+    """Flips of its words, about."""
+    return int(stratum.register.lifetime.words(stratum.plan).sum()) * stratum.register.bits
+
+
+def live_of(bench: Workbench, register: str) -> int:
+    return sum(s.live for s in bench.space.strata if s.register.name == register)
+
+
+def bits_of(block: WordBlock) -> npt.NDArray[np.int64]:
+    """(flips,)"""
+    starts = np.cumsum(block.bits) - block.bits
+    return np.arange(int(block.bits.sum())) + np.repeat(block.first.bit - starts, block.bits)
+
+
+def added(counts: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The counts with one more of each key; room is doubled where there is none, so that growing is cheap."""
+    low = int(keys.min())
+    more = np.bincount(keys - low)
+    if low + len(more) > len(counts):
+        counts = exactly(counts, max(low + len(more), 2 * len(counts)))
+    counts[low : low + len(more)] += more
+    return counts
+
+
+def exactly(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """The first `size`, zeros where there are not so many."""
+    return np.concatenate([counts[:size], np.zeros(max(0, size - len(counts)), np.int64)])
+
+
+def sampled(
+    bench: Workbench,
+    image: int,
+    stratum: Stratum,
+    block: WordBlock,
+    strikes: Strikes,
+    of: npt.NDArray[np.int32],
+    at: npt.NDArray[np.intp],
+) -> Columns:
+    """Some flips of a block one by one."""
+    some, count = strikes_of(strikes, at), len(at)
+    change, sensitivity = first_order(bench.golden, np.full(count, stratum.layer), some, bench.slopes(image))
+    code = names_of(bench).index(stratum.register.name)
+    return {
+        "sample_class": of[at].astype(np.int64),
+        "sample_register": np.full(count, code, np.int8),
+        "sample_layer": np.full(count, stratum.layer, np.int16),
+        "sample_bit": bits_of(block)[at].astype(np.int8),
+        "sample_cycles": np.repeat(block.cycles, block.bits)[at],
+        "sample_change": change.astype(np.float32),
+        "sample_sensitivity": sensitivity.astype(np.float32),
+    }
+
+
+def judged(bench: Workbench, image: int, changes: Changes) -> Columns:
+    """Every class followed to the answer."""
+    inference = bench.inference(image)
+    golden, parts = bench.golden.logits(inference), []
+    for start in range(0, len(changes.op), AT_ONCE):
+        effects = bench.propagator.run_classes(inference, changes_of(changes, slice(start, start + AT_ONCE)))
+        outcome = judge(bench.network.graph.answer, golden, effects.logits)
+        parts.append((outcome.sdc1, outcome.tie, effects.stage))
+    names = ("class_sdc1", "class_tie", "class_stage")
+    return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+
+
+def outlook_columns(bench: Workbench, image: int, changes: Changes) -> Columns:
+    """What is foreseen of each class."""
+    columns: Columns = {"class_changed": np.diff(changes.ptr).astype(np.int32)}
+    for lookahead in LOOKAHEADS:
+        outlook = bench.predictor(image, lookahead).outlook_of_classes(changes)
+        columns |= {
+            f"class_left{lookahead}": outlook.left,
+            f"class_movement{lookahead}": outlook.movement,
+            f"class_alive{lookahead}": outlook.alive,
+        }
+    return columns
+
+
+if __name__ == "__main__":
+    sys.exit(main())
