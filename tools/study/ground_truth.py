@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -164,7 +165,7 @@ def layer_table(
     for stratum in strata:
         register = stratum.register.name
         classes.count_anew()
-        counted = np.zeros(0, np.int64)
+        counted = np.zeros((0, BITS), np.int64)
         rng = np.random.default_rng([seed, image, layer, stratum.register.code])
         share = min(1.0, SAMPLED * stratum.live / live_of(bench, register) / max(1, words_of(stratum)))
         for block in word_blocks(stratum, 1 << 12):
@@ -173,9 +174,11 @@ def layer_table(
                 cycles = np.repeat(block.cycles, block.bits)
                 of = classes.add(np.full(len(cycles), layer), strikes.errors, cycles)
             with clock("tables"):
-                counted = added(counted, of.astype(np.int64) * BITS + bits_of(block))
+                if len(classes) > len(counted):
+                    counted = with_room(counted, len(classes))
+                tally(counted, of, block.bits, block.first.bit)
                 if outlooks:
-                    at = np.flatnonzero(rng.random(len(of)) < share)
+                    at = np.unique(rng.integers(0, len(of), rng.binomial(len(of), share)))
                     kept.append(sampled(bench, image, stratum, block, strikes, of, at))
         flips[register], sites[register] = counted, classes.sizes.copy()
     with clock("propagate"):
@@ -183,7 +186,7 @@ def layer_table(
     with clock("score"):
         columns |= outlook_columns(bench, image, classes.changes) if outlooks else {}
     columns["class_layer"] = np.full(len(classes), layer, np.int16)
-    dense = {name: exactly(counted, len(classes) * BITS).reshape(-1, BITS) for name, counted in flips.items()}
+    dense = {name: with_room(counted, len(classes))[: len(classes)] for name, counted in flips.items()}
     none = np.zeros((len(classes), BITS), np.int64)
     columns["class_flips"] = np.stack([dense.get(name, none).sum(axis=1) for name in names], axis=1)
     columns["class_sites"] = np.stack(
@@ -221,14 +224,19 @@ def bits_of(block: WordBlock) -> npt.NDArray[np.int64]:
     return np.arange(int(block.bits.sum())) + np.repeat(block.first.bit - starts, block.bits)
 
 
-def added(counts: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The counts with one more of each key; room is doubled where there is none, so that growing is cheap."""
-    low = int(keys.min())
-    more = np.bincount(keys - low)
-    if low + len(more) > len(counts):
-        counts = exactly(counts, max(low + len(more), 2 * len(counts)))
-    counts[low : low + len(more)] += more
-    return counts
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def tally(counts: Any, of: Any, bits: Any, first_bit: Any) -> None:
+    """One more flip of the class of each, and of its bit; counts (classes, BITS)."""
+    flip = 0
+    for word in range(len(bits)):
+        for bit in range(first_bit[word], first_bit[word] + bits[word]):
+            counts[of[flip], bit] += 1
+            flip += 1
+
+
+def with_room(counts: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
+    """(classes or more, BITS): room is doubled, so that growing is cheap."""
+    return np.concatenate([counts, np.zeros((max(classes, 2 * len(counts)) - len(counts), BITS), np.int64)])
 
 
 def exactly(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
