@@ -62,9 +62,16 @@ def draw_cells(
     faults = space.draw(rng, count * candidates)
     preferred = np.flatnonzero(rng.random(count * candidates) >= plain)
     faults = _replaced(faults, preferred, _draw_preferred(space, rng, cells, faults[preferred]))
-    density = plain + (1 - plain) * _preference(space, cells, faults)
-    over = np.repeat(uniform / proposal[image], candidates) / density
-    return CellDraws(image=image, faults=faults, over=over.reshape(count, candidates))
+    density = density_over_population(space, cells, np.repeat(image, candidates), faults, alpha=alpha)
+    return CellDraws(image=image, faults=faults, over=1 / density.reshape(count, candidates))
+
+
+def density_over_population(
+    space: FaultSpace, cells: Cells, image: Ints, faults: FaultBatch, *, alpha: float
+) -> Floats:
+    """(faults,) q / p of each on its image, at least alpha."""
+    h: Floats = cells.image[image] * len(cells.image) * _preference(space, cells, faults)
+    return alpha + (1 - alpha) * h
 
 
 def _draw_preferred(

@@ -16,15 +16,20 @@ import numpy as np
 import pytest
 
 from emulator.campaign.inputs import load_samples
+from emulator.campaign.looking_back import read_past
 from emulator.campaign.runner import Campaign, ChunkSummary, Progress, _InOrder
 from emulator.campaign.store import read_part
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
+from emulator.sampling.adaptive import Adaptive
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimators import Tally
 from emulator.sampling.importance import Importance
+from emulator.sampling.past import no_past
 from emulator.sampling.stopping import StopRule, ci_half_width, max_time, max_trials, min_critical
+from emulator.sampling.stratified import Stratified
 from emulator.sampling.uniform import Uniform
+from emulator.sampling.workbench import Workbench
 
 IMAGES = 12
 
@@ -163,6 +168,7 @@ from emulator.array.spec import ArraySpec
 from emulator.campaign.runner import Campaign
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import load
+from emulator.sampling.past import no_past
 from emulator.sampling.stopping import max_trials
 
 if __name__ == "__main__":
@@ -369,3 +375,27 @@ def test_asking_for_fewer_trials_than_are_there_deletes_nothing(digits: Any, tmp
         with pytest.raises(BadConfig, match="holds 1200 trials"):
             campaign(digits, stop).collect(tmp_path / "a", workers=1)
     assert files(tmp_path / "a") == before
+
+
+# ---- samplers that learn
+
+
+@pytest.mark.parametrize("sampler", [Importance(), Adaptive(), Stratified()], ids=lambda s: s.name)
+def test_what_is_learnt_does_not_depend_on_the_number_of_workers(
+    digits: Any, tmp_path: Path, sampler: Any
+) -> None:
+    """4,000 trials in eight chunks, then one that looks back at them."""
+    stop = max_trials(5000)
+    one = campaign(digits, stop, sampler=sampler).collect(tmp_path / "one", workers=1)
+    campaign(digits, stop, sampler=sampler).collect(tmp_path / "two", workers=2)
+    assert len(parts(tmp_path / "one")) == 9
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    # The last chunk again, as if nothing had been learnt: other faults.
+    planned = campaign(digits, stop, sampler=sampler)
+    bench = Workbench(planned.network, planned.array, planned.space, planned.samples.inputs)
+    forgetful = planned.judged(bench, 8, no_past())
+    assert (forgetful["fault_id"] != one.trials["fault_id"].to_numpy()[4000:]).any()
+    taught = planned.judged(bench, 8, read_past(tmp_path / "one", planned.array, 8))
+    assert (taught["fault_id"] == one.trials["fault_id"].to_numpy()[4000:]).all()
+    # What was learnt helps: more of the drawn faults are critical.
+    assert taught["sdc1"].mean() > 0.9 * forgetful["sdc1"].mean()
