@@ -17,10 +17,10 @@ array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
 kind = "flip"               # transient single-bit flip
 
 sampler = "importance"      # or "uniform", "stratified", "adaptive", or "exhaustive": every site; others to compare
-# alpha = 0.2               # share of plain uniform draws; bounds every weight by 1 / alpha
+# alpha = 0.1               # share of plain uniform draws; bounds every weight by 1 / alpha
 # candidates = 8            # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
-# fit = true                # importance: learn from the first 28,000 trials
+# fit = false               # importance: learn from the first 28,000 trials
 # sensitivity = "gradient"  # importance: or "finite-difference", slower, where an operator has no gradient
 
 trials = 10000              # stop after so many trials ...

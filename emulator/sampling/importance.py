@@ -1,8 +1,7 @@
 """Importance sampling by predicted criticality: images by their margin, sites by what is foreseen of them.
 
-Of `candidates` sites of an image one is kept, in proportion to the root of its predicted chance to flip the top-1: the
-best proposal has q ~ p sqrt(pi) (Owen, Monte Carlo, ch. 9). The chance is the soft crossing of the margin at first, and
-once enough trials have been judged one that is fitted on them.
+Of `candidates` sites of an image one is kept, in proportion to the root of its predicted chance to flip the top-1. The
+chance is the soft crossing of the margin or, with `fit` and once enough trials have been judged, one fitted on them.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from emulator.sampling.past import Past
 from emulator.sampling.resampling import resample
 from emulator.sampling.sampler import SampledFaults
 from emulator.sampling.workbench import Workbench
-from emulator.sensitivity.crossing import crossing
-from emulator.sensitivity.fitted import Fitted, enough
+from emulator.sensitivity.crossing import crossing, preference_of
+from emulator.sensitivity.fitted import Fitted, learnt
 from emulator.sensitivity.jacobian import Sensitivity
-from emulator.sensitivity.outlook import Outlook, joined_outlooks, outlook_in_order
+from emulator.sensitivity.outlook import Outlook, joined_outlooks, outlook_at
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -40,13 +39,13 @@ class Importance(Mixture):
     surely critical. unsolved: chance of a site that only the cycle engine could judge (about 1 % of the live ones).
     sensitivity: what the Jacobian is made of, "gradient" or "finite-difference". fit: learn from the trials so far."""
 
-    alpha: float = 0.2
+    alpha: float = 0.1
     candidates: int = 8
     lookahead: int = 2
     floor: float = 0.003
     unsolved: float = 0.001
     sensitivity: Sensitivity = "gradient"
-    fit: bool = True
+    fit: bool = False
 
     name = "importance"
 
@@ -74,7 +73,7 @@ class Importance(Mixture):
         cells = Cells(image=bench.preference)
         draws = draw_cells(bench.space, rng, cells, count, alpha=self.alpha, candidates=self.candidates)
         score = self.scores(bench, np.repeat(draws.image, self.candidates), draws.faults, past)
-        preference = np.sqrt(score.reshape(count, self.candidates)) + self.floor
+        preference = preference_of(score.reshape(count, self.candidates), self.floor)
         return resample(rng, draws, preference, alpha=self.alpha)
 
     def scores(self, bench: Workbench, image: Ints, faults: FaultBatch, past: Past) -> Floats:
@@ -94,14 +93,13 @@ class Importance(Mixture):
             found = predictor.outlook(faults.layer[volley.place], strikes)
             parts.append(found._replace(foreseen=found.foreseen & (strikes.engine != UNSOLVED)))
         order = np.concatenate([volley.place for volley in salvo.volleys])
-        return outlook_in_order(joined_outlooks(parts), order)
+        return outlook_at(joined_outlooks(parts), np.argsort(order))
 
     def _fitted(self, bench: Workbench, past: Past) -> Fitted | None:
-        """The model of these trials, None while they are too few."""
+        """The model of these trials, None while there is none that is better than the crossing."""
         if past not in _models:
             outlook = self.outlook(bench, past.image, past.faults) if len(past) else None
-            known = outlook is not None and enough(outlook, past.critical)
-            _models[past] = Fitted(outlook, past.critical) if outlook is not None and known else None
+            _models[past] = None if outlook is None else learnt(outlook, past.critical, past.weight)
         return _models[past]
 
 

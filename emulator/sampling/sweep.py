@@ -23,7 +23,7 @@ from emulator.sampling.mixture import Mixture
 from emulator.sampling.past import no_past
 from emulator.sampling.site_classes import SiteClasses
 from emulator.sampling.workbench import Workbench
-from emulator.sensitivity.crossing import crossing
+from emulator.sensitivity.crossing import crossing, preference_of
 from emulator.sensitivity.jacobian import Sensitivity
 
 Floats = npt.NDArray[np.float64]
@@ -63,7 +63,7 @@ class Sweep(Mixture):
         predictor = bench.predictor(found.image, self.lookahead, self.sensitivity)
         outlook = predictor.outlook_of_classes(found.changes)
         chance = np.where(outlook.foreseen, crossing(outlook), self.unsolved)
-        beside_mean = (np.sqrt(chance) + self.floor)[found.of] / _mean_preference(self, bench)
+        beside_mean = preference_of(chance, self.floor)[found.of] / _mean_preference(self, bench)
         density = self.trials / (bench.images * bench.space.live)
         inclusion = with_certainty(density * found.sites * (self.alpha + (1 - self.alpha) * beside_mean))
         rows = np.flatnonzero(rng.random(len(inclusion)) < inclusion)
@@ -95,5 +95,5 @@ def _mean_preference(sweep: Sweep, bench: Workbench) -> float:
     image = np.sort(rng.choice(bench.images, PILOT_IMAGES, p=proposal))
     faults = bench.space.draw(rng, PILOT_IMAGES * PILOT_SITES)
     score = importance.scores(bench, np.repeat(image, PILOT_SITES), faults, no_past())
-    preference = (np.sqrt(score) + sweep.floor).reshape(PILOT_IMAGES, PILOT_SITES).mean(axis=1)
+    preference = preference_of(score, sweep.floor).reshape(PILOT_IMAGES, PILOT_SITES).mean(axis=1)
     return float(np.average(preference, weights=1 / proposal[image]))

@@ -31,6 +31,13 @@ def crossing(outlook: Outlook, softness: Softness = Softness()) -> Floats:
     return score
 
 
+def preference_of(score: Floats, floor: float = 0.003) -> Floats:
+    """How much a fault of this chance is wanted: the best proposal has q ~ p sqrt(pi) (Owen, Monte Carlo, ch. 9).
+    floor: for what is predicted harmless."""
+    preference: Floats = np.sqrt(score) + floor
+    return preference
+
+
 def crossings(outlook: Outlook, softness: Softness = Softness()) -> Floats:
     """(faults,) left / width: how many widths the margin is still open."""
     found: Floats = outlook.left / (softness.floor_lsb + softness.slope * outlook.movement.astype(np.float64))

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.sensitivity.crossing import crossings
-from emulator.sensitivity.outlook import Outlook
+from emulator.sensitivity.crossing import crossing, crossings, preference_of
+from emulator.sensitivity.outlook import Outlook, outlook_at
 
+Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 # Fewer than so many critical faults teach it nothing that the crossing does not know.
@@ -23,7 +24,7 @@ FEWEST = 50
 class Fitted:
     """outlook, critical (trials,): of trials drawn by any proposal; those masked before their horizon teach nothing."""
 
-    def __init__(self, outlook: Outlook, critical: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, outlook: Outlook, critical: Flags) -> None:
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         # Forty trees of eight leaves: fitted in .1 s, 1 to 2 us a fault; 100 of 15 rank no better on ResNet-20.
@@ -40,10 +41,27 @@ class Fitted:
         return score
 
 
-def enough(outlook: Outlook, critical: npt.NDArray[np.bool_]) -> bool:
-    """Is there something to learn from, critical faults and others?"""
+def learnt(outlook: Outlook, critical: Flags, weight: Floats) -> Fitted | None:
+    """The model of trials with these weights, population over proposal density; None where they are too few to tell,
+    or where by the trials it was not fitted on the crossing would draw with less variance."""
     known = critical[outlook.alive]
-    return min(int(known.sum()), int((~known).sum())) >= FEWEST
+    if min(int(known.sum()), int((~known).sum())) < FEWEST:
+        return None
+    unseen, odd = np.zeros(len(critical)), np.arange(len(critical)) % 2 == 1
+    for mine in (odd, ~odd):
+        some = critical[mine][outlook.alive[mine]]
+        if not some.any() or some.all():
+            return None
+        unseen[~mine] = Fitted(outlook_at(outlook, mine), critical[mine]).score(outlook_at(outlook, ~mine))
+    found, crossed = (_variance(score, critical, weight) for score in (unseen, crossing(outlook)))
+    return Fitted(outlook, critical) if found < crossed else None
+
+
+def _variance(score: Floats, critical: Flags, weight: Floats) -> float:
+    """The second moment of w y under q ~ p h, h = sqrt(score) + a floor: sum(w y / h) sum(w h), up to a factor. Owen,
+    Monte Carlo, ch. 9."""
+    preference = preference_of(score)
+    return float((weight * critical / preference).sum() * (weight * preference).sum())
 
 
 def _features(outlook: Outlook) -> npt.NDArray[np.float32]:

@@ -52,9 +52,9 @@ def joined_outlooks(parts: Sequence[Outlook]) -> Outlook:
     return Outlook._make(map(np.concatenate, zip(*parts, strict=True)))
 
 
-def outlook_in_order(outlook: Outlook, place: npt.NDArray[np.intp]) -> Outlook:
-    """Sorted so that what came at i is at place[i]; every place is there once."""
-    return Outlook._make(part[np.argsort(place)] for part in outlook)
+def outlook_at(outlook: Outlook, chosen: npt.NDArray[np.intp] | Flags) -> Outlook:
+    """Of some of the faults."""
+    return Outlook._make(part[chosen] for part in outlook)
 
 
 @kernel

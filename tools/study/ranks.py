@@ -17,13 +17,13 @@ import numpy.typing as npt
 from ranking import Ranking, mean_ranking, neyman_reduction, ranking_of, reduction
 from tables import ImageTable, Tables, fitted_on, read_tables
 
-from emulator.sensitivity.crossing import crossing
+from emulator.sensitivity.crossing import crossing, preference_of
 
 Floats = npt.NDArray[np.float64]
 Rows = dict[int, npt.NDArray[np.intp]]
 
 PILOT = 20_000
-ALPHA = 0.2
+ALPHA = 0.1
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def cross_fitted(
         for mine, others in (halves, halves[::-1]):
             model = fitted_on([tables.images[i] for i in others], code, PILOT, rng)
             for i in mine:
-                of_image[tables.images[i].image] = lambda table, model=model: model.score(table.outlook(2))
+                of_image[tables.images[i].image] = model
         result.append({table.image: of_image[table.image] for table in chosen})
     return result
 
@@ -95,8 +95,7 @@ def of_classes(
         for name, score in {**fixed, "fitted": fitted}.items():
             rng = np.random.default_rng(seed)
             found.setdefault(name, []).append(ranking_of(critical, flips, score, rng))
-            preference = np.sqrt(score) + 0.003
-            saved.setdefault(name, []).append(reduction(critical, sites, preference, ALPHA))
+            saved.setdefault(name, []).append(reduction(critical, sites, preference_of(score), ALPHA))
     return {
         "prevalence": found["lookahead"][0].prevalence,
         "site_rate": float(np.average(critical, weights=sites)),
@@ -136,7 +135,7 @@ def of_flips(
     found = {
         name: summed(
             [ranking_of(critical, one, score, np.random.default_rng(seed)) for seed in range(seeds)],
-            [reduction(critical, cycles, (np.sqrt(score) + 0.003) if name in ours else score + 1e-6, ALPHA)],
+            [reduction(critical, cycles, preference_of(score) if name in ours else score + 1e-6, ALPHA)],
         )
         for name, score in {**scores, **ours}.items()
     }

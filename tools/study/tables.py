@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.sensitivity.crossing import crossing
-from emulator.sensitivity.fitted import Fitted
-from emulator.sensitivity.outlook import Outlook
+from emulator.sensitivity.crossing import crossing, preference_of
+from emulator.sensitivity.fitted import learnt
+from emulator.sensitivity.outlook import Outlook, outlook_at
 
 Columns = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float64]
@@ -77,15 +78,28 @@ def read_tables(folder: Path) -> Tables:
     return Tables(about=about, images=images)
 
 
-def fitted_on(tables: list[ImageTable], register: int, draws: int, rng: np.random.Generator) -> Fitted:
-    """A model of a pilot of about so many importance draws from these images."""
-    parts, outcomes = [], []
+def fitted_on(
+    tables: list[ImageTable], register: int, draws: int, rng: np.random.Generator
+) -> Callable[[ImageTable], Floats]:
+    """A score from a pilot of about so many importance draws from these images: fitted, or the crossing where that is
+    no better."""
+    parts, outcomes, weights = [], [], []
     preference = np.array([1 / (1 + float(table.columns["margin"])) for table in tables])
-    for table, count in zip(tables, rng.multinomial(draws, preference / preference.sum()), strict=True):
+    preference /= preference.sum()
+    for table, share, count in zip(tables, preference, rng.multinomial(draws, preference), strict=True):
         sites = table.columns["class_sites"][:, register].astype(np.float64)
-        wanted = sites * (np.sqrt(crossing(table.outlook(2))) + 0.003)
-        q = PILOT_ALPHA * sites / sites.sum() + (1 - PILOT_ALPHA) * wanted / wanted.sum()
+        p = sites / sites.sum()
+        wanted = p * preference_of(crossing(table.outlook(2)))
+        q = PILOT_ALPHA * p + (1 - PILOT_ALPHA) * wanted / wanted.sum()
         rows = rng.choice(len(q), count, p=q)
         parts.append(table.outlook(2, rows))
         outcomes.append(table.columns["class_sdc1"][rows])
-    return Fitted(Outlook._make(map(np.concatenate, zip(*parts, strict=True))), np.concatenate(outcomes))
+        weights.append(p[rows] / q[rows] / (len(tables) * share))
+    outlook = Outlook._make(map(np.concatenate, zip(*parts, strict=True)))
+    order = rng.permutation(len(outlook.left))
+    model = learnt(
+        outlook_at(outlook, order), np.concatenate(outcomes)[order], np.concatenate(weights)[order]
+    )
+    if model is None:
+        return lambda table: crossing(table.outlook(2))
+    return lambda table: model.score(table.outlook(2))
