@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from emulator.campaign import store
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.errors import BadConfig, BadData
+from emulator.sampling.clustered import clustered
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz, part, ratio
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Keys = str | Sequence[str]
+Images = Literal["these", "alike"]
 Group = tuple[Any, ...]
 
 _GROUPS = ("layer", "register", "bit", "input_id", "stratum", "engine", "row", "col", "kind", "masked_at")
@@ -101,12 +103,17 @@ class Results:
 
     # ---- rates
 
-    def rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
+    def rate(self, outcome: str = "sdc1", ties: bool = True, images: Images = "these") -> Estimate:
         """P(outcome) for a fault in a live site; ties=False leaves out answers that differ by a tie only.
 
+        images: "these", or "alike", all of which these are a random sample (method "clustered"; BadData for one image).
         If the campaign stopped on what it found, the interval is one that holds at any time (method "betting").
         """
-        return self._whole(self._event(outcome, ties))
+        event = self._event(outcome, ties)
+        if images == "alike":
+            weight = self.weight * self._sites if self.counted else self.weight
+            return clustered(event, weight, self.trials["input_id"].to_numpy())
+        return self._whole(event)
 
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
         """P(outcome) for a fault anywhere in the population, dead sites included: the AVF of the whole."""
@@ -197,6 +204,7 @@ class Results:
             "sdc1": self.population_rate().to_json(),
             "sdc5": self.population_rate("sdc5").to_json(),
             "sdc1_live_without_ties": self.rate(ties=False).to_json(),
+            "sdc1_live_images_alike": self.rate(images="alike").to_json() if self.several_images else None,
             "masked": {stage: share.to_json() for stage, share in self.masked().items()},
             "trials": len(self),
             "live_share": self.live_share,
@@ -243,6 +251,11 @@ class Results:
     def _sites(self) -> npt.NDArray[np.int64]:
         sites: npt.NDArray[np.int64] = self.trials["class_size"].to_numpy(np.int64)
         return sites
+
+    @property
+    def several_images(self) -> bool:
+        """Is there a difference between images to learn from?"""
+        return self.trials["input_id"].nunique() > 1
 
     @property
     def _images(self) -> int:

@@ -10,6 +10,7 @@ from emulator.campaign import store
 from emulator.campaign.results import Results
 from emulator.campaign.schema import COLUMNS
 from emulator.errors import BadConfig, BadData
+from emulator.sampling.clustered import clustered
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.intervals import wilson
 
@@ -92,6 +93,18 @@ def test_a_campaign_that_stopped_on_what_it_found_has_the_interval_that_may(
     assert results.population_rate().high == found.high / 4
 
 
+def test_other_images_alike_are_less_certain_than_these(tmp_path: Path) -> None:
+    images = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    results = campaign(tmp_path, input_id=images)
+    found = results.rate(images="alike")
+    assert found == clustered([0, 0, 0, 0, 1, 1, 1, 0], np.ones(8), images)
+    assert (found.method, found.value) == ("clustered", results.rate().value)
+    assert found.half_width > results.rate().half_width
+    assert results.to_json()["sdc1_live_images_alike"]["value"] == 3 / 8
+    with pytest.raises(BadData, match="2 clusters or more"):
+        campaign(tmp_path / "one", input_id=np.zeros(8, int)).rate(images="alike")
+
+
 def test_masked_shares_add_up_and_dead_sites_are_counted(results: Results) -> None:
     masked = results.masked()
     assert {name: share.value for name, share in masked.items()} == {
@@ -163,6 +176,7 @@ def test_to_json_has_what_the_command_promises(results: Results) -> None:
             "sdc1",
             "sdc5",
             "sdc1_live_without_ties",
+            "sdc1_live_images_alike",
             "masked",
             "trials",
             "live_share",
