@@ -1,0 +1,206 @@
+"""What every sampler brings a trial and a second, in whole campaigns on the images of exhaustive tables.
+
+    .venv/bin/python tools/study/campaigns.py TABLES MODEL --inputs X.npz --register accumulator [--trials 100000]
+
+One JSON object. Critical: SDC-1 that is no tie. The truth is that of the tables. Seconds are those of drawing,
+striking, following and judging in this process, golden runs and Jacobians included; before the first measured campaign
+each sampler draws once, so that nothing is compiled in between, and samplers take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tables import read_tables
+
+from emulator.array.registers import inventory
+from emulator.array.spec import ArraySpec
+from emulator.campaign.chunks import DrawnChunks
+from emulator.campaign.inputs import load_samples
+from emulator.campaign.trial import Columns, count_chunk, run_chunk
+from emulator.faults.fault import FaultBatch
+from emulator.faults.space import FaultSpace
+from emulator.graph.load import load
+from emulator.sampling.adaptive import Adaptive
+from emulator.sampling.baselines import BitOnly, Gradient, ISimDL, ProgressiveBitSearch
+from emulator.sampling.counted import Counted, count_chunks, sites_of_chunk
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.horvitz_thompson import HorvitzThompson
+from emulator.sampling.importance import Importance
+from emulator.sampling.past import Past, no_past
+from emulator.sampling.sampler import Sampler
+from emulator.sampling.stratified import Stratified
+from emulator.sampling.sweep import Sweep
+from emulator.sampling.uniform import Uniform
+from emulator.sampling.workbench import Workbench
+
+FIRST = 100
+"""Critical faults to find."""
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("tables", type=Path, help="a directory that tools/ground_truth wrote")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--inputs", required=True)
+    parser.add_argument("--register", required=True)
+    parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--seeds", type=int, default=10)
+    wanted = parser.parse_args()
+    tables = read_tables(wanted.tables)
+    chosen, code = tables.some("random"), tables.register(wanted.register)
+    critical = sum(t.columns["class_sites"][t.critical, code].sum() for t in chosen)
+    truth = float(critical / sum(t.columns["class_sites"][:, code].sum() for t in chosen))
+    network, array = load(wanted.model), ArraySpec.preset("gemmini-16")
+    inputs = load_samples(wanted.inputs, network.graph, None).inputs
+    images = [inputs[table.image] for table in chosen]
+    space = FaultSpace(network, array, registers=[wanted.register])
+    samplers: list[Sampler | Counted] = [
+        Uniform(),
+        Stratified(),
+        Adaptive(),
+        Importance(),
+        Importance(fit=True),
+        Sweep(trials=wanted.trials),
+        BitOnly(),
+        ISimDL(),
+        Gradient(),
+        ProgressiveBitSearch(),
+    ]
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(-1, wanted.seeds):
+        for sampler in samplers:
+            # A workbench of its own: golden runs and Jacobians belong to the cost of whoever needs them.
+            bench = Workbench(network, array, space, images)
+            trials = wanted.trials if seed >= 0 else 2000
+            found = run(bench, sampler, seed + 1, trials, truth)
+            if seed >= 0:
+                runs.setdefault(repr(sampler), []).append(found)
+    figures = {name: summed(found, truth, wanted.trials) for name, found in runs.items()}
+    uniform = figures[repr(Uniform())]
+    for found in figures.values():
+        gain = uniform["variance"] / found["variance"]
+        found["reduction_a_trial"] = gain
+        found["reduction_a_second"] = gain * uniform["seconds"] / found["seconds"]
+    about = {"model": wanted.model.name, "register": wanted.register, "images": [t.image for t in chosen]}
+    print(json.dumps({**about, "trials": wanted.trials, "truth": truth, "samplers": figures}, indent=1))
+
+
+def run(bench: Workbench, sampler: Sampler | Counted, seed: int, trials: int, truth: float) -> dict[str, Any]:
+    """One campaign: its estimate, its time, and when it had FIRST distinct critical faults."""
+    start = time.perf_counter()
+    parts: list[Columns] = []
+    seen: set[str] = set()
+    first = None
+    estimate = None
+    chunks = drawn(bench, sampler, seed, trials, parts) if isinstance(sampler, Sampler) else None
+    for columns in chunks or counted(bench, sampler, seed, parts):
+        seen.update(columns["fault_id"][critical_of(columns)].tolist())
+        if first is None and len(seen) >= FIRST:
+            first = time.perf_counter() - start
+    estimate = estimate_of(bench, sampler, parts)
+    return {
+        "seconds": time.perf_counter() - start,
+        "trials": sum(len(part["sdc1"]) for part in parts),
+        "first": first,
+        "critical": len(seen),
+        "value": estimate.value,
+        "half_width": estimate.half_width,
+        "covered": estimate.low <= truth <= estimate.high,
+        "ess": estimate.ess,
+    }
+
+
+def drawn(
+    bench: Workbench, sampler: Sampler, seed: int, trials: int, parts: list[Columns]
+) -> Iterator[Columns]:
+    """The chunks of a campaign that draws, kept in `parts`."""
+    chunks, chunk, past, known = DrawnChunks(limit=trials), 0, no_past(), 0
+    while (count := chunks.rows(chunk)) > 0:
+        before = chunks.before(chunk) if sampler.learns else 0
+        if before != known:
+            past, known = past_of(bench, parts[:before]), before
+        parts.append(
+            run_chunk(bench, sampler, past, seed=seed, chunk=chunk, first=chunks.first(chunk), count=count)
+        )
+        yield parts[-1]
+        chunk += 1
+
+
+def counted(bench: Workbench, sampler: Any, seed: int, parts: list[Columns]) -> Iterator[Columns]:
+    """The chunks of one that goes through all sites."""
+    for chunk in range(count_chunks(bench.space, bench.images)):
+        parts.append(count_chunk(bench, sampler, seed=seed, chunk=chunk, first=0))
+        yield parts[-1]
+
+
+def critical_of(columns: Columns) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = columns["sdc1"] & ~columns["tie"]
+    return found
+
+
+def estimate_of(bench: Workbench, sampler: Any, parts: list[Columns]) -> Estimate:
+    """Of the rate of critical faults over live sites."""
+    if isinstance(sampler, Sampler):
+        y = np.concatenate([critical_of(part) for part in parts])
+        weight = np.exp(np.concatenate([part["log_weight"] for part in parts]))
+        return hansen_hurwitz(y, weight, max_weight=sampler.max_weight)
+    sites = bench.space.live * bench.images
+    sample = HorvitzThompson(sites, per_site_floor=sampler.per_site_floor(sites))
+    for chunk, part in enumerate(parts):
+        inclusion = np.exp(-part["log_weight"])
+        covered = sites_of_chunk(bench.space, chunk)
+        sample.add(critical_of(part), part["class_size"], inclusion, covered=covered)
+    return sample.estimate()
+
+
+def past_of(bench: Workbench, parts: list[Columns]) -> Past:
+    """What a sampler that learns looks back at."""
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    code = {entry.name: entry.code for entry in inventory(bench.array)}
+    return Past(
+        image=columns["input_id"],
+        faults=FaultBatch(
+            layer=columns["layer"],
+            register=np.array([code[name] for name in columns["register"].tolist()]),
+            row=columns["row"],
+            col=columns["col"],
+            bit=np.log2(columns["bits"]).astype(np.int64),
+            cycle=columns["cycle"],
+            fold=columns["tile"],
+        ),
+        critical=columns["sdc1"],
+        weight=np.exp(columns["log_weight"]),
+    )
+
+
+def summed(runs: list[dict[str, Any]], truth: float, trials: int) -> dict[str, Any]:
+    """Over seeds. variance: of one trial, from the effective sizes, which spread less than the estimates do."""
+    ess = float(np.mean([found["ess"] for found in runs]))
+    first = [found["first"] for found in runs if found["first"] is not None]
+    values = np.array([found["value"] for found in runs])
+    return {
+        "value": float(values.mean()),
+        "spread": float(values.std(ddof=1)),
+        "variance": truth * (1 - truth) * trials / ess,
+        "half_width": float(np.mean([found["half_width"] for found in runs])),
+        "coverage": float(np.mean([found["covered"] for found in runs])),
+        "seconds": median(found["seconds"] for found in runs),
+        "trials": float(np.mean([found["trials"] for found in runs])),
+        "critical": float(np.mean([found["critical"] for found in runs])),
+        "first_seconds": median(first) if len(first) == len(runs) else None,
+    }
+
+
+if __name__ == "__main__":
+    main()
