@@ -2,10 +2,10 @@
 
     tools/ground_truth MODEL --inputs X.npz --registers accumulator,pe_b --random 16 --lowest 8 -o DIR
 
-One file an image: DIR/<image>.npz, those that are there already are kept. A flip is one bit of one word (the cycles in
-which it has the same effect are counted, as `sites`). Flips that store the same are one class; `class_*` has a row for
-each. `sample_*` holds flips drawn at random, with what first-order tools would say of them; a flip's outcome is that of
-its class.
+One file an image, DIR/<image>.npz, and what it cost in DIR/<image>.json; those that are there already are kept. A flip
+is one bit of one word (the cycles in which it has the same effect are counted, as `sites`). Flips that store the same
+are one class; `class_*` has a row for each. `sample_*` holds flips drawn at random, with what first-order tools would
+say of them; a flip's outcome is that of its class.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def main() -> None:
         columns = table(bench, image, clock, outlooks=not wanted.no_outlooks, seed=wanted.seed)
         np.savez(path.with_suffix(".tmp.npz"), **columns)  # type: ignore[arg-type]
         path.with_suffix(".tmp.npz").rename(path)
-        print(json.dumps(summary(image, columns, clock)), flush=True)
+        found = json.dumps(summary(image, columns, clock))
+        path.with_suffix(".json").write_text(found)
+        print(found, flush=True)
 
 
 def chosen_images(bench: Workbench, random: int, lowest: int, seed: int) -> dict[str, list[int]]:

@@ -36,6 +36,7 @@ def main() -> None:
     tables = read_tables(wanted.tables)
     found = {
         "model": tables.about["model"],
+        "which": wanted.which,
         "images": [table.image for table in tables.some(wanted.which)],
         "registers": {
             name: compare(tables, name, wanted.which, wanted.seeds) for name in tables.about["registers"]
