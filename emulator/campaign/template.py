@@ -17,7 +17,7 @@ array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
 kind = "flip"               # transient single-bit flip
 
 sampler = "importance"      # or "uniform", "stratified", "adaptive", or "exhaustive": every site; others to compare
-# alpha = 0.1               # share of plain uniform draws; bounds every weight by 1 / alpha
+# alpha = 0.5               # share of plain uniform draws; bounds every weight by 1 / alpha
 # candidates = 8            # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
 # fit = false               # importance: learn from the first 28,000 trials

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -187,6 +187,7 @@ def rank(
     inputs: options.Inputs,
     top: Annotated[int, typer.Option(min=1, help="how many to list")] = 100,
     candidates: Annotated[int, typer.Option(min=1, help="sites scored")] = 20_000,
+    sensitivity: Annotated[str, typer.Option(help="gradient, or finite-difference")] = "gradient",
     array: options.Array = "gemmini-16",
     registers: options.Registers = None,
     layers: options.Layers = None,
@@ -208,8 +209,10 @@ def rank(
     from emulator.faults.space import FaultSpace
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
+    from emulator.sampling.importance import Importance
     from emulator.sampling.ranking import rank as run_rank
     from emulator.sampling.workbench import Workbench
+    from emulator.sensitivity.jacobian import Sensitivity
 
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     spec = load_array(array)
@@ -218,7 +221,8 @@ def rank(
     bench = Workbench(network, spec, space, samples.inputs)
     announce(array=array, candidates=candidates, top=top, limit=limit, seed=seed)
     say(f"scoring {candidates:,} of {space.live:,} live sites x {len(samples)} images")
-    ranking = run_rank(bench, np.random.default_rng(seed), candidates=candidates, top=top)
+    rng, proposal = np.random.default_rng(seed), Importance(sensitivity=cast(Sensitivity, sensitivity))
+    ranking = run_rank(bench, rng, candidates=candidates, top=top, proposal=proposal)
     names = [entry.name for entry in inventory(spec)]
     f = ranking.faults
     rows = [

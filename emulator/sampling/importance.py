@@ -39,7 +39,7 @@ class Importance(Mixture):
     surely critical. unsolved: chance of a site that only the cycle engine could judge (about 1 % of the live ones).
     sensitivity: what the Jacobian is made of, "gradient" or "finite-difference". fit: learn from the trials so far."""
 
-    alpha: float = 0.1
+    alpha: float = 0.5
     candidates: int = 8
     lookahead: int = 2
     floor: float = 0.003
