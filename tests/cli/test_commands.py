@@ -171,6 +171,26 @@ def test_rank(place: Path, emulator: Emulator) -> None:
     assert len(scores) == 7
     assert scores == sorted(scores, reverse=True)
     assert {fault["register"] for fault in found["faults"]} == {"pe_b"}
+    by_differences = emulator(
+        "rank",
+        place / "model.onnx",
+        "--inputs",
+        place / "test.npz",
+        *options,
+        "--sensitivity",
+        "finite-difference",
+    ).json
+    assert [fault["score"] for fault in by_differences["faults"]] != scores
+
+
+def test_run_a_sweep(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    options = ("--limit", 2, "--sampler", "sweep", "--trials", 400, "--registers", "pe_b,accumulator")
+    options = (*options, "--workers", 1, "-o", tmp_path / "s")
+    found = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options, "--json").json
+    assert found["sdc1_live"]["method"] == "horvitz-thompson"
+    assert 250 < found["trials"] < 550
+    text = emulator("status", tmp_path / "s").out
+    assert "classes of sites" in text and "images like these" in text and "not finished" not in text
 
 
 def test_run(place: Path, tmp_path: Path, emulator: Emulator) -> None:

@@ -34,6 +34,7 @@ from emulator.graph.golden import Golden
 from emulator.graph.load import Network, load
 from emulator.propagate.propagator import Propagator
 from emulator.report.html import write_report
+from emulator.sampling.counted import count_chunks
 from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
 from emulator.sampling.past import no_past
@@ -91,7 +92,7 @@ def exhaustive(network: Network, samples: Samples, register: str, images: int) -
     """Flips a second of both, medians of ROUNDS; the first round compiles."""
     space = FaultSpace(network, array(), registers=[register])
     bench, every, some = Workbench(network, array(), space, samples.inputs), Exhaustive(), Uniform()
-    flips, chunks = images * flips_of(space), every.chunks(space, images)
+    flips, chunks = images * flips_of(space), count_chunks(space, images)
     seconds: list[tuple[float, float]] = []
     rows = 0
     for turn in range(ROUNDS + 1):
