@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,20 @@ import numpy as np
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
 from emulator.campaign.store import read_part
+from emulator.campaign.trial import Columns
 from emulator.faults.fault import FaultBatch
 from emulator.sampling.past import Past, no_past
 
 
 def read_past(directory: Path, array: ArraySpec, chunks: int) -> Past:
     """All trials of the first `chunks` chunks, which are finished."""
-    if not chunks:
+    return past_of([read_part(directory, chunk) for chunk in range(chunks)], array)
+
+
+def past_of(parts: Sequence[Columns], array: ArraySpec) -> Past:
+    """The trials of some chunks, none or more."""
+    if not parts:
         return no_past()
-    parts = [read_part(directory, chunk) for chunk in range(chunks)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     code = {entry.name: entry.code for entry in inventory(array)}
     faults = FaultBatch(

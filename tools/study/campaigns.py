@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from tables import read_tables
 
-from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
 from emulator.campaign.chunks import DrawnChunks
 from emulator.campaign.inputs import load_samples
+from emulator.campaign.looking_back import past_of
 from emulator.campaign.trial import Columns, count_chunk, run_chunk
-from emulator.faults.fault import FaultBatch
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import load
 from emulator.sampling.adaptive import Adaptive
@@ -36,7 +35,7 @@ from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.horvitz_thompson import HorvitzThompson
 from emulator.sampling.importance import Importance
-from emulator.sampling.past import Past, no_past
+from emulator.sampling.past import no_past
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stratified import Stratified
 from emulator.sampling.sweep import Sweep
@@ -129,7 +128,7 @@ def drawn(
     while (count := chunks.rows(chunk)) > 0:
         before = chunks.before(chunk) if sampler.learns else 0
         if before != known:
-            past, known = past_of(bench, parts[:before]), before
+            past, known = past_of(parts[:before], bench.array), before
         parts.append(
             run_chunk(bench, sampler, past, seed=seed, chunk=chunk, first=chunks.first(chunk), count=count)
         )
@@ -162,26 +161,6 @@ def estimate_of(bench: Workbench, sampler: Any, parts: list[Columns]) -> Estimat
         covered = sites_of_chunk(bench.space, chunk)
         sample.add(critical_of(part), part["class_size"], inclusion, covered=covered)
     return sample.estimate()
-
-
-def past_of(bench: Workbench, parts: list[Columns]) -> Past:
-    """What a sampler that learns looks back at."""
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    code = {entry.name: entry.code for entry in inventory(bench.array)}
-    return Past(
-        image=columns["input_id"],
-        faults=FaultBatch(
-            layer=columns["layer"],
-            register=np.array([code[name] for name in columns["register"].tolist()]),
-            row=columns["row"],
-            col=columns["col"],
-            bit=np.log2(columns["bits"]).astype(np.int64),
-            cycle=columns["cycle"],
-            fold=columns["tile"],
-        ),
-        critical=columns["sdc1"],
-        weight=np.exp(columns["log_weight"]),
-    )
 
 
 def summed(runs: list[dict[str, Any]], truth: float, trials: int) -> dict[str, Any]:

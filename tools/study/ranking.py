@@ -43,7 +43,9 @@ def ranking_of(
     found = np.cumsum(flips[order] * critical[order], dtype=np.float64)
     total, events = float(ends[-1]), float(found[-1])
     if events == 0:
-        raise SystemExit("error: no critical flip among these; nothing can be ranked. Take more images or flips.")
+        raise SystemExit(
+            "error: no critical flip among these; nothing can be ranked. Take more images or flips."
+        )
 
     def hits(first: float) -> float:
         """Critical flips among the first so many; of the row that lies across, its share."""
