@@ -288,7 +288,7 @@ class Results:
                 )
             return (int(self._sites[index].sum()),) * 2
         wanted = dict(zip(names, group, strict=True))
-        finished = self._finished_images()
+        finished = self._finished_images
         population = covered = 0
         for entry in self.manifest["space"]["breakdown"]:
             if any(entry[_ENTRY[name]] != wanted[name] for name in _COUNTED if name in wanted):
@@ -300,6 +300,7 @@ class Results:
             covered += int(entry["live"]) * len(images)
         return population, covered
 
+    @cached_property
     def _finished_images(self) -> dict[int, set[int]]:
         """For each layer with live sites, the images that are done."""
         layers = list(dict.fromkeys(e["layer"] for e in self.manifest["space"]["breakdown"] if e["live"]))
@@ -314,7 +315,7 @@ class Results:
         """Are there live sites of a campaign that goes through all of them that it has not come to?"""
         if not self.counted:
             return False
-        return any(len(images) < self._images for images in self._finished_images().values())
+        return any(len(images) < self._images for images in self._finished_images.values())
 
     def _known(self, keys: Keys) -> list[str]:
         """Names of groups; BadConfig for unknown ones, and for those that a class is spread over."""

@@ -215,10 +215,14 @@ class FaultSpace:
         found: Ints = index[faults.layer * codes + faults.register]
         return found
 
+    @property
+    def word_bits(self) -> int:
+        """Those of the widest register."""
+        return max(s.register.bits for s in self.strata)
+
     def live_bits(self, faults: FaultBatch) -> npt.NDArray[np.bool_]:
         """(faults, bits of the widest register): which bits of the struck word are live in that cycle."""
-        width = max(s.register.bits for s in self.strata)
-        live, stratum = np.zeros((len(faults), width), np.bool_), self.stratum_of(faults)
+        live, stratum = np.zeros((len(faults), self.word_bits), np.bool_), self.stratum_of(faults)
         for i in np.unique(stratum):
             lifetime, plan, chosen = self.strata[i].register.lifetime, self.strata[i].plan, stratum == i
             at = faults[chosen].sites

@@ -76,11 +76,16 @@ def extent_of(strikes: Strikes) -> Extent:
     return Extent(strikes.engine, strikes.hang, size, largest)
 
 
+def gathered(ptr: Ints, chosen: npt.NDArray[np.intp]) -> tuple[Ints, Ints]:
+    """Of lists that lie end to end, list i from ptr[i] on, those `chosen`: their ptr, and where each entry was."""
+    sizes = np.diff(ptr)[chosen]
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    return starts, np.arange(starts[-1]) + np.repeat(ptr[:-1][chosen] - starts[:-1], sizes)
+
+
 def errors_of(errors: LayerErrors, chosen: npt.NDArray[np.intp]) -> LayerErrors:
     """Those of some faults, in the order of `chosen`."""
-    sizes = np.diff(errors.ptr)[chosen]
-    ptr = np.concatenate(([0], np.cumsum(sizes)))
-    at = np.arange(ptr[-1]) + np.repeat(errors.ptr[:-1][chosen] - ptr[:-1], sizes)
+    ptr, at = gathered(errors.ptr, chosen)
     chosen_of = errors.at_output[chosen], errors.hang[chosen]
     return LayerErrors(ptr, errors.m[at], errors.n[at], errors.delta[at], *chosen_of)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from emulator.faults.strikes import LayerErrors
+from emulator.faults.strikes import LayerErrors, gathered
 from emulator.gemm import requantise, round_scaled
 from emulator.graph.golden import Inference
 from emulator.graph.program import Col, Program
@@ -49,9 +49,7 @@ def changes_of(c: Changes, some: slice) -> Changes:
 
 def changes_at(c: Changes, chosen: npt.NDArray[np.intp]) -> Changes:
     """Those of some classes, in the order of `chosen`."""
-    sizes = np.diff(c.ptr)[chosen]
-    ptr = np.concatenate(([0], np.cumsum(sizes)))
-    at = np.arange(ptr[-1]) + np.repeat(c.ptr[:-1][chosen] - ptr[:-1], sizes)
+    ptr, at = gathered(c.ptr, chosen)
     return Changes(c.op[chosen], c.stage[chosen], ptr, c.element[at], c.value[at])
 
 

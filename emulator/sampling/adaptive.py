@@ -8,16 +8,14 @@ the weighted frequencies of the critical faults are the nearest to the ideal pro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.sampling.cells import Cells, draw_cells
+from emulator.sampling.cells import bit_population, cells_of, draw_cells
 from emulator.sampling.mixture import Mixture
 from emulator.sampling.past import Past
 from emulator.sampling.sampler import SampledFaults
-from emulator.sampling.stratified import bit_population
 from emulator.sampling.workbench import Workbench
 
 Floats = npt.NDArray[np.float64]
@@ -34,19 +32,12 @@ class Adaptive(Mixture):
     name = "adaptive"
     learns = True
 
-    def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "alpha": self.alpha, "prior": self.prior}
-
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
         stratum, population = bench.space.stratum_of(past.faults), bit_population(bench.space)
         bits = np.zeros_like(population)
         np.add.at(bits, (stratum, past.faults.bit), self._found(past))
         bits += self.prior * population
-        cells = Cells(
-            image=self._image_shares(bench, past),
-            stratum=bits.sum(axis=1) / bits.sum(),
-            bit=np.maximum(bits, 1e-12),
-        )
+        cells = cells_of(self._image_shares(bench, past), bits)
         return draw_cells(bench.space, rng, cells, count, alpha=self.alpha).single()
 
     def _found(self, past: Past) -> Floats:

@@ -6,8 +6,6 @@ Their preferences are theirs; the defensive share and the exact weights are ours
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +13,7 @@ import numpy.typing as npt
 from emulator.faults.fault import FaultBatch
 from emulator.faults.salvo import Salvo
 from emulator.faults.space import FaultSpace
-from emulator.sampling.cells import CellDraws, Cells, draw_cells
+from emulator.sampling.cells import Cells, draw_cells
 from emulator.sampling.mixture import Mixture
 from emulator.sampling.past import Past
 from emulator.sampling.resampling import resample
@@ -39,35 +37,51 @@ class BitOnly(Mixture):
     name = "bit-only"
     learns = False
 
-    def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "alpha": self.alpha}
-
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
         cells = Cells(image=_alike(bench.images), bit=powers_of_two(bench.space))
         return draw_cells(bench.space, rng, cells, count, alpha=self.alpha).single()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ISimDL(Mixture):
-    """Layers alike, elements by |sensitivity| averaged over the images, bits by their weight (arXiv 2303.08035; on
-    integers a bit weighs 2^b). candidates: sites of a layer among which the sensitivity chooses."""
+class Scored(Mixture):
+    """Of `candidates` sites of an image one is kept, by its score; what the others here differ in."""
 
     alpha: float = 0.2
     candidates: int = 16
 
-    name = "isimdl"
     learns = False
 
-    def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "alpha": self.alpha, "candidates": self.candidates}
-
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
-        cells = Cells(
-            image=_alike(bench.images), stratum=layers_alike(bench.space), bit=powers_of_two(bench.space)
+        draws = draw_cells(
+            bench.space, rng, self.cells(bench), count, alpha=self.alpha, candidates=self.candidates
         )
-        draws = draw_cells(bench.space, rng, cells, count, alpha=self.alpha, candidates=self.candidates)
-        preference = _of_candidates(draws, self.score(bench, _images_of(draws), draws.faults))
-        return resample(rng, draws, preference + FLOOR, alpha=self.alpha)
+        score = self.score(bench, draws.images, draws.faults).reshape(draws.over.shape)
+        return resample(rng, draws, self.preference(score), alpha=self.alpha)
+
+    def cells(self, bench: Workbench) -> Cells:
+        """Where candidates come from: everywhere alike."""
+        return Cells(image=_alike(bench.images))
+
+    def score(self, bench: Workbench, image: Ints, faults: FaultBatch) -> Floats:
+        """(faults,) how much each is expected to harm its image."""
+        raise TypeError("Scored is abstract: use ISimDL, Gradient or ProgressiveBitSearch")
+
+    def preference(self, score: Floats) -> Floats:
+        """(trials, candidates) of scores of that shape."""
+        return score + FLOOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ISimDL(Scored):
+    """Layers alike, elements by |sensitivity| averaged over the images, bits by their weight (arXiv 2303.08035; on
+    integers a bit weighs 2^b). candidates: sites of a layer among which the sensitivity chooses."""
+
+    name = "isimdl"
+
+    def cells(self, bench: Workbench) -> Cells:
+        """Layers alike, bits by their weight."""
+        stratum, bit = layers_alike(bench.space), powers_of_two(bench.space)
+        return Cells(image=_alike(bench.images), stratum=stratum, bit=bit)
 
     def score(self, bench: Workbench, image: Ints, faults: FaultBatch) -> Floats:
         """(faults,) |sensitivity| of what each strikes, the bit left out."""
@@ -75,23 +89,10 @@ class ISimDL(Mixture):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gradient(Mixture):
+class Gradient(Scored):
     """|gradient x error| / margin on the fault's own image, as every first-order tool has it."""
 
-    alpha: float = 0.2
-    candidates: int = 16
-
     name = "gradient"
-    learns = False
-
-    def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "alpha": self.alpha, "candidates": self.candidates}
-
-    def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
-        cells = Cells(image=_alike(bench.images))
-        draws = draw_cells(bench.space, rng, cells, count, alpha=self.alpha, candidates=self.candidates)
-        preference = _of_candidates(draws, self.score(bench, _images_of(draws), draws.faults))
-        return resample(rng, draws, preference + FLOOR, alpha=self.alpha)
 
     def score(self, bench: Workbench, image: Ints, faults: FaultBatch) -> Floats:
         """(faults,) predicted change of the margin beside the margin, at most 1."""
@@ -101,35 +102,27 @@ class Gradient(Mixture):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressiveBitSearch(Mixture):
+class ProgressiveBitSearch(Scored):
     """Of `candidates` sites always the one whose flip, to first order, costs the answer most (Rakin et al., Bit-Flip
     Attack, ICCV'19, sec. 4.2; its exact evaluation of the winner is the trial)."""
 
-    alpha: float = 0.2
     candidates: int = 64
 
     name = "bfa"
-    learns = False
-
-    def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "alpha": self.alpha, "candidates": self.candidates}
-
-    def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
-        cells = Cells(image=_alike(bench.images))
-        draws = draw_cells(bench.space, rng, cells, count, alpha=self.alpha, candidates=self.candidates)
-        score = _of_candidates(draws, self.score(bench, _images_of(draws), draws.faults))
-        winner = (np.arange(self.candidates) == score.argmax(axis=1)[:, np.newaxis]).astype(np.float64)
-        return resample(rng, draws, winner, alpha=self.alpha)
 
     def score(self, bench: Workbench, image: Ints, faults: FaultBatch) -> Floats:
         """(faults,) predicted loss of margin, in LSB; negative where the margin grows."""
         return -_first_order(bench, image, faults, average=False)[0]
 
+    def preference(self, score: Floats) -> Floats:
+        """The largest of each trial alone."""
+        winner = np.arange(self.candidates) == score.argmax(axis=1)[:, np.newaxis]
+        return np.where(winner, 1.0, 0.0)
+
 
 def powers_of_two(space: FaultSpace) -> Floats:
     """(strata, bits) 2^b."""
-    width = max(s.register.bits for s in space.strata)
-    return np.repeat(2.0 ** np.arange(width)[np.newaxis], len(space.strata), axis=0)
+    return np.repeat(2.0 ** np.arange(space.word_bits)[np.newaxis], len(space.strata), axis=0)
 
 
 def layers_alike(space: FaultSpace) -> Floats:
@@ -145,15 +138,6 @@ def _alike(images: int) -> Floats:
     return np.full(images, 1 / images)
 
 
-def _images_of(draws: CellDraws) -> Ints:
-    """(trials x candidates,)"""
-    return np.repeat(draws.image, draws.over.shape[1])
-
-
-def _of_candidates(draws: CellDraws, score: Floats) -> Floats:
-    return score.reshape(draws.over.shape)
-
-
 def _first_order(
     bench: Workbench, image: Ints, faults: FaultBatch, *, average: bool
 ) -> tuple[Floats, Floats]:
@@ -162,13 +146,16 @@ def _first_order(
     salvo = Salvo(bench.golden, bench.array, faults, image)
     for volley in salvo.volleys:
         strikes = salvo.strike(bench.inference(volley.image), volley, by_cycles=False)
-        slopes = _average_slopes(bench) if average else bench.slopes(volley.image)
+        slopes = (
+            bench.once(_average_slopes, lambda: _average_slopes(bench))
+            if average
+            else bench.slopes(volley.image)
+        )
         found = first_order(bench.golden, faults.layer[volley.place], strikes, slopes)
         change[volley.place], weight[volley.place] = found
     return change, weight
 
 
-@lru_cache(maxsize=2)
 def _average_slopes(bench: Workbench) -> dict[int, Floats]:
     """|d margin / d value| of each MAC layer's outputs, over all images."""
     total: dict[int, Floats] = {}

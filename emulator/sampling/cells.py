@@ -30,6 +30,22 @@ class Cells:
     bit: Floats | None = field(default=None, repr=False)
 
 
+def cells_of(image: Floats, share: Floats) -> Cells:
+    """From shares of the draws (strata, bits), up to a factor."""
+    # Bits that no word of a stratum has get none; a word's live bits must have some.
+    return Cells(image=image, stratum=share.sum(axis=1) / share.sum(), bit=np.maximum(share, 1e-12))
+
+
+def bit_population(space: FaultSpace) -> Floats:
+    """(strata, bits of the widest register) about the share of the live sites: the bits of a register alike."""
+    bits = np.array([s.register.bits for s in space.strata])
+    live = np.array([s.live / space.live for s in space.strata])
+    shares: Floats = np.where(
+        np.arange(space.word_bits) < bits[:, np.newaxis], (live / bits)[:, np.newaxis], 0.0
+    )
+    return shares
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CellDraws:
     """image (trials,); faults (trials x candidates,); over (trials, candidates): population density over proposal
@@ -38,6 +54,11 @@ class CellDraws:
     image: Ints
     faults: FaultBatch
     over: Floats = field(repr=False)
+
+    @property
+    def images(self) -> Ints:
+        """(trials x candidates,) that of each candidate."""
+        return np.repeat(self.image, self.over.shape[1])
 
     def single(self) -> SampledFaults:
         """Of one candidate a trial."""

@@ -7,8 +7,8 @@ chance is the soft crossing of the margin or, with `fit` and once enough trials 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
-from weakref import WeakKeyDictionary
+from functools import partial
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -65,14 +65,10 @@ class Importance(Mixture):
     def learns(self) -> bool:
         return self.fit
 
-    def settings(self) -> dict[str, Any]:
-        names = ("alpha", "candidates", "lookahead", "floor", "unsolved", "sensitivity", "fit")
-        return {"name": self.name, **{name: getattr(self, name) for name in names}}
-
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
         cells = Cells(image=bench.preference)
         draws = draw_cells(bench.space, rng, cells, count, alpha=self.alpha, candidates=self.candidates)
-        score = self.scores(bench, np.repeat(draws.image, self.candidates), draws.faults, past)
+        score = self.scores(bench, draws.images, draws.faults, past)
         preference = preference_of(score.reshape(count, self.candidates), self.floor)
         return resample(rng, draws, preference, alpha=self.alpha)
 
@@ -97,11 +93,7 @@ class Importance(Mixture):
 
     def _fitted(self, bench: Workbench, past: Past) -> Fitted | None:
         """The model of these trials, None while there is none that is better than the crossing."""
-        if past not in _models:
-            outlook = self.outlook(bench, past.image, past.faults) if len(past) else None
-            _models[past] = None if outlook is None else learnt(outlook, past.critical, past.weight)
-        return _models[past]
-
-
-# Fitted once for all chunks that look back at the same trials.
-_models: WeakKeyDictionary[Past, Fitted | None] = WeakKeyDictionary()
+        if not len(past):
+            return None
+        outlook = partial(self.outlook, bench, past.image, past.faults)
+        return bench.once((self, past), lambda: learnt(outlook(), past.critical, past.weight))

@@ -5,7 +5,8 @@ Owen & Zhou, JASA'00; Hesterberg, Technometrics'95.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from emulator.errors import BadConfig
 
@@ -16,6 +17,8 @@ class Mixture:
 
     alpha: float
 
+    name: ClassVar[str]
+
     def __post_init__(self) -> None:
         if not 0 < self.alpha <= 1:
             raise BadConfig(
@@ -25,3 +28,7 @@ class Mixture:
     @property
     def max_weight(self) -> float:
         return 1.0 / self.alpha
+
+    def settings(self) -> dict[str, Any]:
+        """What distinguishes this sampler in a manifest."""
+        return {"name": self.name, **asdict(self)}

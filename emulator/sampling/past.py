@@ -12,7 +12,7 @@ from emulator.faults.fault import FaultBatch
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Past:
     """Trials that have been judged, (trials,) each. critical: SDC-1; weight: population density over the proposal's."""
 

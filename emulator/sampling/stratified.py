@@ -6,13 +6,12 @@ Cochran, Sampling Techniques, ch. 5: n_c in proportion to p_c sd_c, sd_c = sqrt(
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from emulator.faults.space import FaultSpace
-from emulator.sampling.cells import Cells, draw_cells
+from emulator.sampling.cells import bit_population, cells_of, draw_cells
 from emulator.sampling.mixture import Mixture
 from emulator.sampling.past import Past
 from emulator.sampling.sampler import SampledFaults
@@ -32,17 +31,9 @@ class Stratified(Mixture):
     name = "stratified"
     learns = True
 
-    def settings(self) -> dict[str, Any]:
-        return {"name": self.name, "alpha": self.alpha, "floor": self.floor}
-
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
-        share = self._allocation(bench.space, past)
-        cells = Cells(
-            image=np.full(bench.images, 1 / bench.images),
-            stratum=share.sum(axis=1),
-            # Bits that no word of a stratum has get none; a word's live bits must have some.
-            bit=np.maximum(share, 1e-12),
-        )
+        alike = np.full(bench.images, 1 / bench.images)
+        cells = cells_of(alike, self._allocation(bench.space, past))
         return draw_cells(bench.space, rng, cells, count, alpha=self.alpha).single()
 
     def _allocation(self, space: FaultSpace, past: Past) -> Floats:
@@ -61,12 +52,3 @@ class Stratified(Mixture):
         share = population * np.sqrt(rate * (1 - rate))
         result: Floats = share / share.sum()
         return result
-
-
-def bit_population(space: FaultSpace) -> Floats:
-    """(strata, bits of the widest register) about the share of the live sites: the bits of a register alike."""
-    width = max(s.register.bits for s in space.strata)
-    bits = np.array([s.register.bits for s in space.strata])
-    live = np.array([s.live / space.live for s in space.strata])
-    shares: Floats = np.where(np.arange(width) < bits[:, np.newaxis], (live / bits)[:, np.newaxis], 0.0)
-    return shares

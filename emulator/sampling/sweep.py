@@ -10,8 +10,6 @@ Swensson & Wretman, Model Assisted Survey Sampling, 1992, ch. 3). With as many t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +50,6 @@ class Sweep(Mixture):
             raise BadConfig(f"Sweep: trials={self.trials}; allowed: 1 or more.")
         self._importance()
 
-    def settings(self) -> dict[str, Any]:
-        names = ("trials", "alpha", "lookahead", "floor", "unsolved", "sensitivity")
-        return {"name": self.name, **{name: getattr(self, name) for name in names}}
-
     def per_site_floor(self, sites: int) -> float:
         return min(1.0, self.alpha * self.trials / sites)
 
@@ -63,7 +57,8 @@ class Sweep(Mixture):
         predictor = bench.predictor(found.image, self.lookahead, self.sensitivity)
         outlook = predictor.outlook_of_classes(found.changes)
         chance = np.where(outlook.foreseen, crossing(outlook), self.unsolved)
-        beside_mean = preference_of(chance, self.floor)[found.of] / _mean_preference(self, bench)
+        mean = bench.once((self, "mean preference"), lambda: _mean_preference(self, bench))
+        beside_mean = preference_of(chance, self.floor)[found.of] / mean
         density = self.trials / (bench.images * bench.space.live)
         inclusion = with_certainty(density * found.sites * (self.alpha + (1 - self.alpha) * beside_mean))
         rows = np.flatnonzero(rng.random(len(inclusion)) < inclusion)
@@ -87,7 +82,6 @@ def with_certainty(expected: Floats) -> Floats:
         scale = max(scale, float(wanted))
 
 
-@lru_cache(maxsize=4)
 def _mean_preference(sweep: Sweep, bench: Workbench) -> float:
     """Of all sites of all images, from a pilot; no more than a scale of the probabilities depends on it."""
     rng, importance = np.random.default_rng(0), sweep._importance()

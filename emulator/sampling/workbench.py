@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from emulator.sensitivity.gradients import Floats, GradientSource
 from emulator.sensitivity.horizon import STRUCK, Horizon, horizons
 from emulator.sensitivity.jacobian import JacobianSource, Sensitivity
 from emulator.sensitivity.outlook import Predictor
+
+T = TypeVar("T")
 
 RUNS_BYTES = 512 << 20
 JACOBIANS_BYTES = 1 << 30
@@ -49,6 +51,7 @@ class Workbench:
         self.space = space
         self.inputs = inputs
         self.golden = Golden(network.graph)
+        self._kept: dict[Hashable, Any] = {}
         self._pool = None if shared is None else GoldenPool(self.golden, shared, len(inputs))
         program = self.golden.program
         streamed = sum(mac.shape.groups * mac.shape.m * mac.shape.k for mac in network.graph.layers)
@@ -59,6 +62,13 @@ class Workbench:
         self.jacobians = lru_cache(maxsize=max(1, JACOBIANS_BYTES // (4 * network.graph.classes * outputs)))(
             self._jacobians
         )
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made when first asked for under this key and kept as long as the workbench."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
 
     @property
     def images(self) -> int:

@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Softness:
-    """Width of the crossing in logit LSB: floor_lsb + slope * movement of all logits. On ResNet-20 these rank and
-    weigh best (docs/sampling_study.md)."""
+    """Width of the crossing in logit LSB: floor_lsb + slope * movement of all logits. Chosen on ResNet-20
+    (docs/statistics.md)."""
 
     floor_lsb: float = 0.5
     slope: float = 0.1
@@ -26,7 +26,7 @@ class Softness:
 
 def crossing(outlook: Outlook, softness: Softness = Softness()) -> Floats:
     """(faults,) in [0, 1]: 1 / (1 + exp(left / width)), exactly 0 where the fault is masked before its horizon."""
-    reach = crossings(outlook, softness)
+    reach = widths_open(outlook, softness)
     score: Floats = np.where(outlook.alive, 1.0 / (1.0 + np.exp(np.clip(reach, -50, 50))), 0.0)
     return score
 
@@ -38,7 +38,7 @@ def preference_of(score: Floats, floor: float = 0.003) -> Floats:
     return preference
 
 
-def crossings(outlook: Outlook, softness: Softness = Softness()) -> Floats:
+def widths_open(outlook: Outlook, softness: Softness = Softness()) -> Floats:
     """(faults,) left / width: how many widths the margin is still open."""
     found: Floats = outlook.left / (softness.floor_lsb + softness.slope * outlook.movement.astype(np.float64))
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.sensitivity.crossing import crossing, crossings, preference_of
+from emulator.sensitivity.crossing import crossing, preference_of, widths_open
 from emulator.sensitivity.outlook import Outlook, outlook_at
 
 Flags = npt.NDArray[np.bool_]
@@ -67,7 +67,7 @@ def _variance(score: Floats, critical: Flags, weight: Floats) -> float:
 def _features(outlook: Outlook) -> npt.NDArray[np.float32]:
     """(faults, 4): how far from crossing, how much moves beside the margin, where, and how much is struck."""
     columns = (
-        crossings(outlook),
+        widths_open(outlook),
         np.log((0.5 + outlook.movement) / np.maximum(outlook.margin, 0.5)),
         outlook.layer,
         np.log1p(outlook.changed),

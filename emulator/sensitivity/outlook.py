@@ -99,16 +99,15 @@ class Predictor:
 
     def outlook(self, layer: Ints, strikes: Strikes) -> Outlook:
         """Fault f struck MAC layer layer[f]."""
-        foreseen = np.array([horizon is not None for horizon in self.horizons])[layer]
-        seen = np.flatnonzero(foreseen)
+        found = self._outlook(layer, np.zeros((len(layer), self.golden.graph.classes), np.float32))
+        seen = np.flatnonzero(found.foreseen)
         classes = Classes(self.golden.program, self.image)
         of = classes.add(layer[seen], errors_of(strikes.errors, seen))
-        found = self.outlook_of_classes(classes.changes)
-        unknown = self._outlook(layer, np.zeros((len(layer), self.golden.graph.classes), np.float32))
-        columns: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = list(zip(unknown, found, strict=True))
+        of_classes = self.outlook_of_classes(classes.changes)
+        columns: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = list(zip(found, of_classes, strict=True))
         for mine, theirs in columns:
             mine[seen] = theirs[of]
-        return unknown
+        return found
 
     def outlook_of_classes(self, changes: Changes) -> Outlook:
         """Of classes of faults in compiled layers."""
@@ -118,8 +117,7 @@ class Predictor:
         layer_of[self.golden.program.layer_op[compiled]] = compiled
         layer = layer_of[changes.op]
         found = self._outlook(layer, change)
-        foreseen = np.array([horizon is not None for horizon in self.horizons])[layer]
-        return found._replace(changed=np.diff(changes.ptr), alive=alive, foreseen=foreseen)
+        return found._replace(changed=np.diff(changes.ptr), alive=alive)
 
     def _outlook(self, layer: Ints, change: Floats) -> Outlook:
         """Of predicted changes of the logits (faults, classes)."""
@@ -128,15 +126,14 @@ class Predictor:
         moved: Floats = logits + change
         left: Floats = moved[:, top] - np.delete(moved, top, axis=1).max(axis=1)
         margin = logits[top] - np.delete(logits, top).max()
-        no = np.zeros(len(layer), np.bool_)
         return Outlook(
             layer=layer,
             margin=np.full_like(left, margin),
             left=left,
             movement=np.abs(change).sum(axis=1),
             changed=np.zeros(len(layer), np.int64),
-            alive=no,
-            foreseen=no.copy(),
+            alive=np.zeros(len(layer), np.bool_),
+            foreseen=np.array([horizon is not None for horizon in self.horizons])[layer],
         )
 
     def predicted_change(self, changes: Changes) -> tuple[Floats, Flags]:

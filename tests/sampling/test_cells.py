@@ -13,9 +13,8 @@ from scipy import stats
 from emulator.faults.fault import FaultBatch
 from emulator.faults.space import FaultSpace
 from emulator.sampling.baselines import layers_alike, powers_of_two
-from emulator.sampling.cells import CellDraws, Cells, density_over_population, draw_cells
+from emulator.sampling.cells import CellDraws, Cells, bit_population, density_over_population, draw_cells
 from emulator.sampling.resampling import resample
-from emulator.sampling.stratified import bit_population
 
 IMAGES = 3
 # Operands, sums with narrow first rows, and tags of few bits.
