@@ -42,7 +42,7 @@ class Importance(Mixture):
     alpha: float = 0.5
     candidates: int = 8
     lookahead: int = 2
-    floor: float = 0.003
+    floor: float = 1e-4
     unsolved: float = 0.001
     sensitivity: Sensitivity = "gradient"
     fit: bool = False

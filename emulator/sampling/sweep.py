@@ -38,7 +38,7 @@ class Sweep(Mixture):
     trials: int = 100_000
     alpha: float = 0.1
     lookahead: int = 2
-    floor: float = 0.003
+    floor: float = 1e-4
     unsolved: float = 0.001
     sensitivity: Sensitivity = "gradient"
 

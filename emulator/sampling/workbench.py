@@ -86,9 +86,9 @@ class Workbench:
 
     @cached_property
     def preference(self) -> npt.NDArray[np.float64]:
-        """(images,) probabilities, low-margin images first: the rate falls about as the square of the margin, and the
-        best proposal follows the root of the rate."""
-        preference = 1.0 / (1.0 + self.margins)
+        """(images,) probabilities, low-margin images first. The best proposal goes with the mean root of the chance
+        that a fault is critical; over the images of a network it falls with the margin to the power of 1.3 to 1.7."""
+        preference = (1.0 + self.margins) ** -1.5
         shares: npt.NDArray[np.float64] = preference / preference.sum()
         return shares
 

@@ -4,15 +4,14 @@
 
 One file an image, DIR/<image>.npz, and what it cost in DIR/<image>.json; those that are there already are kept. A flip
 is one bit of one word (the cycles in which it has the same effect are counted, as `sites`). Flips that store the same
-are one class; `class_*` has a row for each. `sample_*` holds flips drawn at random, with what first-order tools would
-say of them; a flip's outcome is that of its class.
+are one class; `class_*` has a row for each. `sample_*` holds flips drawn at random, critical ones more often, with what
+first-order tools would say of them; each stands for `sample_weight` flips, and its outcome is that of its class.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from emulator.array.spec import ArraySpec
 from emulator.campaign.inputs import load_samples
 from emulator.faults.space import FaultSpace, Stratum
 from emulator.faults.strike import strike_words
-from emulator.faults.strikes import Strikes, strikes_of
+from emulator.faults.strikes import strikes_of
 from emulator.faults.words import WordBlock, word_blocks
 from emulator.graph.load import load
 from emulator.propagate.classes import Changes, Classes, changes_of
@@ -39,7 +38,9 @@ from emulator.sensitivity.first_order import first_order
 Columns = dict[str, npt.NDArray[Any]]
 LOOKAHEADS = (0, 2)
 SAMPLED = 300_000
-"""Flips of an image and register kept one by one, about."""
+"""Flips of an image and register kept one by one, about; beside them, of a layer, so many critical ones:"""
+SAMPLED_CRITICAL = 2000
+WORDS = 1 << 12
 AT_ONCE = 1 << 16
 BITS = 32
 
@@ -163,30 +164,36 @@ def layer_table(
     classes = Classes(bench.golden.program, inference)
     flips: dict[str, npt.NDArray[np.int64]] = {}
     sites: dict[str, npt.NDArray[np.int64]] = {}
-    kept: list[Columns] = []
+    class_of: list[npt.NDArray[np.int32]] = []
     for stratum in strata:
-        register = stratum.register.name
         classes.count_anew()
-        counted = np.zeros((0, BITS), np.int64)
-        rng = np.random.default_rng([seed, image, layer, stratum.register.code])
-        share = min(1.0, SAMPLED * stratum.live / live_of(bench, register) / max(1, words_of(stratum)))
-        for block in word_blocks(stratum, 1 << 12):
+        counted, parts = np.zeros((0, BITS), np.int64), []
+        for block in word_blocks(stratum, WORDS):
             with clock("strike"):
                 strikes = strike_words(bench.golden, inference, bench.array, block)
                 cycles = np.repeat(block.cycles, block.bits)
-                of = classes.add(np.full(len(cycles), layer), strikes.errors, cycles)
+                parts.append(classes.add(np.full(len(cycles), layer), strikes.errors, cycles))
             with clock("tables"):
                 if len(classes) > len(counted):
                     counted = with_room(counted, len(classes))
-                tally(counted, of, block.bits, block.first.bit)
-                if outlooks:
-                    at = np.unique(rng.integers(0, len(of), rng.binomial(len(of), share)))
-                    kept.append(sampled(bench, image, stratum, block, strikes, of, at))
-        flips[register], sites[register] = counted, classes.sizes.copy()
+                tally(counted, parts[-1], block.bits, block.first.bit)
+        flips[stratum.register.name], sites[stratum.register.name] = counted, classes.sizes.copy()
+        class_of.append(np.concatenate(parts))
     with clock("propagate"):
         columns = judged(bench, image, classes.changes)
-    with clock("score"):
-        columns |= outlook_columns(bench, image, classes.changes) if outlooks else {}
+    critical = columns["class_sdc1"] & ~columns["class_tie"]
+    if outlooks:
+        with clock("score"):
+            columns |= outlook_columns(bench, image, classes.changes)
+        with clock("tables"):
+            kept = [
+                sampled(
+                    bench, image, stratum, of, critical, np.random.default_rng([seed, image, layer, code])
+                )
+                for code, (stratum, of) in enumerate(zip(strata, class_of, strict=True))
+            ]
+            names_kept = next((part for part in kept if part), {})
+            columns |= {name: np.concatenate([part[name] for part in kept if part]) for name in names_kept}
     columns["class_layer"] = np.full(len(classes), layer, np.int16)
     dense = {name: with_room(counted, len(classes))[: len(classes)] for name, counted in flips.items()}
     none = np.zeros((len(classes), BITS), np.int64)
@@ -194,36 +201,18 @@ def layer_table(
     columns["class_sites"] = np.stack(
         [exactly(sites.get(name, none[:0, 0]), len(classes)) for name in names], axis=1
     )
-    critical = columns["class_sdc1"] & ~columns["class_tie"]
     columns["by_bit"] = np.stack(
         [
             np.stack([dense.get(name, none).sum(axis=0), dense.get(name, none)[critical].sum(axis=0)], axis=1)
             for name in names
         ]
     )
-    if kept:
-        columns |= {name: np.concatenate([part[name] for part in kept]) for name in kept[0]}
     return columns
 
 
 def names_of(bench: Workbench) -> list[str]:
     """The registers, in the order of every column that has one a register."""
     return list(dict.fromkeys(s.register.name for s in bench.space.strata))
-
-
-def words_of(stratum: Stratum) -> int:
-    """Flips of its words, about."""
-    return int(stratum.register.lifetime.words(stratum.plan).sum()) * stratum.register.bits
-
-
-def live_of(bench: Workbench, register: str) -> int:
-    return sum(s.live for s in bench.space.strata if s.register.name == register)
-
-
-def bits_of(block: WordBlock) -> npt.NDArray[np.int64]:
-    """(flips,)"""
-    starts = np.cumsum(block.bits) - block.bits
-    return np.arange(int(block.bits.sum())) + np.repeat(block.first.bit - starts, block.bits)
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
@@ -250,21 +239,48 @@ def sampled(
     bench: Workbench,
     image: int,
     stratum: Stratum,
-    block: WordBlock,
-    strikes: Strikes,
     of: npt.NDArray[np.int32],
-    at: npt.NDArray[np.intp],
+    critical: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> Columns:
-    """Some flips of a block one by one."""
-    some, count = strikes_of(strikes, at), len(at)
-    change, sensitivity = first_order(bench.golden, np.full(count, stratum.layer), some, bench.slopes(image))
-    code = names_of(bench).index(stratum.register.name)
+    """Some flips of a stratum one by one, of (flips,) the class of each in the order of its words."""
+    register = stratum.register.name
+    all_live = sum(s.live for s in bench.space.strata if s.register.name == register)
+    ordinary = min(1.0, SAMPLED * stratum.live / all_live / len(of))
+    found = critical[of]
+    chance = np.array([ordinary, min(1.0, max(ordinary, SAMPLED_CRITICAL / max(1, int(found.sum()))))])
+    chosen = np.flatnonzero(rng.random(len(of)) < chance[found.astype(np.intp)])
+    parts, start = [], 0
+    for block in word_blocks(stratum, WORDS):
+        stop = start + int(block.bits.sum())
+        first, last = np.searchsorted(chosen, (start, stop)).tolist()
+        if first < last:
+            parts.append(some_flips(bench, image, block, chosen[first:last] - start))
+        start = stop
+    if not parts:
+        return {}
     return {
-        "sample_class": of[at].astype(np.int64),
-        "sample_register": np.full(count, code, np.int8),
-        "sample_layer": np.full(count, stratum.layer, np.int16),
-        "sample_bit": bits_of(block)[at].astype(np.int8),
-        "sample_cycles": np.repeat(block.cycles, block.bits)[at],
+        "sample_class": of[chosen].astype(np.int64),
+        "sample_register": np.full(len(chosen), names_of(bench).index(register), np.int8),
+        "sample_layer": np.full(len(chosen), stratum.layer, np.int16),
+        "sample_weight": 1 / chance[found[chosen].astype(np.intp)],
+        **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+    }
+
+
+def some_flips(bench: Workbench, image: int, block: WordBlock, at: npt.NDArray[np.intp]) -> Columns:
+    """Flips `at` of a block; words without any are not struck."""
+    ends = np.cumsum(block.bits)
+    word = np.searchsorted(ends, at, side="right")
+    bit = at - (ends - block.bits)[word]
+    struck = np.isin(np.arange(len(block)), word)
+    some = block[struck]
+    place = (np.cumsum(some.bits) - some.bits)[(np.cumsum(struck) - 1)[word]] + bit
+    strikes = strikes_of(strike_words(bench.golden, bench.inference(image), bench.array, some), place)
+    change, sensitivity = first_order(bench.golden, block.first.layer[word], strikes, bench.slopes(image))
+    return {
+        "sample_bit": (block.first.bit[word] + bit).astype(np.int8),
+        "sample_cycles": block.cycles[word],
         "sample_change": change.astype(np.float32),
         "sample_sensitivity": sensitivity.astype(np.float32),
     }
@@ -296,4 +312,4 @@ def outlook_columns(bench: Workbench, image: int, changes: Changes) -> Columns:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
