@@ -69,7 +69,7 @@ def _judge_classes(bench: Workbench, found: SiteClasses) -> Columns:
     parts: list[Columns] = []
     hang = np.zeros(len(found.changes.op), np.bool_)
     hang[found.of] = found.extent.hang
-    for start in range(0, len(hang), CLASSES):
+    for start in range(0, max(1, len(hang)), CLASSES):
         some = slice(start, start + CLASSES)
         effects = bench.propagator.run_classes(bench.inference(found.image), changes_of(found.changes, some))
         parts.append(

@@ -69,6 +69,14 @@ def test_what_is_judged_is_judged_as_in_the_exhaustive_campaign(
         assert row.low <= whole.by("layer").set_index("layer").loc[row.layer, "value"] <= row.high
 
 
+def test_chunks_of_which_nothing_is_judged(digits: Any, tmp_path: Path) -> None:
+    asked = campaign(digits, Sweep(trials=2))
+    few = asked.collect(tmp_path, workers=1)
+    assert few.trials["chunk"].nunique() < count_chunks(asked.space, IMAGES)
+    assert 0 <= few.rate().low <= few.rate().high <= 1
+    assert "horvitz-thompson" in render_report(few)
+
+
 class Always(np.random.Generator):
     """Chooses whatever can be chosen."""
 

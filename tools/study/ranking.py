@@ -1,4 +1,4 @@
-"""How well a score ranks faults: against exhaustive tables, in flips, ties among equal scores broken at random."""
+"""How well a score ranks faults: against exhaustive tables, in flips; equal scores count in the mean of all orders."""
 
 from __future__ import annotations
 
@@ -33,14 +33,12 @@ class Ranking:
         return min(1.0, self.prevalence * self.flips / 1000)
 
 
-def ranking_of(
-    critical: Bools, flips: npt.NDArray[np.int64], score: npt.NDArray[Any], rng: np.random.Generator
-) -> Ranking:
+def ranking_of(critical: Bools, flips: npt.NDArray[Any], score: npt.NDArray[Any]) -> Ranking:
     """Rows (n,) that stand for `flips` flips of one outcome and one score each."""
-    shuffled = rng.permutation(len(score))
-    order = shuffled[np.argsort(-score[shuffled], kind="stable")]
-    ends = np.cumsum(flips[order], dtype=np.float64)
-    found = np.cumsum(flips[order] * critical[order], dtype=np.float64)
+    order = np.argsort(-score)
+    last = np.flatnonzero(np.diff(score[order], append=np.inf))
+    ends = np.concatenate([[0.0], np.cumsum(flips[order], dtype=np.float64)[last]])
+    found = np.concatenate([[0.0], np.cumsum(flips[order] * critical[order], dtype=np.float64)[last]])
     total, events = float(ends[-1]), float(found[-1])
     if events == 0:
         raise SystemExit(
@@ -48,10 +46,9 @@ def ranking_of(
         )
 
     def hits(first: float) -> float:
-        """Critical flips among the first so many; of the row that lies across, its share."""
-        return float(np.interp(first, ends, found, left=first * found[0] / ends[0]))
+        """Critical flips among the first so many; of equals that lie across, their share."""
+        return float(np.interp(first, ends, found))
 
-    gained = np.diff(found, prepend=0.0)
     return Ranking(
         flips=total,
         prevalence=events / total,
@@ -60,8 +57,17 @@ def ranking_of(
         r_precision=hits(events) / events,
         recall_1=hits(0.01 * total) / events,
         recall_5=hits(0.05 * total) / events,
-        auprc=float((found / ends * gained).sum() / events),
+        auprc=float(_gain(ends, found).sum() / events),
     )
+
+
+def _gain(ends: Floats, found: Floats) -> Floats:
+    """(equals,) the sum of the precision at each critical flip, those of equal score spread evenly among their equals:
+    the integral of (f + c t) / (e + n t) c dt over 0 <= t <= 1, for c critical ones of n after f of e."""
+    n, c, e, f = np.diff(ends), np.diff(found), ends[:-1], found[:-1]
+    grown = np.log(ends[1:] / np.maximum(e, 1e-300))
+    spread: Floats = c / n * (c + np.where(e > 0, (f - c * e / n) * grown, 0.0))
+    return spread
 
 
 def mean_ranking(found: list[Ranking]) -> Ranking:

@@ -17,13 +17,15 @@ import numpy.typing as npt
 from ranking import Ranking, mean_ranking, neyman_reduction, ranking_of, reduction
 from tables import ImageTable, Tables, fitted_on, read_tables
 
-from emulator.sensitivity.crossing import crossing, preference_of
+from emulator.sensitivity.crossing import preference_of
 
 Floats = npt.NDArray[np.float64]
 Rows = dict[int, npt.NDArray[np.intp]]
 
+Figures = tuple[Ranking, dict[float, float]]
+
 PILOT = 20_000
-ALPHA = 0.1
+ALPHAS = (0.5, 0.1)
 
 
 def main() -> None:
@@ -50,8 +52,8 @@ def compare(tables: Tables, register: str, which: str, seeds: int) -> dict[str, 
     chosen, code = tables.some(which), tables.register(register)
     models = cross_fitted(tables, chosen, code, seeds)
     return {
-        "classes": of_classes(chosen, code, models, seeds),
-        "flips": of_flips(chosen, code, models[0], seeds),
+        "classes": of_classes(chosen, code, models),
+        "flips": of_flips(chosen, code, models[0]),
         "margins": {table.image: float(table.columns["margin"]) for table in chosen},
     }
 
@@ -77,7 +79,6 @@ def of_classes(
     chosen: list[ImageTable],
     code: int,
     models: list[dict[int, Callable[[ImageTable], Floats]]],
-    seeds: int,
 ) -> dict[str, Any]:
     """Exhaustive: every flip of every word of the images, by class."""
     rows = {table.image: np.flatnonzero(table.columns["class_flips"][:, code]) for table in chosen}
@@ -86,28 +87,27 @@ def of_classes(
     flips = joined.of(lambda table: table.columns["class_flips"][:, code])
     sites = joined.of(lambda table: table.columns["class_sites"][:, code]).astype(np.float64)
     fixed = {
-        "gradients": joined.of(lambda table: crossing(table.outlook(0))),
-        "lookahead": joined.of(lambda table: crossing(table.outlook(2))),
+        "gradients": joined.of(lambda table: table.crossing(0)),
+        "lookahead": joined.of(lambda table: table.crossing(2)),
     }
-    found: dict[str, list[Ranking]] = {}
-    saved: dict[str, list[float]] = {}
-    for seed in range(seeds):
-        fitted = joined.of(lambda table, seed=seed: models[seed][table.image](table))
-        for name, score in {**fixed, "fitted": fitted}.items():
-            rng = np.random.default_rng(seed)
-            found.setdefault(name, []).append(ranking_of(critical, flips, score, rng))
-            saved.setdefault(name, []).append(reduction(critical, sites, preference_of(score), ALPHA))
+    found: dict[str, list[Figures]] = {
+        name: [figures(critical, flips, sites, score, preference_of(score))] for name, score in fixed.items()
+    }
+    for model in models:
+        score = joined.of(lambda table, model=model: model[table.image](table))
+        found.setdefault("fitted", []).append(figures(critical, flips, sites, score, preference_of(score)))
     return {
-        "prevalence": found["lookahead"][0].prevalence,
+        "prevalence": found["lookahead"][0][0].prevalence,
         "site_rate": float(np.average(critical, weights=sites)),
-        "scores": {name: summed(found[name], saved[name]) for name in found},
+        "scores": {name: summed(several) for name, several in found.items()},
     }
 
 
 def of_flips(
-    chosen: list[ImageTable], code: int, model: dict[int, Callable[[ImageTable], Floats]], seeds: int
+    chosen: list[ImageTable], code: int, model: dict[int, Callable[[ImageTable], Floats]]
 ) -> dict[str, Any]:
-    """The flips that were kept one by one: all scores on the same flips, and Neyman's allocation."""
+    """The flips that were kept one by one, each for as many as it stands for: all scores on the same flips, and
+    Neyman's allocation."""
     rows = {table.image: np.flatnonzero(table.columns["sample_register"] == code) for table in chosen}
     joined = Joined(chosen, rows)
     layer = joined.of(lambda table: table.columns["sample_layer"]).astype(np.int64)
@@ -119,7 +119,8 @@ def of_flips(
     )
     loss = joined.of(lambda table: -table.columns["sample_change"] / max(float(table.columns["margin"]), 0.5))
     sensitivity = joined.of(lambda table: table.columns["sample_sensitivity"])
-    of_layer = np.bincount(layer, cycles)
+    stands_for = joined.of(lambda table: table.columns["sample_weight"])
+    of_layer = np.bincount(layer, cycles * stands_for)
     scores = {
         "uniform": np.zeros(len(layer)),
         "bit-only": 2.0**bit,
@@ -128,19 +129,28 @@ def of_flips(
         "bfa": np.maximum(loss, 0),
     }
     ours = {
-        "gradients": joined.of(lambda table: crossing(table.outlook(0))[table.columns["sample_class"]]),
-        "lookahead": joined.of(lambda table: crossing(table.outlook(2))[table.columns["sample_class"]]),
+        "gradients": joined.of(lambda table: table.crossing(0)[table.columns["sample_class"]]),
+        "lookahead": joined.of(lambda table: table.crossing(2)[table.columns["sample_class"]]),
         "fitted": joined.of(lambda table: model[table.image](table)[table.columns["sample_class"]]),
     }
-    one = np.ones(len(layer), np.int64)
+    sites = cycles * stands_for
     found = {
         name: summed(
-            [ranking_of(critical, one, score, np.random.default_rng(seed)) for seed in range(seeds)],
-            [reduction(critical, cycles, preference_of(score) if name in ours else score + 1e-6, ALPHA)],
+            [
+                figures(
+                    critical, stands_for, sites, score, preference_of(score) if name in ours else score + 1e-6
+                )
+            ]
         )
         for name, score in {**scores, **ours}.items()
     }
-    return {"neyman": neyman_reduction(critical, cycles, layer * 64 + bit), "scores": found}
+    return {"neyman": neyman_reduction(critical, sites, layer * 64 + bit), "scores": found}
+
+
+def figures(critical: Any, flips: Any, sites: Floats, score: Floats, preference: Floats) -> Figures:
+    """How a score ranks, and what drawing by it would save with each share of uniform draws."""
+    saved = {alpha: reduction(critical, sites, preference, alpha) for alpha in ALPHAS}
+    return ranking_of(critical, flips, score), saved
 
 
 class Joined:
@@ -154,14 +164,16 @@ class Joined:
         return np.concatenate([column(table)[self.rows[table.image]] for table in self.chosen])
 
 
-def summed(found: list[Ranking], saved: list[float]) -> dict[str, float]:
+def summed(found: list[Figures]) -> dict[str, Any]:
     """Means over seeds, and how far AUPRC spreads."""
-    mean = mean_ranking(found)
+    mean = mean_ranking([ranking for ranking, _ in found])
     return {
         **asdict(mean),
         "ceiling": mean.ceiling,
-        "auprc_spread": float(np.std([ranking.auprc for ranking in found])),
-        "variance_reduction": float(np.mean(saved)),
+        "auprc_spread": float(np.std([ranking.auprc for ranking, _ in found])),
+        "variance_reduction": {
+            alpha: float(np.mean([saved[alpha] for _, saved in found])) for alpha in ALPHAS
+        },
     }
 
 

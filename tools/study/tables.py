@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,19 @@ class ImageTable:
 
     image: int
     columns: Columns
+    _crossings: dict[int, Floats] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def critical(self) -> npt.NDArray[np.bool_]:
         """(classes,) SDC-1 that is no tie."""
         found: npt.NDArray[np.bool_] = self.columns["class_sdc1"] & ~self.columns["class_tie"]
         return found
+
+    def crossing(self, lookahead: int) -> Floats:
+        """(classes,) the score that is not fitted."""
+        if lookahead not in self._crossings:
+            self._crossings[lookahead] = crossing(self.outlook(lookahead))
+        return self._crossings[lookahead]
 
     def outlook(self, lookahead: int, rows: Any = slice(None)) -> Outlook:
         """(rows,) what the sampler would foresee."""
@@ -89,7 +96,7 @@ def fitted_on(
     for table, share, count in zip(tables, preference, rng.multinomial(draws, preference), strict=True):
         sites = table.columns["class_sites"][:, register].astype(np.float64)
         p = sites / sites.sum()
-        wanted = p * preference_of(crossing(table.outlook(2)))
+        wanted = p * preference_of(table.crossing(2))
         q = PILOT_ALPHA * p + (1 - PILOT_ALPHA) * wanted / wanted.sum()
         rows = rng.choice(len(q), count, p=q)
         parts.append(table.outlook(2, rows))
@@ -101,5 +108,5 @@ def fitted_on(
         outlook_at(outlook, order), np.concatenate(outcomes)[order], np.concatenate(weights)[order]
     )
     if model is None:
-        return lambda table: crossing(table.outlook(2))
+        return lambda table: table.crossing(2)
     return lambda table: model.score(table.outlook(2))
