@@ -4,8 +4,8 @@
 
 One JSON object. Critical: SDC-1 that is no tie. The truth is that of the tables. Seconds are those of drawing,
 striking, following and judging in this process, golden runs and Jacobians included; before the first measured campaign
-each sampler draws once, so that nothing is compiled in between, and samplers take turns. One that goes through all
-sites hardly differs from seed to seed: it runs COUNTED_SEEDS times.
+each sampler draws once, so that nothing is compiled in between, and samplers take turns. Baselines, and what goes
+through all sites and hardly differs from seed to seed, run FEW times.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from labels import label
 from tables import read_tables
 
 from emulator.array.spec import ArraySpec
@@ -45,7 +46,7 @@ from emulator.sampling.workbench import Workbench
 
 FIRST = 100
 """Critical faults to find."""
-COUNTED_SEEDS = 2
+FEW = 2
 
 
 def main() -> None:
@@ -66,31 +67,28 @@ def main() -> None:
     inputs = load_samples(wanted.inputs, network.graph, None).inputs
     images = [inputs[table.image] for table in chosen]
     space = FaultSpace(network, array, registers=[wanted.register])
-    samplers: list[Sampler | Counted] = [
-        Uniform(),
-        Stratified(),
-        Adaptive(),
-        Importance(),
+    samplers: tuple[Sampler, ...] = (Uniform(), Stratified(), Adaptive(), Importance())
+    others: tuple[Sampler | Counted, ...] = (
         Importance(fit=True),
         Sweep(trials=wanted.trials),
         BitOnly(),
         ISimDL(),
         Gradient(),
         ProgressiveBitSearch(),
-    ]
+    )
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(-1, wanted.seeds):
-        for sampler in samplers:
-            if not isinstance(sampler, Sampler) and not 0 <= seed < COUNTED_SEEDS:
-                continue
+        for sampler in samplers + others if seed < FEW else samplers:
             # A workbench of its own: golden runs and Jacobians belong to the cost of whoever needs them.
             bench = Workbench(network, array, space, images)
             trials = wanted.trials if seed >= 0 else 2000
+            if seed < 0 and not isinstance(sampler, Sampler):
+                continue
             found = run(bench, sampler, seed + 1, trials, truth)
             if seed >= 0:
-                runs.setdefault(repr(sampler), []).append(found)
+                runs.setdefault(label(sampler), []).append(found)
     figures = {name: summed(found, truth) for name, found in runs.items()}
-    uniform = figures[repr(Uniform())]
+    uniform = figures[label(Uniform())]
     for found in figures.values():
         a_second = uniform["seconds"] * found["trials"] / (uniform["trials"] * found["seconds"])
         found["reduction_a_second"] = found["reduction_a_trial"] * a_second

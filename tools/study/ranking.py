@@ -11,20 +11,22 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+SHARES = (1e-5, 3e-5, 1e-4, 3e-4, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Of all flips, by rank."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
     """Of `flips` flips the share `prevalence` is critical. precision_100 and _1000: among the first so many;
-    r_precision: among as many as are critical; recall_1, _5: found among the first 1 and 5 %; auprc: the mean
-    precision at each critical flip."""
+    r_precision: among as many as are critical; recall: found among the first SHARES; auprc: the mean precision at each
+    critical flip."""
 
     flips: float
     prevalence: float
     precision_100: float
     precision_1000: float
     r_precision: float
-    recall_1: float
-    recall_5: float
+    recall: tuple[float, ...]
     auprc: float
 
     @property
@@ -55,8 +57,7 @@ def ranking_of(critical: Bools, flips: npt.NDArray[Any], score: npt.NDArray[Any]
         precision_100=hits(100) / 100,
         precision_1000=hits(1000) / 1000,
         r_precision=hits(events) / events,
-        recall_1=hits(0.01 * total) / events,
-        recall_5=hits(0.05 * total) / events,
+        recall=tuple(hits(share * total) / events for share in SHARES),
         auprc=float(_gain(ends, found).sum() / events),
     )
 
@@ -73,7 +74,8 @@ def _gain(ends: Floats, found: Floats) -> Floats:
 def mean_ranking(found: list[Ranking]) -> Ranking:
     """Over seeds."""
     rows = [asdict(ranking) for ranking in found]
-    return Ranking(**{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
+    mean = {name: np.mean([row[name] for row in rows], axis=0).tolist() for name in rows[0]}
+    return Ranking(**{**mean, "recall": tuple(mean["recall"])})
 
 
 def reduction(critical: Bools, weight: Floats, preference: Floats, alpha: float) -> float:

@@ -14,33 +14,59 @@ from statistics import median
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plots import bits_plot, recall_plot
+from ranking import SHARES
+from targets import BASELINES, Target, targets_of
 
-DOCUMENT = Path(__file__).parents[2] / "docs/sampling_study.md"
-OTHERS = ("uniform", "bit-only", "isimdl", "gradient", "bfa")
+DOCUMENTS = Path(__file__).parents[2] / "docs"
 OURS = ("gradients", "lookahead", "fitted")
 
 
 def main() -> None:
-    """Write the document."""
+    """Write the document and its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("figures", type=Path)
-    parser.add_argument("--seeds", type=int, default=10)
     wanted = parser.parse_args()
+    tables = [path.parent for path in sorted(wanted.figures.glob("*/table.json"))]
+    ranked, drawn = read(wanted.figures, "ranks-"), read(wanted.figures, "campaigns-")
+    replayed = json.loads((wanted.figures / "replays.json").read_text())
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
     )
     page = environment.get_template("sampling_study.md.j2").render(
-        seeds=wanted.seeds,
-        truth=[truth(path.parent) for path in sorted(wanted.figures.glob("*/table.json"))],
-        ranks=[ranks(json.loads(path.read_text())) for path in sorted(wanted.figures.glob("ranks-*.json"))],
-        campaigns=[
-            campaigns(json.loads(path.read_text()))
-            for path in sorted(wanted.figures.glob("campaigns-*.json"))
-        ],
-        replays=replays(json.loads((wanted.figures / "replays.json").read_text())),
+        truth=[truth(path) for path in tables],
+        targets=[target(row) for row in targets_of(ranked, drawn, replayed)],
+        ranks=[ranks(study) for study in ranked.values()],
+        published=[row for study in drawn.values() for row in published(study)],
+        campaigns=[campaigns(study) for study in drawn.values()],
+        replays=replays(replayed),
     )
-    DOCUMENT.write_text(page)
-    print(DOCUMENT)
+    (DOCUMENTS / "sampling_study.md").write_text(page)
+    recall_plot(
+        [s for s in ranked.values() if s["which"] == "random"], DOCUMENTS / "sampling_study_recall.svg"
+    )
+    bits_plot(
+        [(json.loads((path / "table.json").read_text()), images_of(path)) for path in tables],
+        DOCUMENTS / "sampling_study_bits.svg",
+    )
+    print(DOCUMENTS / "sampling_study.md")
+
+
+def read(figures: Path, start: str) -> dict[str, Any]:
+    """The figures of every study, by its name."""
+    files = sorted(figures.glob(f"{start}*.json"))
+    return {file.stem.removeprefix(start): json.loads(file.read_text()) for file in files}
+
+
+def images_of(tables: Path) -> list[Path]:
+    """The tables that are there of the images drawn at random."""
+    about = json.loads((tables / "table.json").read_text())
+    return [path for image in about["random"] if (path := tables / f"{image}.npz").exists()]
+
+
+def target(row: Target) -> dict[str, str]:
+    found = "-" if row.found is None else f"{row.found:.3g}"
+    return {"what": row.what, "wanted": f"{row.wanted:g}", "found": found, "verdict": row.verdict}
 
 
 def truth(tables: Path) -> dict[str, Any]:
@@ -65,15 +91,16 @@ def ranks(study: dict[str, Any]) -> dict[str, Any]:
     for register, found in study["registers"].items():
         prevalence = found["classes"]["prevalence"]
         rows += [ranking(register, name, found["classes"]["scores"][name], prevalence) for name in OURS]
-        scores = found["flips"]["scores"]
-        cells = [f"{scores[n]['auprc']:.3f} / {scores[n]['variance_reduction']:.1f}" for n in OTHERS + OURS]
+        scores = [found["flips"]["scores"][name] for name in (*BASELINES, *OURS)]
+        cells = [f"{score['auprc']:.3f} / {score['variance_reduction']['0.5']:.1f}" for score in scores]
         flips.append({"register": register, "neyman": f"{found['flips']['neyman']:.1f}", "cells": cells})
-    return {**study, "rows": rows, "flips": flips, "names": OTHERS + OURS}
+    return {**study, "rows": rows, "flips": flips, "names": (*BASELINES, *OURS)}
 
 
-def ranking(register: str, name: str, score: dict[str, float], prevalence: float) -> dict[str, str]:
+def ranking(register: str, name: str, score: dict[str, Any], prevalence: float) -> dict[str, str]:
     lift = {n: score[f"precision_{n}"] / prevalence for n in (100, 1000)}
     reached = score["precision_1000"] / score["ceiling"]
+    recall = dict(zip(SHARES, score["recall"], strict=True))
     return {
         "register": register,
         "prevalence": f"{100 * prevalence:.2g} %",
@@ -81,9 +108,24 @@ def ranking(register: str, name: str, score: dict[str, float], prevalence: float
         "precision_100": f"{score['precision_100']:.2f} ({lift[100]:,.0f}x)",
         "precision_1000": f"{score['precision_1000']:.2f} ({lift[1000]:,.0f}x, {100 * reached:.0f} % of what can be)",
         "r_precision": f"{score['r_precision']:.3f}",
-        "recall": f"{score['recall_1']:.3f} / {score['recall_5']:.3f}",
+        "recall": f"{recall[0.01]:.3f} / {recall[0.05]:.4f}",
         "auprc": f"{score['auprc']:.3f} ± {score['auprc_spread']:.3f}",
     }
+
+
+def published(study: dict[str, Any]) -> list[dict[str, str]]:
+    """Critical faults among the draws of two samplers, as multiples of the rate: the published measure."""
+    return [
+        {
+            "model": study["model"],
+            "register": study["register"],
+            "name": name,
+            "precision": f"{100 * found['critical'] / found['trials']:.2g} %",
+            "lift": f"{found['critical'] / found['trials'] / study['truth']:.1f}",
+        }
+        for name, found in study["samplers"].items()
+        if name.split()[0] in ("isimdl", "importance", "sweep") and "fit" not in name
+    ]
 
 
 def campaigns(study: dict[str, Any]) -> dict[str, Any]:
@@ -91,11 +133,13 @@ def campaigns(study: dict[str, Any]) -> dict[str, Any]:
     rows = [
         {
             "name": name,
+            "runs": found["runs"],
             "critical": f"{found['critical']:,.0f}",
             "first": "never" if found["first_seconds"] is None else f"{found['first_seconds']:.2g} s",
             "trial": f"{found['reduction_a_trial']:.1f}",
+            "ess": f"{found['ess_a_trial']:.1f}",
             "second": f"{found['reduction_a_second']:.1f}",
-            "coverage": f"{100 * found['coverage']:.0f} %",
+            "seconds": f"{found['seconds']:.0f}",
         }
         for name, found in study["samplers"].items()
     ]
