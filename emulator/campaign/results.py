@@ -90,6 +90,11 @@ class Results:
         """Does the campaign go through every live site, a row being a class of them, all judged or some?"""
         return self.sampler in COUNTED
 
+    @property
+    def ranked(self) -> bool:
+        """Are there first ones: trials that were scored, or drawn in an order?"""
+        return not self.counted or bool(self.trials["score"].notna().any())
+
     @cached_property
     def weight(self) -> npt.NDArray[np.float64]:
         """Population density over the sampler's, of each trial."""
@@ -164,19 +169,19 @@ class Results:
     # ---- ranking
 
     def precision_at(self, k: int) -> Estimate:
-        """The share of critical faults (SDC-1) among the k that the sampler ranks first: smallest weights.
+        """The share of critical faults (SDC-1) among the k that the sampler scores highest, of those judged.
 
-        Equal weights rank nothing: then it is the share among the first k trials. Repeated draws count once. Raises
-        BadConfig where nothing was drawn.
+        Where it ranks nothing it is the share among the first k trials. Repeated draws count once; of a class of sites
+        with one effect one counts. Raises BadConfig for an exhaustive campaign: it has no first ones.
         """
         if k < 1:
             raise BadConfig(f"precision_at: k={k}; allowed: 1 or more.")
-        if self.counted:
+        if not self.ranked:
             raise BadConfig(
                 f"precision_at: a campaign with the sampler {self.sampler!r} ranks nothing. Use one that draws."
             )
         distinct = self.trials.drop_duplicates(["input_id", "fault_id"])
-        first = distinct.sort_values("log_weight", kind="stable").head(k)
+        first = distinct.sort_values("score", ascending=False, kind="stable").head(k)
         n, hits = len(first), int(first["sdc1"].sum())
         low, high = wilson(hits, n)
         return Estimate(
@@ -212,7 +217,7 @@ class Results:
             "by_layer": self._by_name("layer"),
             "by_register": self._by_name("register"),
             "by_bit": {} if self.counted else self._by_name("bit"),
-            "precision_at_100": None if self.counted else self.precision_at(100).to_json(),
+            "precision_at_100": self.precision_at(100).to_json() if self.ranked else None,
             "sampler": self.sampler,
         }
 

@@ -52,6 +52,9 @@ COLUMNS = (
     # method
     Column("stratum", "dictionary", "name", "stratum of the sampler the trial was drawn in"),
     Column("log_weight", "float64", "ln", "ln(p / q): population density over the sampler's"),
+    Column(
+        "score", "float32", "1", "larger for what the sampler holds more likely to be critical; NaN: no rank"
+    ),
     Column("engine", "dictionary", "name", "engine that turned the fault into an accumulator error"),
     Column("class_size", "int64", "1", "sites that store the same: drawn with this one, or all (exhaustive)"),
     # outcome

@@ -37,7 +37,7 @@ def run_chunk(
 ) -> Columns:
     """Trials first .. first + count of the campaign, drawn and judged: every column of the schema."""
     sampled = sampler.draw(bench, rng_for(seed, chunk), count, past)
-    columns = {**_identity(bench, sampled), **_numbers(seed, chunk, first, sampled.log_weight)}
+    columns = {**_identity(bench, sampled), **_numbers(seed, chunk, first, sampled)}
     salvo = Salvo(bench.golden, bench.array, sampled.faults, sampled.image)
     for volley in salvo.volleys:
         strikes = salvo.strike(bench.inference(volley.image), volley)
@@ -51,16 +51,19 @@ def count_chunk(bench: Workbench, sampler: Counted, *, seed: int, chunk: int, fi
     """The classes of a chunk that `sampler` chooses, judged: the same columns; a row is one site of a class and
     register, class_size how many there are, and log_weight -ln of the probability with which it is judged."""
     every = classes_of_chunk(bench, chunk)
-    rows, inclusion = sampler.choose(bench, every, rng_for(seed, chunk))
-    found = some_rows(every, rows)
+    chosen = sampler.choose(bench, every, rng_for(seed, chunk))
+    found = some_rows(every, chosen.rows)
     faults = SampledFaults(
-        image=np.full(len(rows), found.image), faults=found.faults, log_weight=-np.log(inclusion)
+        image=np.full(len(chosen.rows), found.image),
+        faults=found.faults,
+        log_weight=-np.log(chosen.inclusion),
+        score=chosen.score,
     )
     return {
         **_identity(bench, faults),
         **_judge_classes(bench, found),
         "class_size": found.sites,
-        **_numbers(seed, chunk, first, faults.log_weight),
+        **_numbers(seed, chunk, first, faults),
     }
 
 
@@ -79,14 +82,15 @@ def _judge_classes(bench: Workbench, found: SiteClasses) -> Columns:
     return {**judged, **_effect(found.extent)}
 
 
-def _numbers(seed: int, chunk: int, first: int, log_weight: npt.NDArray[np.float64]) -> Columns:
-    """Which trials these are."""
-    count = len(log_weight)
+def _numbers(seed: int, chunk: int, first: int, sampled: SampledFaults) -> Columns:
+    """Which trials these are, and what the sampler says of them."""
+    count = len(sampled.image)
     return {
         "trial_id": first + np.arange(count),
         "chunk": np.full(count, chunk),
         "seed": np.full(count, seed),
-        "log_weight": log_weight,
+        "log_weight": sampled.log_weight,
+        "score": sampled.score,
     }
 
 

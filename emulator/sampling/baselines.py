@@ -56,7 +56,7 @@ class Scored(Mixture):
             bench.space, rng, self.cells(bench), count, alpha=self.alpha, candidates=self.candidates
         )
         score = self.score(bench, draws.images, draws.faults).reshape(draws.over.shape)
-        return resample(rng, draws, self.preference(score), alpha=self.alpha)
+        return resample(rng, draws, self.preference(score), score / draws.over, alpha=self.alpha)
 
     def cells(self, bench: Workbench) -> Cells:
         """Where candidates come from: everywhere alike."""

@@ -61,8 +61,9 @@ class CellDraws:
         return np.repeat(self.image, self.over.shape[1])
 
     def single(self) -> SampledFaults:
-        """Of one candidate a trial."""
-        return SampledFaults(image=self.image, faults=self.faults, log_weight=np.log(self.over[:, 0]))
+        """Of one candidate a trial; ranked by how much more than its share a site is wanted."""
+        over = self.over[:, 0]
+        return SampledFaults(image=self.image, faults=self.faults, log_weight=np.log(over), score=1 / over)
 
 
 def draw_cells(

@@ -16,10 +16,11 @@ from emulator.sampling.workbench import Workbench
 
 class Judged(NamedTuple):
     """rows (chosen,) of a `SiteClasses` that are judged, ascending; inclusion (chosen,): the probability of each to
-    be."""
+    be; score (chosen,): as in SampledFaults."""
 
     rows: npt.NDArray[np.intp]
     inclusion: npt.NDArray[np.float64]
+    score: npt.NDArray[np.float64]
 
 
 class Counted(Protocol):

@@ -28,4 +28,5 @@ class Exhaustive:
         return 1.0
 
     def choose(self, bench: Workbench, found: SiteClasses, rng: np.random.Generator) -> Judged:
-        return Judged(np.arange(len(found.sites)), np.ones(len(found.sites)))
+        rows = len(found.sites)
+        return Judged(np.arange(rows), np.ones(rows), np.full(rows, np.nan))

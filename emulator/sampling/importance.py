@@ -68,9 +68,8 @@ class Importance(Mixture):
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
         cells = Cells(image=bench.preference)
         draws = draw_cells(bench.space, rng, cells, count, alpha=self.alpha, candidates=self.candidates)
-        score = self.scores(bench, draws.images, draws.faults, past)
-        preference = preference_of(score.reshape(count, self.candidates), self.floor)
-        return resample(rng, draws, preference, alpha=self.alpha)
+        score = self.scores(bench, draws.images, draws.faults, past).reshape(count, self.candidates)
+        return resample(rng, draws, preference_of(score, self.floor), score, alpha=self.alpha)
 
     def scores(self, bench: Workbench, image: Ints, faults: FaultBatch, past: Past) -> Floats:
         """(faults,) the predicted chance that each is critical on its image."""

@@ -17,10 +17,11 @@ Floats = npt.NDArray[np.float64]
 
 
 def resample(
-    rng: np.random.Generator, draws: CellDraws, preference: Floats, *, alpha: float
+    rng: np.random.Generator, draws: CellDraws, preference: Floats, score: Floats, *, alpha: float
 ) -> SampledFaults:
     """One of the candidates of each trial. preference (trials, candidates) >= 0, not all 0 in a trial: how much each
-    is wanted beside its rivals, on top of the proposal they come from."""
+    is wanted beside its rivals, on top of the proposal they come from. score (trials, candidates): that of the result.
+    """
     trials, candidates = draws.over.shape
     # Of each trial this share is left once every candidate has what bounds its weight.
     plain = alpha * draws.over / candidates
@@ -34,4 +35,5 @@ def resample(
         image=draws.image,
         faults=draws.faults[kept[0] * candidates + kept[1]],
         log_weight=np.log(draws.over[kept]) - np.log(candidates * share[kept]),
+        score=score[kept],
     )

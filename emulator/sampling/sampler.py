@@ -18,11 +18,13 @@ Ints = npt.NDArray[np.int64]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SampledFaults:
     """Independent draws from (image, live site). log_weight: log of population over proposal density, so that
-    the mean of exp(log_weight) * y estimates the rate of y over all images and live sites."""
+    the mean of exp(log_weight) * y estimates the rate of y over all images and live sites. score: larger for what the
+    sampler holds more likely to be critical, NaN where it ranks nothing."""
 
     image: Ints
     faults: FaultBatch
     log_weight: npt.NDArray[np.float64] = field(repr=False)
+    score: npt.NDArray[np.float64] = field(repr=False)
 
 
 @runtime_checkable

@@ -56,13 +56,13 @@ class Sweep(Mixture):
     def choose(self, bench: Workbench, found: SiteClasses, rng: np.random.Generator) -> Judged:
         predictor = bench.predictor(found.image, self.lookahead, self.sensitivity)
         outlook = predictor.outlook_of_classes(found.changes)
-        chance = np.where(outlook.foreseen, crossing(outlook), self.unsolved)
+        chance = np.where(outlook.foreseen, crossing(outlook), self.unsolved)[found.of]
         mean = bench.once((self, "mean preference"), lambda: _mean_preference(self, bench))
-        beside_mean = preference_of(chance, self.floor)[found.of] / mean
+        beside_mean = preference_of(chance, self.floor) / mean
         density = self.trials / (bench.images * bench.space.live)
         inclusion = with_certainty(density * found.sites * (self.alpha + (1 - self.alpha) * beside_mean))
         rows = np.flatnonzero(rng.random(len(inclusion)) < inclusion)
-        return Judged(rows, inclusion[rows])
+        return Judged(rows, inclusion[rows], chance[rows])
 
     def _importance(self) -> Importance:
         """The drawing sampler of the same preferences; checks them, too."""

@@ -25,4 +25,7 @@ class Uniform:
 
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
         image = rng.integers(0, bench.images, count)
-        return SampledFaults(image=image, faults=bench.space.draw(rng, count), log_weight=np.zeros(count))
+        faults = bench.space.draw(rng, count)
+        return SampledFaults(
+            image=image, faults=faults, log_weight=np.zeros(count), score=np.full(count, np.nan)
+        )

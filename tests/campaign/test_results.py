@@ -149,14 +149,16 @@ def test_precision_counts_the_first_trials_of_a_uniform_campaign(results: Result
     assert results.precision_at(100).n == 8
 
 
-def test_precision_follows_the_weights_and_counts_a_repeated_fault_once(tmp_path: Path) -> None:
+def test_precision_follows_the_scores_and_counts_a_repeated_fault_once(tmp_path: Path) -> None:
     manifest = {**MANIFEST, "sampler": {"name": "importance", "alpha": 0.5}}
     weight = np.array([1.5, 1.5, 1.5, 1.5, 0.2, 0.1, 0.1, 1.5])
     fault_id = np.array(["a", "b", "c", "d", "e", "f", "f", "g"])
-    results = campaign(tmp_path, manifest, log_weight=np.log(weight), fault_id=fault_id)
+    score = np.array([0.1, 0.2, 0.1, 0.1, 0.5, 0.9, 0.9, np.nan])
+    results = campaign(tmp_path, manifest, log_weight=np.log(weight), score=score, fault_id=fault_id)
     first = results.precision_at(2)
     assert (first.value, first.n) == (1.0, 2)
     assert results.precision_at(3).value == 2 / 3
+    assert results.precision_at(7).n == 7
     assert results.rate().value == pytest.approx((0.2 + 0.1 + 0.1) / 8)
     assert results.max_weight == 2.0
     with pytest.raises(BadConfig, match="1 or more"):

@@ -65,6 +65,7 @@ def test_what_is_judged_is_judged_as_in_the_exhaustive_campaign(
     found = some.rate()
     assert found.method == "horvitz-thompson" and found.low <= truth <= found.high
     assert some.trials["sdc1"].mean() > 3 * truth
+    assert some.precision_at(50).value > 0.9 and some.trials["score"].between(0, 1).all()
     for row in some.by("layer").itertuples():
         assert row.low <= whole.by("layer").set_index("layer").loc[row.layer, "value"] <= row.high
 
@@ -92,7 +93,7 @@ def test_every_site_has_its_share_of_the_draws(digits: Any, sweep: Sweep) -> Non
     expected = 0.0
     for chunk in range(chunks):
         found = classes_of_chunk(bench, chunk)
-        rows, inclusion = sweep.choose(bench, found, Always(np.random.PCG64(0)))
+        rows, inclusion, _ = sweep.choose(bench, found, Always(np.random.PCG64(0)))
         assert len(rows) == len(found.sites)
         assert found.sites.sum() == sites_of_chunk(planned.space, chunk)
         floor = sweep.per_site_floor(sites) * found.sites
@@ -112,7 +113,7 @@ def test_the_rate_is_right_on_average_and_its_interval_nine_times_in_ten(digits:
     for chunk in range(count_chunks(planned.space, IMAGES)):
         found, y = classes_of_chunk(bench, chunk), events[chunk_of == chunk]
         for seed, tally in enumerate(tallies):
-            rows, inclusion = sweep.choose(bench, found, rng_for(seed, chunk))
+            rows, inclusion, _ = sweep.choose(bench, found, rng_for(seed, chunk))
             covered = sites_of_chunk(planned.space, chunk)
             tally.add(y[rows], found.sites[rows], inclusion, covered=covered)
     estimates, truth = [tally.estimate() for tally in tallies], whole.rate().value

@@ -154,6 +154,7 @@ def write_campaign(directory: Path, sampler: str, trials: int, seed: int = 7) ->
                 "until_cycle": np.full(CHUNK, -1),
                 "stratum": np.full(CHUNK, sampler),
                 "log_weight": np.log(1 / (size * q[drawn])),
+                "score": q[drawn],
                 "engine": np.full(CHUNK, "closed-form"),
                 "class_size": one,
                 "n_corrupt_acc": one,

@@ -92,6 +92,7 @@ def joined(chunks: list[SampledFaults]) -> SampledFaults:
         image=np.concatenate([chunk.image for chunk in chunks]),
         faults=joined_faults([chunk.faults for chunk in chunks]),
         log_weight=np.concatenate([chunk.log_weight for chunk in chunks]),
+        score=np.concatenate([chunk.score for chunk in chunks]),
     )
 
 

@@ -23,7 +23,6 @@ from emulator.array.spec import ArraySpec
 from emulator.bundled import digits
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.trial import judge_faults
-from emulator.faults.fault import joined_faults
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import load
 from emulator.sampling.adaptive import Adaptive
@@ -119,20 +118,15 @@ def replayed(truth: Truth, sampler: Sampler, replays: int) -> Trials:
 
 def campaign(truth: Truth, sampler: Sampler, seed: int) -> Any:
     """TRIALS trials, the second half looking back at the first."""
-    halves: list[SampledFaults] = []
+    outcomes, weights = [], []
     past = no_past()
     for chunk in range(2):
         drawn = sampler.draw(truth.bench, rng_for(seed, chunk), TRIALS // 2, past)
-        halves.append(drawn)
+        outcomes.append(truth.of(drawn))
+        weights.append(np.exp(drawn.log_weight))
         if sampler.learns:
-            weight = np.exp(drawn.log_weight)
-            past = Past(image=drawn.image, faults=drawn.faults, critical=truth.of(drawn), weight=weight)
-    whole = SampledFaults(
-        image=np.concatenate([half.image for half in halves]),
-        faults=joined_faults([half.faults for half in halves]),
-        log_weight=np.concatenate([half.log_weight for half in halves]),
-    )
-    return truth.of(whole), np.exp(whole.log_weight), sampler.max_weight
+            past = Past(image=drawn.image, faults=drawn.faults, critical=outcomes[-1], weight=weights[-1])
+    return np.concatenate(outcomes), np.concatenate(weights), sampler.max_weight
 
 
 def figures(trials: Trials, rate: float) -> dict[str, Any]:
