@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from emulator.campaign import store
+from emulator.campaign.population import COUNTED_KEYS, Group, Population
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.errors import BadConfig, BadData
 from emulator.sampling.clustered import clustered
@@ -34,19 +35,16 @@ if TYPE_CHECKING:
 
     from emulator.campaign.explain import Explanation
 
-T = TypeVar("T")
 Keys = str | Sequence[str]
 Images = Literal["these", "alike"]
-Group = tuple[Any, ...]
 
 _GROUPS = ("layer", "register", "bit", "input_id", "stratum", "engine", "row", "col", "kind", "masked_at")
 _SPREAD = ("bit", "row", "col", "engine")
-_COUNTED = ("layer", "register")  # the manifest counts the sites of these
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """The trials of one campaign with the manifest that says what they were drawn from."""
+    """The trials of one campaign, and what they were drawn from."""
 
     directory: Path
     manifest: dict[str, Any]
@@ -65,15 +63,31 @@ class Results:
 
     # ---- the population
 
+    @cached_property
+    def population(self) -> Population:
+        """What is known of the sites, judged or not."""
+        chunks = store.stored_chunks(self.directory) if self.counted else []
+        return Population(manifest=self.manifest, chunks=chunks)
+
     @property
     def space_size(self) -> int:
         """Register bits x cycles of one input."""
-        return int(self.manifest["space"]["size"])
+        return self.population.size
 
     @property
     def live_share(self) -> float:
         """The share of the population that can reach a written result; the rest is masked by construction."""
-        return int(self.manifest["space"]["live"]) / self.space_size
+        return self.population.live / self.population.size
+
+    @property
+    def incomplete(self) -> bool:
+        """Are there live sites of a campaign that goes through all of them that it has not come to?"""
+        return self.counted and not self.population.all_done
+
+    @property
+    def several_images(self) -> bool:
+        """Is there a difference between images to learn from?"""
+        return self.trials["input_id"].nunique() > 1
 
     @property
     def sampler(self) -> str:
@@ -154,11 +168,11 @@ class Results:
         import pandas as pd
 
         names = self._known(by)
-        if not set(names) <= set(_COUNTED):
+        if not set(names) <= set(COUNTED_KEYS):
             return self.by(names)
         observed = self._estimates(names, "sdc1")
         rows = []
-        for key, (sites, live) in self._counted_sites(names).items():
+        for key, (sites, live) in self.population.sites_by(names).items():
             found = Estimate.exact(0.0) if live == 0 else observed.get(key, _UNSEEN)
             avf = found.scaled(live / sites)
             rows.append([*key, *_cells(found), sites, live, avf.value, avf.low, avf.high])
@@ -257,22 +271,18 @@ class Results:
         sites: npt.NDArray[np.int64] = self.trials["class_size"].to_numpy(np.int64)
         return sites
 
-    @property
-    def several_images(self) -> bool:
-        """Is there a difference between images to learn from?"""
-        return self.trials["input_id"].nunique() > 1
-
-    @property
-    def _images(self) -> int:
-        return int(self.manifest["inputs"]["samples"])
-
     def _of_classes(
         self, event: npt.NDArray[np.bool_], index: npt.NDArray[np.intp], names: list[str], group: Group
     ) -> Estimate:
         """The rate of an event over the live sites of a group, from its rows `index`."""
-        population, covered = self._group_sites(names, group, index)
-        everywhere = self._images * int(self.manifest["space"]["live"])
-        sample = HorvitzThompson(population, per_site_floor=self._per_site_floor(everywhere))
+        everything = self.population
+        if self.sampler == "exhaustive" and not self.incomplete:
+            live = covered = int(self._sites[index].sum())
+        else:
+            live, covered = everything.of_group(names, group)
+        sample = HorvitzThompson(
+            live, per_site_floor=self._per_site_floor(everything.images * everything.live)
+        )
         sample.add(event[index], self._sites[index], 1 / self.weight[index], covered=covered)
         return sample.estimate()
 
@@ -281,46 +291,6 @@ class Results:
         sampler = sampler_named(self.sampler, settings)
         assert not isinstance(sampler, Sampler)
         return sampler.per_site_floor(sites)
-
-    def _group_sites(self, names: list[str], group: Group, index: npt.NDArray[np.intp]) -> tuple[int, int]:
-        """The live sites of a group, and how many of them lie in chunks that are finished. Raises BadConfig where
-        they can't be counted before they have been judged."""
-        if not set(names) <= {*_COUNTED, "input_id"}:
-            if self.incomplete or self.sampler != "exhaustive":
-                raise BadConfig(
-                    f"group by {names}: unknown how many sites belong to a group until all are judged; allowed here: "
-                    "layer, register, input_id. Finish the campaign, or judge every site (sampler exhaustive)."
-                )
-            return (int(self._sites[index].sum()),) * 2
-        wanted = dict(zip(names, group, strict=True))
-        finished = self._finished_images
-        population = covered = 0
-        for entry in self.manifest["space"]["breakdown"]:
-            if any(entry[_ENTRY[name]] != wanted[name] for name in _COUNTED if name in wanted):
-                continue
-            images = finished.get(entry["layer"], set())
-            if "input_id" in wanted:
-                images = images & {int(wanted["input_id"])}
-            population += int(entry["live"]) * (1 if "input_id" in wanted else self._images)
-            covered += int(entry["live"]) * len(images)
-        return population, covered
-
-    @cached_property
-    def _finished_images(self) -> dict[int, set[int]]:
-        """For each layer with live sites, the images that are done."""
-        layers = list(dict.fromkeys(e["layer"] for e in self.manifest["space"]["breakdown"] if e["live"]))
-        finished: dict[int, set[int]] = {layer: set() for layer in layers}
-        for chunk in store.stored_chunks(self.directory):
-            image, of = divmod(chunk, len(layers))
-            finished[layers[of]].add(image)
-        return finished
-
-    @cached_property
-    def incomplete(self) -> bool:
-        """Are there live sites of a campaign that goes through all of them that it has not come to?"""
-        if not self.counted:
-            return False
-        return any(len(images) < self._images for images in self._finished_images.values())
 
     def _known(self, keys: Keys) -> list[str]:
         """Names of groups; BadConfig for unknown ones, and for those that a class is spread over."""
@@ -337,7 +307,7 @@ class Results:
         """The rate of each group that has trials, in network order."""
         event = self._event(outcome, ties=True)
         groups = self.trials[[]].assign(**{name: self._key(name) for name in names}).groupby(names)
-        live = self._counted_sites(names) if set(names) <= set(_COUNTED) else {}
+        live = self.population.sites_by(names) if set(names) <= set(COUNTED_KEYS) else {}
         total = sum(count for _, count in live.values())
         found = {}
         for key, index in groups.indices.items():
@@ -351,42 +321,17 @@ class Results:
                 found[group] = part(event, self.weight, inside, share, max_weight=self.max_weight)
             else:
                 found[group] = ratio(event[index], self.weight[index], max_weight=self.max_weight)
-        return self._in_order(names, found)
+        return self.population.in_order(names, found)
 
     def _key(self, name: str) -> npt.NDArray[Any]:
         if name == "bit":
             return _lowest_bit(self.trials["bits"].to_numpy(np.int64))
         return np.asarray(self.trials["layer_name" if name == "layer" else name])
 
-    def _counted_sites(self, names: list[str]) -> dict[Group, tuple[int, int]]:
-        """(sites, live) of each group, in network order."""
-        sites: dict[Group, tuple[int, int]] = {}
-        for entry in self.manifest["space"]["breakdown"]:
-            key = tuple(entry["layer_name" if name == "layer" else name] for name in names)
-            total, live = sites.get(key, (0, 0))
-            sites[key] = (total + int(entry["sites"]), live + int(entry["live"]))
-        return self._in_order(names, sites)
-
-    def _in_order(self, names: list[str], groups: dict[Group, T]) -> dict[Group, T]:
-        """Layers as they run, registers as in the inventory, other keys ascending."""
-        places = {
-            "layer": {entry["name"]: i for i, entry in enumerate(self.manifest["layers"])},
-            "register": {name: i for i, name in enumerate(self.manifest["registers"])},
-        }
-        ranks = [places.get(name, {}) for name in names]
-        order = sorted(
-            groups,
-            key=lambda key: [
-                rank.get(part, len(rank)) if rank else part for rank, part in zip(ranks, key, strict=True)
-            ],
-        )
-        return {key: groups[key] for key in order}
-
     def _by_name(self, key: str) -> dict[str, dict[str, Any]]:
         return {str(group[0]): found.to_json() for group, found in self._estimates([key], "sdc1").items()}
 
 
-_ENTRY = {"layer": "layer_name", "register": "register"}
 _CELLS = ("value", "low", "high", "n", "ess", "method")
 _UNSEEN = Estimate(value=nan, low=0.0, high=1.0, confidence=1.0, n=0, ess=0.0, method="no trials")
 

@@ -66,8 +66,8 @@ def _gain(ends: Floats, found: Floats) -> Floats:
     """(equals,) the sum of the precision at each critical flip, those of equal score spread evenly among their equals:
     the integral of (f + c t) / (e + n t) c dt over 0 <= t <= 1, for c critical ones of n after f of e."""
     n, c, e, f = np.diff(ends), np.diff(found), ends[:-1], found[:-1]
-    grown = np.log(ends[1:] / np.maximum(e, 1e-300))
-    spread: Floats = c / n * (c + np.where(e > 0, (f - c * e / n) * grown, 0.0))
+    grown = np.log(ends[1:] / np.where(e > 0, e, ends[1:]))
+    spread: Floats = c / n * (c + (f - c * e / n) * grown)
     return spread
 
 
