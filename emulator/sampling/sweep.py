@@ -16,13 +16,9 @@ import numpy.typing as npt
 
 from emulator.errors import BadConfig
 from emulator.sampling.counted import Judged
-from emulator.sampling.importance import Importance
-from emulator.sampling.mixture import Mixture
-from emulator.sampling.past import no_past
+from emulator.sampling.foreseeing import Foreseeing
 from emulator.sampling.site_classes import SiteClasses
 from emulator.sampling.workbench import Workbench
-from emulator.sensitivity.crossing import crossing, preference_of
-from emulator.sensitivity.jacobian import Sensitivity
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,43 +27,32 @@ PILOT_IMAGES, PILOT_SITES = 48, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep(Mixture):
-    """trials: rows that are judged, about; alpha: the share of them that goes to all sites alike. The rest is as in
-    `Importance`."""
+class Sweep(Foreseeing):
+    """trials: rows that are judged, about; alpha: the share of them that goes to all sites alike. The others are those
+    of `Foreseeing`."""
 
     trials: int = 100_000
     alpha: float = 0.1
-    lookahead: int = 2
-    floor: float = 1e-4
-    unsolved: float = 0.001
-    sensitivity: Sensitivity = "gradient"
 
     name = "sweep"
 
     def __post_init__(self) -> None:
-        Mixture.__post_init__(self)
+        Foreseeing.__post_init__(self)
         if self.trials < 1:
-            raise BadConfig(f"Sweep: trials={self.trials}; allowed: 1 or more.")
-        self._importance()
+            raise BadConfig(f"Sweep: trials={self.trials}; allowed: 1 or more. Try 100000.")
 
     def per_site_floor(self, sites: int) -> float:
         return min(1.0, self.alpha * self.trials / sites)
 
     def choose(self, bench: Workbench, found: SiteClasses, rng: np.random.Generator) -> Judged:
         predictor = bench.predictor(found.image, self.lookahead, self.sensitivity)
-        outlook = predictor.outlook_of_classes(found.changes)
-        chance = np.where(outlook.foreseen, crossing(outlook), self.unsolved)[found.of]
+        chance = self.chance(predictor.outlook_of_classes(found.changes))[found.of]
         mean = bench.once((self, "mean preference"), lambda: _mean_preference(self, bench))
-        beside_mean = preference_of(chance, self.floor) / mean
         density = self.trials / (bench.images * bench.space.live)
+        beside_mean = self.preference(chance) / mean
         inclusion = with_certainty(density * found.sites * (self.alpha + (1 - self.alpha) * beside_mean))
         rows = np.flatnonzero(rng.random(len(inclusion)) < inclusion)
         return Judged(rows, inclusion[rows], chance[rows])
-
-    def _importance(self) -> Importance:
-        """The drawing sampler of the same preferences; checks them, too."""
-        names = ("lookahead", "floor", "unsolved", "sensitivity")
-        return Importance(fit=False, **{name: getattr(self, name) for name in names})
 
 
 def with_certainty(expected: Floats) -> Floats:
@@ -84,10 +69,10 @@ def with_certainty(expected: Floats) -> Floats:
 
 def _mean_preference(sweep: Sweep, bench: Workbench) -> float:
     """Of all sites of all images, from a pilot; no more than a scale of the probabilities depends on it."""
-    rng, importance = np.random.default_rng(0), sweep._importance()
+    rng = np.random.default_rng(0)
     proposal = 0.5 / bench.images + 0.5 * bench.preference
     image = np.sort(rng.choice(bench.images, PILOT_IMAGES, p=proposal))
     faults = bench.space.draw(rng, PILOT_IMAGES * PILOT_SITES)
-    score = importance.scores(bench, np.repeat(image, PILOT_SITES), faults, no_past())
-    preference = preference_of(score, sweep.floor).reshape(PILOT_IMAGES, PILOT_SITES).mean(axis=1)
+    chance = sweep.chance(sweep.outlook(bench, np.repeat(image, PILOT_SITES), faults))
+    preference = sweep.preference(chance).reshape(PILOT_IMAGES, PILOT_SITES).mean(axis=1)
     return float(np.average(preference, weights=1 / proposal[image]))
