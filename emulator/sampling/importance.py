@@ -32,7 +32,7 @@ class Importance(Foreseeing):
     others are those of `Foreseeing`."""
 
     alpha: float = 0.5
-    candidates: int = 8
+    candidates: int = 16
     fit: bool = False
 
     name = "importance"
@@ -40,7 +40,7 @@ class Importance(Foreseeing):
     def __post_init__(self) -> None:
         Foreseeing.__post_init__(self)
         if self.candidates < 1:
-            raise BadConfig(f"Importance: candidates={self.candidates}; allowed: 1 or more. Try 8.")
+            raise BadConfig(f"Importance: candidates={self.candidates}; allowed: 1 or more. Try 16.")
 
     @property
     def learns(self) -> bool:

@@ -156,7 +156,7 @@ def test_flags_of_a_sweep(digits: Any) -> None:
     assert make_config({**values, "trials": 700}, "test").campaign().manifest()["sampler"]["trials"] == 700
     with pytest.raises(BadConfig, match="it has no until_ci"):
         make_config({**values, "until_ci": 0.1}, "test").campaign()
-    with pytest.raises(BadConfig, match="has no candidates; allowed: alpha, lookahead, .*, trials"):
+    with pytest.raises(BadConfig, match=r"has no candidates; allowed: alpha, lookahead, .*, trials"):
         make_config({**values, "candidates": 3}, "test").campaign()
     for wrong in ({"trials": 0}, {"alpha": 0.0}, {"lookahead": -1}):
         with pytest.raises(BadConfig, match="allowed"):

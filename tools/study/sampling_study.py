@@ -30,12 +30,13 @@ def main() -> None:
     tables = [path.parent for path in sorted(wanted.figures.glob("*/table.json"))]
     ranked, drawn = read(wanted.figures, "ranks-"), read(wanted.figures, "campaigns-")
     replayed = json.loads((wanted.figures / "replays.json").read_text())
+    seconds = {path.name: truth_seconds(path) for path in tables}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
     )
     page = environment.get_template("sampling_study.md.j2").render(
         truth=[truth(path) for path in tables],
-        targets=[target(row) for row in targets_of(ranked, drawn, replayed)],
+        targets=[target(row) for row in targets_of(ranked, drawn, replayed, seconds)],
         ranks=[ranks(study) for study in ranked.values()],
         published=[row for study in drawn.values() for row in published(study)],
         campaigns=[campaigns(study) for study in drawn.values()],
@@ -66,14 +67,26 @@ def images_of(tables: Path) -> list[Path]:
 
 def target(row: Target) -> dict[str, str]:
     found = "-" if row.found is None else f"{row.found:.3g}"
-    return {"what": row.what, "wanted": f"{row.wanted:g}", "found": found, "verdict": row.verdict}
+    wanted = f"{'at most' if row.at_most else 'at least'} {row.wanted:g}"
+    return {"what": row.what, "wanted": wanted, "found": found, "verdict": row.verdict}
+
+
+def summaries(tables: Path) -> list[dict[str, Any]]:
+    """What was written of each image."""
+    about = json.loads((tables / "table.json").read_text())
+    files = [tables / f"{image}.json" for image in about["random"] + about["lowest"]]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def truth_seconds(tables: Path) -> float:
+    """The median over images."""
+    return median(row["truth_seconds"] for row in summaries(tables))
 
 
 def truth(tables: Path) -> dict[str, Any]:
     """A line of the first table: means over images, the median of the times."""
     about = json.loads((tables / "table.json").read_text())
-    files = [tables / f"{image}.json" for image in about["random"] + about["lowest"]]
-    rows = [json.loads(file.read_text()) for file in files if file.exists()]
+    rows = summaries(tables)
     flips = [sum(row["flips"]) for row in rows]
     return {
         "model": about["model"],
@@ -81,7 +94,7 @@ def truth(tables: Path) -> dict[str, Any]:
         "images": len(rows),
         "flips": f"{sum(flips) / len(rows):,.0f}",
         "classes": f"{sum(row['classes'] for row in rows) / len(rows):,.0f}",
-        "seconds": f"{median(row['truth_seconds'] for row in rows):.1f}",
+        "seconds": f"{truth_seconds(tables):.1f}",
     }
 
 
