@@ -56,9 +56,9 @@ class Results:
         path = Path(directory)
         manifest = store.read_manifest(path)
         _check_keys(path, manifest)
-        trials = _frame(store.read_parts(path))
-        if trials.empty:
+        if not store.stored_chunks(path):
             raise BadData(f"{path}: no trials yet. Run the campaign first.")
+        trials = _frame(store.read_parts(path))
         return cls(directory=path, manifest=manifest, trials=trials)
 
     # ---- the population
@@ -304,7 +304,7 @@ class Results:
         return names
 
     def _estimates(self, names: list[str], outcome: str) -> dict[Group, Estimate]:
-        """The rate of each group that has trials, in network order."""
+        """The rate of each group that has trials, or of which a chunk is done that needed none, in network order."""
         event = self._event(outcome, ties=True)
         groups = self.trials[[]].assign(**{name: self._key(name) for name in names}).groupby(names)
         live = self.population.sites_by(names) if set(names) <= set(COUNTED_KEYS) else {}
@@ -321,6 +321,10 @@ class Results:
                 found[group] = part(event, self.weight, inside, share, max_weight=self.max_weight)
             else:
                 found[group] = ratio(event[index], self.weight[index], max_weight=self.max_weight)
+        if self.counted and set(names) <= set(COUNTED_KEYS):
+            for group in self.population.sites_by(names):
+                if group not in found and self.population.of_group(names, group)[1]:
+                    found[group] = self._of_classes(event, np.zeros(0, np.intp), names, group)
         return self.population.in_order(names, found)
 
     def _key(self, name: str) -> npt.NDArray[Any]:

@@ -324,5 +324,5 @@ def _package_version() -> str:
 
 
 def _versions() -> dict[str, str]:
-    libraries = ("numpy", "numba", "onnxruntime")
+    libraries = ("numpy", "numba", "onnxruntime", "scikit-learn")
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}

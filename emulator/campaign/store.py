@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 Manifest = Mapping[str, Any]
 
-SCHEMA = 2
-"""Of manifest and trials: 2 since a row may stand for many sites."""
+SCHEMA = 3
+"""Of manifest and trials: 2 since a row may stand for many sites, 3 since trials have a score."""
 
 _MANIFEST = "manifest.json"
 _TRIALS = "trials"

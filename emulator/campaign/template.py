@@ -16,9 +16,9 @@ array = "gemmini-16"        # a preset, or a .toml file with ArraySpec fields
 # layers = ["conv1", 3]     # by name or index; default: all
 kind = "flip"               # transient single-bit flip
 
-sampler = "importance"      # or "uniform", "stratified", "adaptive", or "exhaustive": every site; others to compare
+sampler = "importance"      # or "uniform", "stratified", "adaptive", "sweep": by classes; "exhaustive": every site
 # alpha = 0.5               # share of plain uniform draws; bounds every weight by 1 / alpha
-# candidates = 8            # importance: sites scored for each trial
+# candidates = 16           # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
 # fit = false               # importance: learn from the first 28,000 trials
 # sensitivity = "gradient"  # importance: or "finite-difference", slower, where an operator has no gradient

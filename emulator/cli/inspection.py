@@ -219,8 +219,8 @@ def rank(
     samples = load_samples(inputs, network.graph, limit)
     space = FaultSpace(network, spec, registers=options.split(registers), layers=options.split(layers))
     bench = Workbench(network, spec, space, samples.inputs)
-    announce(array=array, candidates=candidates, top=top, limit=limit, seed=seed)
-    say(f"scoring {candidates:,} of {space.live:,} live sites x {len(samples)} images")
+    announce(array=array, candidates=candidates, top=top, limit=limit, sensitivity=sensitivity, seed=seed)
+    say(f"scoring {candidates:,} draws of {space.live:,} live sites x {len(samples)} images")
     rng, proposal = np.random.default_rng(seed), Importance(sensitivity=cast(Sensitivity, sensitivity))
     ranking = run_rank(bench, rng, candidates=candidates, top=top, proposal=proposal)
     names = [entry.name for entry in inventory(spec)]

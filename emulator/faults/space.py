@@ -65,7 +65,10 @@ class FaultSpace:
         if self.live >= 1 << 62:
             raise BadConfig(f"{self.live} live sites; allowed: below 2^62. Restrict layers or registers.")
         if self.live == 0:
-            raise BadConfig("no live site in this fault space; choose other layers or registers.")
+            raise BadConfig(
+                f"fault space: no live site in registers {_given(registers)} of layers {_given(layers)}; allowed: "
+                "those that hold what reaches a result. Choose other registers or layers."
+            )
 
     def __repr__(self) -> str:
         return (
@@ -296,3 +299,7 @@ def layer_index(names: Sequence[str], wanted: int | str) -> int:
 def _layer_indices(graph: QuantGraph, layers: Sequence[int | str]) -> list[int]:
     names = [layer.name for layer in graph.layers]
     return sorted({layer_index(names, wanted) for wanted in layers})
+
+
+def _given(names: Sequence[object] | None) -> str:
+    return "all" if names is None else repr(list(names))

@@ -130,7 +130,7 @@ def layers_alike(space: FaultSpace) -> Floats:
     live = np.array([float(s.live) for s in space.strata])
     layer = np.array([s.layer for s in space.strata])
     of_layer = np.bincount(layer, live)
-    shares: Floats = live / of_layer[layer] / (of_layer > 0).sum()
+    shares: Floats = live / np.maximum(of_layer[layer], 1.0) / (of_layer > 0).sum()
     return shares
 
 

@@ -37,6 +37,10 @@ class Estimate:
         """The same trials as a rate over a population `1 / factor` times as large; factor in [0, 1]."""
         return replace(self, value=self.value * factor, low=self.low * factor, high=self.high * factor)
 
+    def complement(self) -> Estimate:
+        """The rate of the opposite."""
+        return replace(self, value=1 - self.value, low=1 - self.high, high=1 - self.low)
+
     def to_json(self) -> dict[str, Any]:
         """{"value", "low", "high", "confidence", "n", "ess", "method"}"""
         return asdict(self)

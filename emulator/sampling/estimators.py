@@ -9,7 +9,6 @@ ess = theta (1 - theta) / Var. Uniform trials (all weights 1) give exactly Wilso
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -60,7 +59,7 @@ class Tally:
         self.interval = interval
         self.n = 0
         self._alike = True
-        self._events: list[Floats] = []
+        self._weights: dict[bool, list[Floats]] = {True: [], False: []}
 
     def add(self, y: npt.ArrayLike, weight: npt.ArrayLike) -> None:
         """More trials; arguments and errors are those of `hansen_hurwitz`."""
@@ -71,16 +70,21 @@ class Tally:
                 "interval='clopper-pearson' and weights other than 1; allowed: trials of equal weight. Use 'wilson'."
             )
         self.n += len(events)
-        self._events.append(w[events])
+        self._weights[True].append(w[events])
+        self._weights[False].append(w[~events])
 
     def estimate(self) -> Estimate:
-        """The rate of all so far, at least one."""
-        w = np.concatenate(self._events)
-        self._events = [w]
+        """The rate of all so far, at least one. Of a rate above 1/2 it is what the others leave: mean(w) is 1 in the
+        mean, not in a sample, and of a certain event mean(w y) would be on either side of 1."""
+        self._weights = {of: [np.concatenate(parts)] for of, parts in self._weights.items()}
+        events, others = self._weights[True][0], self._weights[False][0]
         if self._alike:
-            return _plain(len(w), self.n, self.confidence, self.interval)
-        evidence = evidence_of_draws(w, self.n, self.max_weight, self.confidence)
-        return _estimate(evidence, self.n, self.confidence, "hansen-hurwitz")
+            return _plain(len(events), self.n, self.confidence, self.interval)
+        common = events.sum() > others.sum()
+        rare = others if common else events
+        evidence = evidence_of_draws(rare, self.n, self.max_weight, self.confidence)
+        found = _estimate(evidence, self.n, self.confidence, "hansen-hurwitz")
+        return found.complement() if common else found
 
 
 def evidence_of_draws(x: Floats, n: int, max_weight: float, confidence: float) -> Evidence:
@@ -152,7 +156,7 @@ def ratio(
     if np.all(w == 1):
         return _plain(int(events.sum()), n, confidence)
     if events.all():
-        return _complement(ratio(~events, w, max_weight=max_weight, confidence=confidence))
+        return ratio(~events, w, max_weight=max_weight, confidence=confidence).complement()
     # Within the sub-population the density ratio is w / mean(w).
     bound = max(1.0, max_weight / float(w.mean()))
     theta = float(w[events].sum() / w.sum())
@@ -211,7 +215,3 @@ def _estimate(evidence: Evidence, n: int, confidence: float, method: str) -> Est
         ess=evidence.ess,
         method=method,
     )
-
-
-def _complement(none: Estimate) -> Estimate:
-    return replace(none, value=1.0, low=1 - none.high, high=1.0)

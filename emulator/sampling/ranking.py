@@ -15,7 +15,7 @@ from emulator.sampling.workbench import Workbench
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ranking:
-    """The best of `scored` candidates, in falling order of score."""
+    """The best of `scored` candidates, each once, in falling order of score."""
 
     scored: int
     image: npt.NDArray[np.int64] = field(repr=False)
@@ -31,10 +31,14 @@ def rank(
     top: int,
     proposal: Importance | None = None,
 ) -> Ranking:
-    """Score `candidates` live sites (images by margin, sites uniform) and keep the `top` with the highest score."""
+    """Score `candidates` draws of live sites (images by margin, sites uniform) and keep the `top` with the highest
+    score."""
     proposal = Importance() if proposal is None else proposal
     image = np.sort(rng.choice(bench.images, candidates, p=bench.preference))
     faults = bench.space.draw(rng, candidates)
-    score = proposal.scores(bench, image, faults, no_past())
-    best = np.argsort(-score, kind="stable")[:top]
+    first: dict[tuple[int, int], int] = {}
+    for draw, site in enumerate(zip(image.tolist(), bench.space.indices(faults), strict=True)):
+        first.setdefault(site, draw)
+    score, once = proposal.scores(bench, image, faults, no_past()), np.array(list(first.values()))
+    best = once[np.argsort(-score[once], kind="stable")[:top]]
     return Ranking(scored=candidates, image=image[best], faults=faults[best], score=score[best])

@@ -3,8 +3,9 @@ of the others a random part.
 
 A class of S sites is judged with probability pi = min(1, k S (alpha + (1 - alpha) h)), h its preference beside the mean
 of all sites: independent (Poisson) draws, one a class and register, and Horvitz and Thompson's estimate (Sarndal,
-Swensson & Wretman, Model Assisted Survey Sampling, 1992, ch. 3). With as many trials as there are classes every pi is
-1, and the campaign is the exhaustive one.
+Swensson & Wretman, Model Assisted Survey Sampling, 1992, ch. 3). A chunk that has more trials than rows judges all of
+them, and what it has left over is not spent; with enough for the poorest chunk every pi is 1, and the campaign is the
+exhaustive one.
 """
 
 from __future__ import annotations
@@ -58,12 +59,15 @@ class Sweep(Foreseeing):
 def with_certainty(expected: Floats) -> Floats:
     """(rows,) probabilities in proportion to `expected` > 0, 1 at most, that add up to as many (or to all rows there
     are): what is certain leaves its surplus to the others."""
-    target, scale = min(float(expected.sum()), float(len(expected))), 1.0
+    target, scale = float(expected.sum()), 1.0
+    if target >= len(expected):
+        return np.ones(len(expected))
     while True:
         certain = scale * expected >= 1
         left = float(expected[~certain].sum())
         if left == 0 or np.isclose(wanted := (target - certain.sum()) / left, scale, rtol=1e-9):
-            return np.minimum(scale * expected, 1.0)
+            # Nearly certain is certain: rounding must not leave anything to chance.
+            return np.where(scale * expected > 1 - 1e-9, 1.0, scale * expected)
         scale = max(scale, float(wanted))
 
 

@@ -15,7 +15,7 @@ from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.intervals import wilson
 
 MANIFEST: dict[str, Any] = {
-    "schema": 2,
+    "schema": 3,
     "model": {"name": "tiny"},
     "inputs": {"samples": 3},
     "array": {"name": "gemmini-8", "rows": 8, "cols": 8},
@@ -215,13 +215,13 @@ def test_what_is_not_a_campaign_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no trials"):
         Results.open(tmp_path)
     with pytest.raises(BadData, match=r"lacks .*space"):
-        campaign(tmp_path / "other", {"schema": 2})
+        campaign(tmp_path / "other", {"schema": 3})
 
 
 def test_a_campaign_of_another_version_is_told(tmp_path: Path) -> None:
     store.write_manifest(tmp_path, MANIFEST)
     path = tmp_path / "manifest.json"
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
+    path.write_text(path.read_text().replace('"schema": 3', '"schema": 1'))
     for read in (Results.open, lambda directory: store.check_manifest(directory, MANIFEST)):
-        with pytest.raises(BadData, match=r"schema 1, of another version; allowed: 2\. Choose another -o"):
+        with pytest.raises(BadData, match=r"schema 1, of another version; allowed: 3\. Choose another -o"):
             read(tmp_path)

@@ -15,7 +15,7 @@ from emulator.campaign.schema import COLUMNS, MASKED_AT
 from emulator.errors import BadConfig, BadData
 
 MANIFEST = {
-    "schema": 2,
+    "schema": 3,
     "model": {"name": "m", "sha256": "aa"},
     "registers": ("pe_a", "pe_b"),
     "seed": 7,

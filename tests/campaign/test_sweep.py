@@ -70,6 +70,23 @@ def test_what_is_judged_is_judged_as_in_the_exhaustive_campaign(
         assert row.low <= whole.by("layer").set_index("layer").loc[row.layer, "value"] <= row.high
 
 
+def test_a_sweep_that_judges_nothing_has_a_bound(digits: Any, tmp_path: Path) -> None:
+    space = FaultSpace(digits.network, digits.array, registers=("pe_last",), layers=[0])
+    asked = Campaign(
+        digits.network, digits.array, space, inputs=digits.data, limit=1, sampler=Sweep(trials=1)
+    )
+    none = asked.collect(tmp_path, workers=1)
+    assert len(none) == 0 and (none.rate().value, none.rate().high) == (0, 1)
+    assert none.by("register")["value"].tolist() == [0]
+    assert "horvitz-thompson" in render_report(none)
+
+
+def test_with_more_trials_than_rows_nothing_is_left_to_chance() -> None:
+    assert with_certainty(np.array([5.0, 0.5, 0.6])).tolist() == [1, 1, 1]
+    # Whose share of the draws is 1 but for rounding is certain, too.
+    assert with_certainty(np.array([1 - 1e-12, 0.2, 0.3]))[0] == 1
+
+
 def test_chunks_of_which_nothing_is_judged(digits: Any, tmp_path: Path) -> None:
     asked = campaign(digits, Sweep(trials=2))
     few = asked.collect(tmp_path, workers=1)

@@ -37,7 +37,7 @@ def manifest(sampler: str, trials: int) -> dict[str, Any]:
     rows = breakdown()
     scheme = {"name": "importance", "alpha": ALPHA, "score": "soft crossing"}
     return {
-        "schema": 2,
+        "schema": 3,
         "version": "0.1.0",
         "model": {
             "name": "digits_cnn_int8",

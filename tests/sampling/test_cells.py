@@ -112,7 +112,7 @@ def test_whatever_is_preferred_the_kept_one_stands_for_its_rivals(
     faults = FaultBatch(**{name: np.arange(candidates) for name in FaultBatch.__slots__})
     draws = CellDraws(image=np.zeros(1, np.int64), faults=faults, over=over)
     for u in np.linspace(0, 1, 400, endpoint=False):
-        kept = resample(At(u), draws, preference, alpha=alpha)  # type: ignore[arg-type]
+        kept = resample(At(u), draws, preference, preference, alpha=alpha)  # type: ignore[arg-type]
         weights[kept.faults.layer[0]] = np.exp(kept.log_weight[0])
     known = ~np.isnan(weights)
     assert (weights[known] <= (1 + 1e-9) / alpha).all()

@@ -243,3 +243,16 @@ def test_trials_in_parts_prove_what_they_prove_together() -> None:
         for some in np.array_split(np.arange(3000), 7):
             tally.add(y[some], weight[some])
         assert tally.estimate() == hansen_hurwitz(y, weight, max_weight=2)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.99, 0.9])
+def test_what_nearly_always_happens_is_as_sure_as_its_opposite(rate: float) -> None:
+    """Weights average 1 in the mean, not in a sample: a certain event must not be clipped, nor lie outside."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(300):
+        weight = np.where(rng.random(2000) < 0.5, 2.0, rng.choice([2 / 3, 0.1], 2000, p=[0.001, 0.999]))
+        weight *= rng.normal(1, 0.01) / weight.mean()
+        found = hansen_hurwitz(rng.random(2000) < rate, weight, max_weight=3.0)
+        covered += found.low <= rate <= found.high
+        assert found.low > rate - 0.06 and found.ess > 0
+    assert covered > 0.9 * 300

@@ -173,6 +173,14 @@ def test_draws_depend_on_seed_and_chunk_alone(digits: Any, sampler: Sampler) -> 
     assert not any(equal(first, other) for other in others)
 
 
+def test_layers_alike_where_a_layer_has_no_live_site(digits: Any) -> None:
+    space = FaultSpace(digits.network, digits.array, registers=["pe_c2"])
+    assert any(stratum.live == 0 for stratum in space.strata)
+    bench = Workbench(digits.network, digits.array, space, digits.inputs[:IMAGES])
+    drawn = ISimDL().draw(bench, rng_for(0, 0), 50, no_past())
+    assert np.isin(drawn.faults.layer, [s.layer for s in space.strata if s.live]).all()
+
+
 def test_importance_finds_more_of_what_is_critical(table: Table) -> None:
     found = {
         sampler.name: table.look_up(sampler.draw(table.bench, rng_for(1, 0), 3000, no_past())).mean()
