@@ -180,8 +180,8 @@ class Campaign:
         stored, enough = stored_trials(target), self._trials_enough(target)
         if enough is not None and enough < stored:
             raise BadConfig(
-                f"{target} holds {stored} trials, the stop rule {self.stop.settings()} needs {enough}; nothing was "
-                f"deleted. Ask for {stored} or more, or choose another -o."
+                f"{target} holds {stored} trials, {enough} are enough for '{self.stop}'; nothing was deleted. Ask for "
+                "more trials or a stricter rule, or choose another -o."
             )
 
     def _trials_enough(self, target: Path) -> int | None:

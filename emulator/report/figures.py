@@ -148,7 +148,7 @@ def _live_stages(results: Results) -> list[tuple[str, float, str]]:
 def convergence(results: Results, *, compare: Results | None = None, ax: Axes | None = None) -> Axes:
     """The running SDC-1 estimate of live sites against trials, with its interval, in per cent.
 
-    With `compare` (a uniform campaign on the same space) its curve is drawn too; without, the interval that
+    With `compare` (a campaign on the same space, uniform as a rule) its curve is drawn too; without, the interval that
     uniform sampling would have at the same number of trials around the final estimate, which is computed.
     """
     from matplotlib.ticker import LogLocator, NullFormatter

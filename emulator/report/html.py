@@ -66,6 +66,14 @@ def render_report(results: Results, compare: Results | None = None) -> str:
             "campaigns that go through every site do not converge; allowed to compare: two that draw. Leave out "
             "compare."
         )
+    if compare is not None:
+        parts = ("model", "inputs", "array", "space")
+        other = [name for name in parts if results.manifest[name] != compare.manifest[name]]
+        if other:
+            raise BadConfig(
+                f"{compare.directory} has another {' and another '.join(other)} than {results.directory}; allowed to compare: "
+                "campaigns on the same faults and inputs. Leave out compare, or run both alike."
+            )
     environment = Environment(
         loader=PackageLoader("emulator.report"),
         autoescape=True,
@@ -177,7 +185,11 @@ _OF_DRAWN = ("bit", "map", "convergence")
 
 
 def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
-    against = "the uniform campaign" if compare is not None else "what uniform sampling would give (computed)"
+    against = (
+        f"the {compare.sampler} campaign"
+        if compare is not None
+        else "what uniform sampling would give (computed)"
+    )
     drawn: dict[str, tuple[Callable[[], Axes], str, str]] = {
         "layer": (
             lambda: figures.rate_by(results, key="layer"),
