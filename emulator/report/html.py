@@ -71,8 +71,8 @@ def render_report(results: Results, compare: Results | None = None) -> str:
         other = [name for name in parts if results.manifest[name] != compare.manifest[name]]
         if other:
             raise BadConfig(
-                f"{compare.directory} has another {' and another '.join(other)} than {results.directory}; allowed to compare: "
-                "campaigns on the same faults and inputs. Leave out compare, or run both alike."
+                f"{compare.directory} has another {' and another '.join(other)} than {results.directory}; allowed to "
+                "compare: campaigns on the same faults and inputs. Leave out compare, or run both alike."
             )
     environment = Environment(
         loader=PackageLoader("emulator.report"),
