@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from emulator.errors import BadData
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import census, evidence_of_draws
+from emulator.sampling.estimators import census, evidence_of_draws, sums_of
 from emulator.sampling.evidence import Evidence
 from emulator.sampling.horvitz_thompson import evidence_of_classes, expanded
 from emulator.sampling.intervals import check_confidence
@@ -86,7 +86,7 @@ def hansen_hurwitz_difference(
     events, w = checked_trials(y, weight, max_weight, confidence)
     m, n = checked_predictions(predicted, len(events)), len(events)
     missed, alarms = (
-        evidence_of_draws(part[part > 0], n, max_weight, confidence)
+        evidence_of_draws(sums_of(part[part > 0]), n, max_weight, confidence)
         for part in (w * events * (1 - m), w * ~events * m)
     )
     return _Correction(

@@ -9,6 +9,7 @@ ess = theta (1 - theta) / Var. Uniform trials (all weights 1) give exactly Wilso
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -47,7 +48,7 @@ def hansen_hurwitz(
 
 
 class Tally:
-    """`hansen_hurwitz` of trials that come in parts: what is kept are the weights of the events."""
+    """`hansen_hurwitz` of trials that come in parts: kept are the weights of the events, and sums of the others'."""
 
     def __init__(
         self, *, max_weight: float = 1.0, confidence: float = 0.95, interval: Interval = "wilson"
@@ -59,7 +60,8 @@ class Tally:
         self.interval = interval
         self.n = 0
         self._alike = True
-        self._weights: dict[bool, list[Floats]] = {True: [], False: []}
+        self._events: list[Floats] = []
+        self._others = Sums()
 
     def add(self, y: npt.ArrayLike, weight: npt.ArrayLike) -> None:
         """More trials; arguments and errors are those of `hansen_hurwitz`."""
@@ -70,33 +72,56 @@ class Tally:
                 "interval='clopper-pearson' and weights other than 1; allowed: trials of equal weight. Use 'wilson'."
             )
         self.n += len(events)
-        self._weights[True].append(w[events])
-        self._weights[False].append(w[~events])
+        self._events.append(w[events])
+        self._others.add(w[~events])
 
     def estimate(self) -> Estimate:
         """The rate of all so far, at least one. Of a rate above 1/2 it is what the others leave: mean(w) is 1 in the
         mean, not in a sample, and of a certain event mean(w y) would be on either side of 1."""
-        self._weights = {of: [np.concatenate(parts)] for of, parts in self._weights.items()}
-        events, others = self._weights[True][0], self._weights[False][0]
+        w = np.concatenate(self._events)
+        self._events = [w]
         if self._alike:
-            return _plain(len(events), self.n, self.confidence, self.interval)
-        common = events.sum() > others.sum()
-        rare = others if common else events
+            return _plain(len(w), self.n, self.confidence, self.interval)
+        events = sums_of(w)
+        common = events.total > self._others.total
+        rare = self._others if common else events
         evidence = evidence_of_draws(rare, self.n, self.max_weight, self.confidence)
         found = _estimate(evidence, self.n, self.confidence, "hansen-hurwitz")
         return found.complement() if common else found
 
 
-def evidence_of_draws(x: Floats, n: int, max_weight: float, confidence: float) -> Evidence:
-    """Of n independent draws: x (events,) > 0 is what each event adds to the sum, w if it is a plain one."""
-    mean = float(x.sum()) / n
+class Sums:
+    """Of what events add to an estimate: their sum, that of the squares, and the smallest."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.squares = 0.0
+        self.smallest = inf
+
+    def add(self, x: Floats) -> None:
+        """x (events,) > 0."""
+        self.total += float(x.sum())
+        self.squares += float((x**2).sum())
+        self.smallest = min(self.smallest, float(x.min(initial=inf)))
+
+
+def sums_of(x: Floats) -> Sums:
+    """x (events,) > 0."""
+    sums = Sums()
+    sums.add(x)
+    return sums
+
+
+def evidence_of_draws(events: Sums, n: int, max_weight: float, confidence: float) -> Evidence:
+    """Of n independent draws; events: of what each adds to the sum, w if it is a plain one."""
+    mean = events.total / n
     return Evidence(
         rate=min(1.0, mean),
-        variance=(float((x**2).sum()) / n - mean**2) / n,
+        variance=(events.squares / n - mean**2) / n,
         heaviest=max_weight / n,
         bound=unseen_in_draws(n, max_weight, confidence),
         # n / x is the effective size of rare events that all weigh x; equal weights must not prove more.
-        cap=n / float(x.min(initial=np.inf)),
+        cap=n / events.smallest,
     )
 
 

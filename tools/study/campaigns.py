@@ -79,11 +79,11 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(-1, wanted.seeds):
         for sampler in samplers + others if seed < FEW else samplers:
+            if seed < 0 and not isinstance(sampler, Sampler):
+                continue
             # A workbench of its own: golden runs and Jacobians belong to the cost of whoever needs them.
             bench = Workbench(network, array, space, images)
             trials = wanted.trials if seed >= 0 else 2000
-            if seed < 0 and not isinstance(sampler, Sampler):
-                continue
             found = run(bench, sampler, seed + 1, trials, truth)
             if seed >= 0:
                 runs.setdefault(label(sampler), []).append(found)

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +28,7 @@ from emulator.faults.strike import strike_words
 from emulator.faults.strikes import strikes_of
 from emulator.faults.words import WordBlock, word_blocks
 from emulator.graph.load import load
+from emulator.jit import kernel
 from emulator.propagate.classes import Changes, Classes, changes_of
 from emulator.propagate.outcome import judge
 from emulator.sampling.counted import live_layers
@@ -100,7 +100,7 @@ def main() -> None:
             continue
         clock = Clock()
         columns = table(bench, image, clock, outlooks=not wanted.no_outlooks, seed=wanted.seed)
-        np.savez(path.with_suffix(".tmp.npz"), **columns)  # type: ignore[arg-type]
+        np.savez(path.with_suffix(".tmp.npz"), allow_pickle=False, **columns)
         path.with_suffix(".tmp.npz").rename(path)
         found = json.dumps(summary(image, columns, clock))
         path.with_suffix(".json").write_text(found)
@@ -111,7 +111,7 @@ def chosen_images(bench: Workbench, random: int, lowest: int, seed: int) -> dict
     """Indices: "random", and "lowest" of those with low margins that are not among them."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(bench.images, min(random, bench.images), replace=False)
-    low = np.argsort(bench.margins, kind="stable")[: max(lowest, bench.images // 10)] if lowest else []
+    low = np.argsort(bench.margins, kind="stable")[: max(lowest, bench.images // 10)]
     more = rng.permutation(np.setdiff1d(low, chosen))[:lowest]
     return {"random": sorted(chosen.tolist()), "lowest": sorted(more.tolist())}
 
@@ -215,7 +215,7 @@ def names_of(bench: Workbench) -> list[str]:
     return list(dict.fromkeys(s.register.name for s in bench.space.strata))
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def tally(counts: Any, of: Any, bits: Any, first_bit: Any) -> None:
     """One more flip of the class of each, and of its bit; counts (classes, BITS)."""
     flip = 0
@@ -270,17 +270,17 @@ def sampled(
 
 def some_flips(bench: Workbench, image: int, block: WordBlock, at: npt.NDArray[np.intp]) -> Columns:
     """Flips `at` of a block; words without any are not struck."""
-    ends = np.cumsum(block.bits)
-    word = np.searchsorted(ends, at, side="right")
-    bit = at - (ends - block.bits)[word]
-    struck = np.isin(np.arange(len(block)), word)
-    some = block[struck]
-    place = (np.cumsum(some.bits) - some.bits)[(np.cumsum(struck) - 1)[word]] + bit
-    strikes = strikes_of(strike_words(bench.golden, bench.inference(image), bench.array, some), place)
-    change, sensitivity = first_order(bench.golden, block.first.layer[word], strikes, bench.slopes(image))
+    flips, word = block.flips(at), block.word
+    struck = np.isin(np.arange(len(block)), word[at])
+    # Counted through the words that are struck, a flip comes as much earlier as flips before it are not.
+    place = (np.cumsum(struck[word]) - 1)[at]
+    strikes = strike_words(bench.golden, bench.inference(image), bench.array, block[struck])
+    change, sensitivity = first_order(
+        bench.golden, flips.layer, strikes_of(strikes, place), bench.slopes(image)
+    )
     return {
-        "sample_bit": (block.first.bit[word] + bit).astype(np.int8),
-        "sample_cycles": block.cycles[word],
+        "sample_bit": flips.bit.astype(np.int8),
+        "sample_cycles": block.cycles[word[at]],
         "sample_change": change.astype(np.float32),
         "sample_sensitivity": sensitivity.astype(np.float32),
     }

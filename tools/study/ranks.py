@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,18 @@ def of_classes(
         name: [figures(critical, flips, sites, score, preference_of(score))] for name, score in fixed.items()
     }
     for model in models:
-        score = joined.of(lambda table, model=model: model[table.image](table))
+        score = joined.of(partial(scored, model))
         found.setdefault("fitted", []).append(figures(critical, flips, sites, score, preference_of(score)))
     return {
         "prevalence": found["lookahead"][0][0].prevalence,
         "site_rate": float(np.average(critical, weights=sites)),
         "scores": {name: summed(several) for name, several in found.items()},
     }
+
+
+def scored(model: dict[int, Callable[[ImageTable], Floats]], table: ImageTable) -> Floats:
+    """(classes,) by the model that belongs to the image."""
+    return model[table.image](table)
 
 
 def of_flips(
@@ -114,9 +120,6 @@ def of_flips(
     bit = joined.of(lambda table: table.columns["sample_bit"]).astype(np.int64)
     cycles = joined.of(lambda table: table.columns["sample_cycles"]).astype(np.float64)
     critical = joined.of(lambda table: table.critical[table.columns["sample_class"]])
-    change = joined.of(
-        lambda table: np.abs(table.columns["sample_change"]) / max(float(table.columns["margin"]), 0.5)
-    )
     loss = joined.of(lambda table: -table.columns["sample_change"] / max(float(table.columns["margin"]), 0.5))
     sensitivity = joined.of(lambda table: table.columns["sample_sensitivity"])
     stands_for = joined.of(lambda table: table.columns["sample_weight"])
@@ -125,7 +128,7 @@ def of_flips(
         "uniform": np.zeros(len(layer)),
         "bit-only": 2.0**bit,
         "isimdl": sensitivity * 2.0**bit / of_layer[layer],
-        "gradient": np.minimum(change, 1.0),
+        "gradient": np.minimum(np.abs(loss), 1.0),
         "bfa": np.maximum(loss, 0),
     }
     ours = {

@@ -80,7 +80,7 @@ def summaries(tables: Path) -> list[dict[str, Any]]:
 
 def truth_seconds(tables: Path) -> float:
     """The median over images."""
-    return median(row["truth_seconds"] for row in summaries(tables))
+    return float(median(row["truth_seconds"] for row in summaries(tables)))
 
 
 def truth(tables: Path) -> dict[str, Any]:
