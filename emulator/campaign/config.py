@@ -24,6 +24,7 @@ from emulator.sampling.counted import Counted
 from emulator.sampling.registry import COUNTED, SamplerName, sampler_named
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import StopRule, ci_half_width, max_time, max_trials, min_critical
+from emulator.sampling.sweep import Sweep
 from emulator.sensitivity.jacobian import Sensitivity
 
 DEFAULT_TRIALS = 10_000
@@ -85,6 +86,13 @@ class CampaignConfig(BaseModel):
             names.append("trials")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return sampler_named(self.sampler, given)
+
+    @property
+    def default_trials(self) -> int | None:
+        """How many trials where no stop rule is given; None: every site."""
+        if self.sampler in COUNTED:
+            return Sweep().trials if self.sampler == Sweep.name else None
+        return DEFAULT_TRIALS
 
     @property
     def stops(self) -> dict[str, StopRule]:

@@ -28,7 +28,6 @@ from emulator.sampling.horvitz_thompson import HorvitzThompson
 from emulator.sampling.intervals import wilson
 from emulator.sampling.registry import COUNTED, sampler_named
 from emulator.sampling.sampler import Sampler
-from emulator.sampling.stopping import looks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,12 +125,14 @@ class Results:
         """P(outcome) for a fault in a live site; ties=False leaves out answers that differ by a tie only.
 
         images: "these", or "alike", all of which these are a random sample (method "clustered"; BadData for one image).
-        If the campaign stopped on what it found, the interval is one that holds at any time (method "betting").
+        If the campaign was ever to stop on what it found, the interval holds at any time (method "betting").
         """
         event = self._event(outcome, ties)
         if images == "alike":
             weight = self.weight * self._sites if self.counted else self.weight
-            return clustered(event, weight, self.trials["input_id"].to_numpy())
+            return clustered(
+                event, weight, self.trials["input_id"].to_numpy(), heaviest_unseen=self._heaviest_unseen
+            )
         return self._whole(event)
 
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
@@ -260,7 +261,7 @@ class Results:
         """The rate of an event over all live sites."""
         if self.counted:
             return self._of_classes(event, np.arange(len(event)), [], ())
-        if not looks(self.manifest["stop"]):
+        if not self.manifest["looked"]:
             return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
         sequence = ConfidenceSequence(max_weight=self.max_weight)
         sequence.add(event, self.weight)
@@ -285,6 +286,14 @@ class Results:
         )
         sample.add(event[index], self._sites[index], 1 / self.weight[index], covered=covered)
         return sample.estimate()
+
+    @property
+    def _heaviest_unseen(self) -> float:
+        """What a trial may weigh that nobody drew; 0: every site is judged."""
+        if not self.counted:
+            return self.max_weight
+        floor = self._per_site_floor(self.population.images * self.population.live)
+        return 0.0 if floor == 1 else 1 / floor
 
     def _per_site_floor(self, sites: int) -> float:
         settings = {name: value for name, value in self.manifest["sampler"].items() if name != "name"}
@@ -374,7 +383,7 @@ def _check_keys(directory: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-_NEEDED = ("model", "inputs", "array", "registers", "layers", "sampler", "space", "stop")
+_NEEDED = ("model", "inputs", "array", "registers", "layers", "sampler", "space", "stop", "looked")
 
 
 def _escape(text: str) -> str:

@@ -126,6 +126,7 @@ class Campaign:
             "seed": self.seed,
             "chunks": self.chunks.settings(),
             "stop": self.stop.settings(),
+            "looked": self.stop.looks,
             "space": {
                 "size": self.space.size,
                 "live": self.space.live,
@@ -146,9 +147,10 @@ class Campaign:
         target = Path(directory)
         processes = worker_count(workers)
         self._refuse_to_shrink(target)
-        write_manifest(target, self.manifest())
+        looked = self._looked(target)
+        write_manifest(target, {**self.manifest(), "looked": looked})
         done = complete_chunks(target, self.chunks.rows)
-        estimate_after = _InOrder(self._tally())
+        estimate_after = _InOrder(self._tally(looked))
         task = ChunkTask(campaign=self, directory=target)
         stored, trials, reused, last = set(done), 0, 0, -1
         started = time.monotonic()
@@ -189,7 +191,7 @@ class Campaign:
         limit = self.stop.limit()
         if limit is not None and stored_trials(target) > limit:
             return limit
-        in_order = _InOrder(self._tally())
+        in_order = _InOrder(self._tally(self._looked(target)))
         for chunk in complete_chunks(target, DrawnChunks(limit=None).rows):
             for _, estimate in in_order.add(chunk, self.summary(chunk, read_part(target, chunk))):
                 if self.stop.met(in_order.standing(estimate, seconds=0.0)):
@@ -211,11 +213,16 @@ class Campaign:
             return DrawnChunks(limit=self.stop.limit())
         return CountedChunks(count=count_chunks(self.space, len(self.samples)))
 
-    def _tally(self) -> Tally | ConfidenceSequence | HorvitzThompson:
+    def _looked(self, target: Path) -> bool:
+        """Is this run, or was an earlier one into `target`, to stop on what it found? More trials don't undo that."""
+        stored = check_manifest(target, self.manifest()) and bool(read_manifest(target)["looked"])
+        return stored or self.stop.looks
+
+    def _tally(self, looked: bool) -> Tally | ConfidenceSequence | HorvitzThompson:
         if not isinstance(self.sampler, Sampler):
             sites = self.space.live * len(self.samples)
             return HorvitzThompson(sites, per_site_floor=self.sampler.per_site_floor(sites))
-        if self.stop.looks:
+        if looked:
             return ConfidenceSequence(max_weight=self.sampler.max_weight)
         return Tally(max_weight=self.sampler.max_weight)
 

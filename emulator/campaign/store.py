@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 Manifest = Mapping[str, Any]
 
-SCHEMA = 3
-"""Of manifest and trials: 2 since a row may stand for many sites, 3 since trials have a score."""
+SCHEMA = 4
+"""Of manifest and trials: 2 since a row may stand for many sites, 3 since trials have a score, 4 since the manifest
+knows whether any run of the campaign was to stop on what it found."""
 
 _MANIFEST = "manifest.json"
 _TRIALS = "trials"
 _PART = re.compile(r"part-(\d{6})\.parquet")
 _LEFTOVER = re.compile(r"\.(manifest\.json|part-\d{6}\.parquet)\.\d+\.tmp")
-_EXTENDABLE = "stop"  # a rerun may ask for more trials of the same campaign
+_EXTENDABLE = ("stop", "looked")  # a rerun may ask for more trials of the same campaign
 
 
 # ---- manifest
@@ -83,7 +84,7 @@ def check_manifest(directory: Path, manifest: Manifest) -> bool:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Starts a campaign in `directory`, or extends it (only "stop" differs); raises as `check_manifest`."""
+    """Starts a campaign in `directory`, or extends it (only `stop` and `looked` differ); raises as `check_manifest`."""
     check_manifest(directory, manifest)
     text = json.dumps(_plain(manifest), indent=2, ensure_ascii=False) + "\n"
     _write_atomically(directory / _MANIFEST, text.encode())
@@ -115,7 +116,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
         if isinstance(value, dict)
         else value
         for key, value in manifest.items()
-        if key != _EXTENDABLE
+        if key not in _EXTENDABLE
     }
 
 

@@ -90,7 +90,12 @@ def run(
     sensitivity: Annotated[
         str | None, typer.Option(help="gradient, or finite-difference", show_default="gradient")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="stop after N trials", show_default="10000")] = None,
+    fit: Annotated[
+        bool | None, typer.Option("--fit", help="importance: learn the score from the trials so far")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="stop after N trials", show_default="10000; sweep 100000")
+    ] = None,
     until_ci: Annotated[
         float | None, typer.Option(help="stop at this half-width of the 95 % interval of SDC-1, e.g. 0.001")
     ] = None,
@@ -110,9 +115,8 @@ def run(
 
     Example: emulator run model_int8.onnx --inputs test.npz --registers pe_b,accumulator --trials 20000 -o runs/a
     """
-    from emulator.campaign.config import DEFAULT_TRIALS, make_config, read_config
+    from emulator.campaign.config import make_config, read_config
     from emulator.errors import BadConfig
-    from emulator.sampling.registry import COUNTED
 
     flags: dict[str, Any] = {
         "inputs": inputs,
@@ -125,6 +129,7 @@ def run(
         "kind": kind,
         "sampler": sampler,
         "sensitivity": sensitivity,
+        "fit": fit,
         "trials": trials,
         "until_ci": until_ci,
         "max_time": max_time,
@@ -143,8 +148,8 @@ def run(
     else:
         config = make_config({"model": target, **given}, "run")
         chosen = config.model_dump()
-        if not config.stops and config.sampler not in COUNTED:
-            chosen["trials"] = DEFAULT_TRIALS
+        if not config.stops:
+            chosen["trials"] = config.default_trials
         _announce(chosen, given)
     campaign = config.campaign()
     if dry_run:

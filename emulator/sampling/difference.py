@@ -66,7 +66,7 @@ def difference(
         missed=missed,
         alarms=_known(alarms),
         correlation=0.0,  # of classes drawn independently, each in one of the two
-    ).estimate(certain_events, uncertain, population, n=int(counts.sum()), confidence=confidence)
+    ).estimate(certain_events, uncertain, population, n=len(events), confidence=confidence)
 
 
 def hansen_hurwitz_difference(

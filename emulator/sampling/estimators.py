@@ -207,14 +207,17 @@ def part(
     """The rate over a sub-population that is known to hold `share` of the population, 0 < share <= 1.
 
     theta = mean(w y 1[inside]) / share over all trials: unbiased however few fell inside, where `ratio` would
-    make a single event a rate of 100 %, and the parts add up to the whole. n counts the trials inside. Equal
-    weights carry no such danger: then it is the plain share among the trials inside. Owen, ch. 9.
+    make a single event a rate of 100 %, and the parts add up to the whole. Above 1/2 it is what the others
+    leave, as in `hansen_hurwitz`. n counts the trials inside. Equal weights carry no such danger: then it is the plain
+    share among the trials inside. Owen, ch. 9.
     """
     events, w = checked_trials(y, weight, max_weight, confidence)
     within = np.asarray(inside, bool)
     n = int(within.sum())
     if np.all(w == 1) and n:
         return _plain(int(events[within].sum()), n, confidence)
+    if w[events & within].sum() > w[~events & within].sum():
+        return part(~events, w, within, share, max_weight=max_weight, confidence=confidence).complement()
     whole = hansen_hurwitz(events & within, w, max_weight=max_weight, confidence=confidence)
     value, low, high = (min(1.0, x / share) for x in (whole.value, whole.low, whole.high))
     return Estimate(

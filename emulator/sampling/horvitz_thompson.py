@@ -31,8 +31,8 @@ def horvitz_thompson(
 
     y (classes,) bool or 0/1, sites (classes,) >= 1 and inclusion (classes,) in (0, 1], of the classes that were drawn;
     every class, drawn or not, had pi >= min(1, per_site_floor * sites). Var = sum((1 - pi) / pi^2 sites^2 y) /
-    population^2. n counts sites of the classes drawn. Raises BadData for anything else, and for more sites of
-    pi = 1 than the population has. Sarndal et al., eq. 3.2.3 and 3.2.4.
+    population^2, of the rarer of the two outcomes. n counts the classes drawn, or of a census the sites. Raises BadData
+    for anything else, and for more sites of pi = 1 than the population has. Sarndal et al., eq. 3.2.3 and 3.2.4.
     """
     sample = HorvitzThompson(population, per_site_floor=per_site_floor, confidence=confidence)
     sample.add(y, sites, inclusion, covered=population)
@@ -51,11 +51,11 @@ class HorvitzThompson:
         self.per_site_floor = per_site_floor
         self.confidence = confidence
         self.covered = 0
-        self.sites = 0
+        self.classes = 0
         self._certain = 0
         self._certain_events = 0
-        self._total = 0.0
-        self._variance = 0.0
+        self._events = _Expanded()
+        self._others = _Expanded()
 
     def add(self, y: npt.ArrayLike, sites: npt.ArrayLike, inclusion: npt.ArrayLike, *, covered: int) -> None:
         """The classes drawn from a part of `covered` sites; arguments and errors are those of `horvitz_thompson`."""
@@ -67,13 +67,12 @@ class HorvitzThompson:
                 f"horvitz_thompson: {certain} sites with inclusion 1 among {covered}, {self.covered + covered} of "
                 f"{self.population} covered; allowed: no more than there are. Count each site once."
             )
-        total, variance = expanded(events & ~sure, counts, pi)
         self.covered += covered
-        self.sites += int(counts.sum())
+        self.classes += len(counts)
         self._certain += certain
         self._certain_events += int(counts[sure & events].sum())
-        self._total += total
-        self._variance += variance
+        self._events.add(*expanded(events & ~sure, counts, pi))
+        self._others.add(*expanded(~events & ~sure, counts, pi))
 
     def estimate(self) -> Estimate:
         """The rate of all so far, at least one site."""
@@ -81,11 +80,17 @@ class HorvitzThompson:
         if not uncertain:
             others = self._certain - self._certain_events
             return census([True, False], [self._certain_events, others], self.population)
+        # Of a rate above 1/2 it is what the others leave: the sites that classes stand for vary, their number does not.
+        common = self._events.total > self._others.total
+        rare = self._others if common else self._events
         drawn = evidence_of_classes(
-            self._total, self._variance, uncertain, self.per_site_floor, self.confidence
+            rare.total, rare.variance, uncertain, self.per_site_floor, self.confidence
         )
         low, high = drawn.interval(self.confidence)
-        value = (self._certain_events + uncertain * drawn.rate) / self.covered
+        rate = drawn.rate
+        if common:
+            rate, low, high = 1 - rate, 1 - high, 1 - low
+        value = (self._certain_events + uncertain * rate) / self.covered
         left = self.population - self.covered
         spread = drawn.spread * (uncertain / self.covered) ** 2
         return Estimate(
@@ -93,10 +98,22 @@ class HorvitzThompson:
             low=(self._certain_events + uncertain * low) / self.population,
             high=(self._certain_events + uncertain * high + left) / self.population,
             confidence=self.confidence,
-            n=self.sites,
-            ess=value * (1 - value) / spread if value > 0 else self.per_site_floor * self.covered,
+            n=self.classes,
+            ess=value * (1 - value) / spread if 0 < value < 1 else self.per_site_floor * self.covered,
             method="horvitz-thompson",
         )
+
+
+class _Expanded:
+    """An estimated number of sites and its variance, summed over parts."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.variance = 0.0
+
+    def add(self, total: float, variance: float) -> None:
+        self.total += total
+        self.variance += variance
 
 
 def expanded(values: npt.NDArray[np.generic], sites: Ints, inclusion: Floats) -> tuple[float, float]:

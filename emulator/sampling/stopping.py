@@ -40,7 +40,7 @@ class StopRule:
     @property
     def looks(self) -> bool:
         """Does it depend on what the trials found? Then only an interval that holds at any time keeps its promise."""
-        return looks(self.settings())
+        return _looks(self.settings())
 
     def settings(self) -> dict[str, Any]:
         """The rule as JSON."""
@@ -195,7 +195,6 @@ def min_critical(critical: int) -> StopRule:
     return MinCritical(critical)
 
 
-def looks(settings: dict[str, Any]) -> bool:
-    """`StopRule.looks` of a rule that is at hand as JSON."""
+def _looks(settings: dict[str, Any]) -> bool:
     parts = [*settings.get("any", []), *settings.get("all", [])]
-    return any(name in settings for name in ("ci_half_width", "min_critical")) or any(map(looks, parts))
+    return any(name in settings for name in ("ci_half_width", "min_critical")) or any(map(_looks, parts))

@@ -121,6 +121,17 @@ def test_a_width_stops_a_campaign_after_the_same_chunk_on_any_workers(digits: An
         assert sequence.estimate().half_width > 0.006
 
 
+def test_more_trials_do_not_undo_a_look(digits: Any, tmp_path: Path) -> None:
+    settings = {"sampler": Uniform(), "registers": ["accumulator"]}
+    first = campaign(digits, ci_half_width(0.01), **settings).collect(tmp_path, workers=1)
+    seen: list[Progress] = []
+    longer = campaign(digits, max_trials(len(first) + 500), **settings).collect(
+        tmp_path, workers=1, progress=seen.append
+    )
+    assert len(longer) == len(first) + 500
+    assert longer.rate().method == seen[-1].estimate.method == "betting"
+
+
 def chunk_ends(directory: Path) -> list[int]:
     return np.cumsum(
         [len(read_part(directory, chunk)["sdc1"]) for chunk in range(len(parts(directory)))]

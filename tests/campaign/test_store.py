@@ -15,11 +15,12 @@ from emulator.campaign.schema import COLUMNS, MASKED_AT
 from emulator.errors import BadConfig, BadData
 
 MANIFEST = {
-    "schema": 3,
+    "schema": 4,
     "model": {"name": "m", "sha256": "aa"},
     "registers": ("pe_a", "pe_b"),
     "seed": 7,
     "stop": {"max_trials": 10},
+    "looked": False,
 }
 Columns = dict[str, npt.NDArray[Any]]
 

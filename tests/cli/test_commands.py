@@ -190,6 +190,7 @@ def test_run_a_sweep(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     found = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options, "--json").json
     assert found["sdc1_live"]["method"] == "horvitz-thompson"
     assert 250 < found["trials"] < 550
+    assert found["sdc1_live"]["n"] == found["trials"]
     text = emulator("status", tmp_path / "s").out
     assert "classes of sites" in text and "images like these" in text and "not finished" not in text
 

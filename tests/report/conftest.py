@@ -37,7 +37,7 @@ def manifest(sampler: str, trials: int) -> dict[str, Any]:
     rows = breakdown()
     scheme = {"name": "importance", "alpha": ALPHA, "score": "soft crossing"}
     return {
-        "schema": 3,
+        "schema": 4,
         "version": "0.1.0",
         "model": {
             "name": "digits_cnn_int8",
@@ -67,6 +67,7 @@ def manifest(sampler: str, trials: int) -> dict[str, Any]:
         "seed": 7,
         "chunks": {"first": CHUNK},
         "stop": {"max_trials": trials},
+        "looked": False,
         "space": {
             "size": sum(r["sites"] for r in rows),
             "live": sum(r["live"] for r in rows),

@@ -200,6 +200,20 @@ def test_parts_of_known_share_are_unbiased_and_add_up_to_the_whole() -> None:
         assert abs(np.mean(values) - critical[group == g].mean()) < 4 * error + 1e-12, g
 
 
+def test_a_part_that_is_nearly_always_critical_is_not_certain() -> None:
+    """mean(w 1[inside]) / share is 1 in the mean only: cut off there it would be a point, right or wrong."""
+    rng, share, truth, n = np.random.default_rng(8), 0.1, 0.97, 4000
+    found = []
+    for _ in range(400):
+        heavy = rng.random(n) < 0.25
+        inside = rng.random(n) < share
+        y = inside & (rng.random(n) < truth)
+        found.append(part(y, np.where(heavy, 2.0, 2 / 3), inside, share, max_weight=2))
+    assert np.mean([e.low <= truth <= e.high for e in found]) >= 0.93
+    assert abs(np.mean([e.value for e in found]) - truth) < 4 * np.std([e.value for e in found]) / 20
+    assert np.std([e.value for e in found]) < 0.02
+
+
 def test_a_score_blind_to_a_tenth_of_the_sites_does_not_fool_the_interval() -> None:
     rng = np.random.default_rng(11)
     sites, n, alpha = 40_000, 1000, 0.5

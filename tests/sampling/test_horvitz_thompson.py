@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,17 @@ def test_estimates_are_unbiased_and_cover(estimator: str, blind: float, floor: f
     # Always right because it is endless proves nothing.
     unseen = 1 / (floor * plan.population)
     assert np.mean([e.half_width for e in found]) < 3 * np.std([e.value for e in found]) + unseen
+
+
+def test_a_rate_near_1_is_known_as_well_as_its_opposite() -> None:
+    """How many sites a sample stands for varies; that they are critical does not."""
+    plan = design(floor=0.02)
+    near = replace(plan, y=~plan.y)
+    for i in list(plan.draws(8))[:50]:
+        found, opposite = near.horvitz_thompson(i), plan.horvitz_thompson(i).complement()
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (opposite.value, opposite.low, opposite.high), abs=1e-12
+        )
 
 
 def test_the_variance_is_that_of_repeated_draws() -> None:

@@ -16,7 +16,6 @@ from emulator.sampling.stopping import (
     Standing,
     StopRule,
     ci_half_width,
-    looks,
     max_time,
     max_trials,
     min_critical,
@@ -87,7 +86,7 @@ def test_rules_that_depend_on_outcomes_say_so_however_deep_they_are() -> None:
     for rule in seeing:
         assert rule.looks
         assert (blind | (max_time(2) & rule)).looks
-        assert looks((max_trials(1) & (rule | max_time(2))).settings())
+        assert (max_trials(1) & (rule | max_time(2))).looks
 
 
 def test_rules_read_as_they_combine() -> None:
