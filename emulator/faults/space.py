@@ -227,11 +227,28 @@ class FaultSpace:
         """(faults, bits of the widest register): which bits of the struck word are live in that cycle."""
         live, stratum = np.zeros((len(faults), self.word_bits), np.bool_), self.stratum_of(faults)
         for i in np.unique(stratum):
-            lifetime, plan, chosen = self.strata[i].register.lifetime, self.strata[i].plan, stratum == i
-            at = faults[chosen].sites
-            for bit in range(self.strata[i].register.bits):
-                live[chosen, bit] = lifetime.offset(plan, at._replace(bit=np.full_like(at.bit, bit)))[1] >= 0
+            chosen = np.flatnonzero(stratum == i)
+            live[chosen, : self.strata[i].register.bits] = _live_bits(self.strata[i], faults[chosen].sites)
         return live
+
+
+def _live_bits(stratum: Stratum, at: Sites) -> npt.NDArray[np.bool_]:
+    """(faults, bits of the register). Live bits of a word are a run (`StruckWords`): if both ends are live, all are."""
+    bits = stratum.register.bits
+    whole = _live_at_bit(stratum, at, 0) & _live_at_bit(stratum, at, bits - 1)
+    live = np.repeat(whole[:, np.newaxis], bits, axis=1)
+    some = np.flatnonzero(~whole)
+    within = Sites(*(column[some] for column in at))
+    for bit in range(bits if len(some) else 0):
+        live[some, bit] = _live_at_bit(stratum, within, bit)
+    return live
+
+
+def _live_at_bit(stratum: Stratum, at: Sites, bit: int) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = (
+        stratum.register.lifetime.offset(stratum.plan, at._replace(bit=np.full_like(at.bit, bit)))[1] >= 0
+    )
+    return found
 
 
 def _check_exact(array: ArraySpec) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -174,6 +176,28 @@ def test_live_indices_are_exactly_the_sites_called_live(tiny: Network) -> None:
     listed = space.indices(faults)
     assert len(set(listed)) == space.live
     assert set(listed) == {index for index in range(space.size) if space.is_live(space.site(index))}
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
+def test_live_bits_are_those_that_have_an_offset(tiny: Network, dataflow: str) -> None:
+    """Any words, dead ones too: a register's bits are asked about one by one."""
+    space = FaultSpace(tiny, replace(TINY_ARRAY, dataflow=dataflow, bank_bits=18, acc_rows=6))
+    rng, some = np.random.default_rng(4), 0
+    for stratum in space.strata:
+        register, full = stratum.register, partial(np.full, 400)
+        row, col, bit = register.place(rng.integers(0, register.total_bits, 400))
+        cycle = rng.integers(0, stratum.sites // register.total_bits, 400)
+        faults = FaultBatch(
+            layer=full(stratum.layer), register=full(register.code),
+            row=row, col=col, bit=bit, cycle=cycle, fold=full(-1),
+        )  # fmt: skip
+        found = space.live_bits(faults)
+        for bit in range(space.word_bits):
+            of_bit = faults.sites._replace(bit=full(bit))
+            expected = register.lifetime.offset(stratum.plan, of_bit)[1] >= 0
+            np.testing.assert_array_equal(found[:, bit], expected & (bit < register.bits), register.name)
+        some += int((found.any(axis=1) & ~found[:, : register.bits].all(axis=1)).sum())
+    assert some, "no word with some of its bits dead"
 
 
 def test_dead_sites_never_change_an_accumulator(tiny: Network) -> None:

@@ -40,6 +40,7 @@ from emulator.sampling.workbench import Workbench
 IMAGES = 10
 TRIALS = 1000
 TOGETHER = 10
+MANY = 50
 AT_ONCE = 100_000
 SAMPLERS: tuple[Sampler, ...] = (
     Uniform(),
@@ -113,10 +114,19 @@ Trials = list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], float]]
 
 def replayed(truth: Truth, sampler: Sampler, replays: int) -> Trials:
     """Outcomes, weights and their bound of each campaign of TRIALS trials."""
-    return [campaign(truth, sampler, seed) for seed in range(replays)]
+    if sampler.learns:
+        return [looking_back(truth, sampler, seed) for seed in range(replays)]
+    return [found for seed in range(-(-replays // MANY)) for found in many(truth, sampler, seed)][:replays]
 
 
-def campaign(truth: Truth, sampler: Sampler, seed: int) -> Any:
+def many(truth: Truth, sampler: Sampler, seed: int) -> Trials:
+    """MANY campaigns in one draw: its trials are independent."""
+    drawn = sampler.draw(truth.bench, rng_for(seed, 0), MANY * TRIALS, no_past())
+    weight = np.split(np.exp(drawn.log_weight), MANY)
+    return [(y, w, sampler.max_weight) for y, w in zip(np.split(truth.of(drawn), MANY), weight, strict=True)]
+
+
+def looking_back(truth: Truth, sampler: Sampler, seed: int) -> Any:
     """TRIALS trials, the second half looking back at the first."""
     outcomes, weights = [], []
     past = no_past()
@@ -124,8 +134,7 @@ def campaign(truth: Truth, sampler: Sampler, seed: int) -> Any:
         drawn = sampler.draw(truth.bench, rng_for(seed, chunk), TRIALS // 2, past)
         outcomes.append(truth.of(drawn))
         weights.append(np.exp(drawn.log_weight))
-        if sampler.learns:
-            past = Past(image=drawn.image, faults=drawn.faults, critical=outcomes[-1], weight=weights[-1])
+        past = Past(image=drawn.image, faults=drawn.faults, critical=outcomes[-1], weight=weights[-1])
     return np.concatenate(outcomes), np.concatenate(weights), sampler.max_weight
 
 
