@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/study/sampling_study.py FIGURES
 
-FIGURES holds what tools/sampling_study put there: the tables, ranks-*.json, campaigns-*.json, replays.json.
+FIGURES holds what tools/sampling_study put there: the tables, ranks-*.json, campaigns-*.json, replays-*.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     wanted = parser.parse_args()
     tables = [path.parent for path in sorted(wanted.figures.glob("*/table.json"))]
     ranked, drawn = read(wanted.figures, "ranks-"), read(wanted.figures, "campaigns-")
-    replayed = json.loads((wanted.figures / "replays.json").read_text())
+    replayed = read(wanted.figures, "replays-")
     seconds = {path.name: truth_seconds(path) for path in tables}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
@@ -148,7 +148,7 @@ def campaigns(study: dict[str, Any]) -> dict[str, Any]:
             "name": name,
             "runs": found["runs"],
             "critical": f"{found['critical']:,.0f}",
-            "first": "never" if found["first_seconds"] is None else f"{found['first_seconds']:.2g} s",
+            "first": "never" if found["first_seconds"] is None else f"{found['first_seconds']:.3g} s",
             "trial": f"{found['reduction_a_trial']:.1f}",
             "ess": f"{found['ess_a_trial']:.1f}",
             "second": f"{found['reduction_a_second']:.1f}",
@@ -159,23 +159,23 @@ def campaigns(study: dict[str, Any]) -> dict[str, Any]:
     return {**study, "truth": f"{100 * study['truth']:.4f} %", "trials": f"{study['trials']:,}", "rows": rows}
 
 
-def replays(study: dict[str, Any]) -> dict[str, Any]:
-    """Bias and coverage."""
+def replays(studies: dict[str, Any]) -> dict[str, Any]:
+    """Bias and coverage, by register."""
     rows = []
-    for register, found in study["registers"].items():
+    for register, found in studies.items():
         for name, figures in found["samplers"].items():
             small, large = figures["1000"], figures["10000"]
             rows.append(
                 {
                     "register": register,
                     "name": name,
-                    "bias": f"{small['bias_z']:.1f}",
+                    "bias": f"{figures['bias_z']:.1f}",
                     "small": f"{100 * small['coverage']:.1f} %",
                     "large": f"{100 * large['coverage']:.1f} %",
                     "reduction": f"{small['variance_reduction']:.1f}",
                 }
             )
-    return {"count": f"{study['replays']:,}", "rows": rows}
+    return {"count": f"{min(found['replays'] for found in studies.values()):,}", "rows": rows}
 
 
 if __name__ == "__main__":
