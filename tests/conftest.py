@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent / "graph"))
 sys.path.insert(0, str(Path(__file__).parent / "propagate"))
 sys.path.insert(0, str(Path(__file__).parent / "rtl"))
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
+sys.path.insert(0, str(Path(__file__).parent / "harden"))
 
 from emulator.array.spec import ArraySpec
 from emulator.graph.golden import Golden, Inference

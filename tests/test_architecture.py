@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Which rooms may import a library; numba stays below everything that uses kernels.
 HOMES = {
-    "onnx": {"graph", "sensitivity"},
+    "onnx": {"graph", "sensitivity", "harden"},
     "onnx_ir": {"graph", "sensitivity"},
     "numba": {"jit", "instructions", "simd"},
     "llvmlite": {"instructions", "simd"},

@@ -83,6 +83,8 @@ def test_nothing_is_shown_that_no_test_runs() -> None:
         "docs/registers.md",
         "docs/networks.md",
         "docs/gradients.md",
+        "docs/hardening.md",
+        "docs/sampling_study.md",
         "docs/benchmarks.md",
     ],
 )

@@ -145,7 +145,7 @@ def make_config(values: dict[str, Any], where: str) -> CampaignConfig:
 def _complaint(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"][:1])
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_did_you_mean(key, CampaignConfig.model_fields)}"
+        return f"unknown key {key!r}{did_you_mean(key, CampaignConfig.model_fields)}"
     if item["type"] == "missing":
         return f"{key} is missing"
     return f"{key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
@@ -157,7 +157,7 @@ def load_array(text: str) -> ArraySpec:
         if text not in PRESETS:
             listed = ", ".join(sorted(PRESETS))
             raise BadConfig(
-                f"array {text!r}{_did_you_mean(text, PRESETS)}; allowed: {listed}, or a .toml file of ArraySpec fields."
+                f"array {text!r}{did_you_mean(text, PRESETS)}; allowed: {listed}, or a .toml file of ArraySpec fields."
             )
         return ArraySpec.preset(text)
     try:
@@ -166,7 +166,7 @@ def load_array(text: str) -> ArraySpec:
         raise BadConfig(f"array file {text!r} can't be read: {error}. Give a TOML file.") from error
     unknown = [key for key in values if key not in ArraySpec.__slots__]
     if unknown:
-        hints = ", ".join(f"{key!r}{_did_you_mean(key, ArraySpec.__slots__)}" for key in unknown)
+        hints = ", ".join(f"{key!r}{did_you_mean(key, ArraySpec.__slots__)}" for key in unknown)
         raise BadConfig(f"array file {text!r}: unknown {hints}; allowed: {', '.join(ArraySpec.__slots__)}.")
     try:
         return ArraySpec(**values)
@@ -174,6 +174,6 @@ def load_array(text: str) -> ArraySpec:
         raise BadConfig(f"array file {text!r}: {error}. Numbers and names as in ArraySpec.") from error
 
 
-def _did_you_mean(word: str, known: Any) -> str:
+def did_you_mean(word: str, known: Any) -> str:
     close = get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

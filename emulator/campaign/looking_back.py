@@ -9,6 +9,7 @@ import numpy as np
 
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
+from emulator.campaign.results import Results
 from emulator.campaign.store import read_part
 from emulator.campaign.trial import Columns
 from emulator.faults.fault import FaultBatch
@@ -18,6 +19,14 @@ from emulator.sampling.past import Past, no_past
 def read_past(directory: Path, array: ArraySpec, chunks: int) -> Past:
     """All trials of the first `chunks` chunks, which are finished."""
     return past_of([read_part(directory, chunk) for chunk in range(chunks)], array)
+
+
+_COLUMNS = ("layer", "register", "row", "col", "bits", "cycle", "tile", "input_id", "sdc1", "log_weight")
+
+
+def past_of_results(results: Results, array: ArraySpec) -> Past:
+    """All trials of a campaign."""
+    return past_of([{name: results.trials[name].to_numpy() for name in _COLUMNS}], array)
 
 
 def past_of(parts: Sequence[Columns], array: ArraySpec) -> Past:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from emulator.array.spec import ArraySpec
 from emulator.campaign.explain import Explanation, explain, parse_engine
@@ -27,7 +28,15 @@ def replay(
     Raises BadConfig for an id that is not of this campaign, BadData where model or data are no longer those of
     the manifest.
     """
-    manifest = read_manifest(Path(directory))
+    bench = reopened(read_manifest(Path(directory)), model=model, inputs=inputs)
+    chosen = parse_engine(engine)
+    image, index = _parse(fault_id, bench.space.size, bench.images)
+    return explain(bench, image, bench.space.site(index), chosen)
+
+
+def reopened(manifest: dict[str, Any], *, model: Path | None = None, inputs: Path | None = None) -> Workbench:
+    """The workbench of a campaign again. model, inputs: where they are now, None: as recorded. Raises BadData where
+    they are no longer those of the manifest."""
     read = manifest["model"]
     network = load(model or read["path"], shapes=read["shapes"], answer=read["answer"])
     samples = load_samples(inputs or manifest["inputs"]["path"], network.graph, manifest["inputs"]["samples"])
@@ -39,13 +48,10 @@ def replay(
             raise BadData(
                 f"{name} changed since the campaign ran (sha256 {now[:12]}, was {stored[:12]}). Restore it."
             )
-    chosen = parse_engine(engine)
     array = ArraySpec(**manifest["array"])
     layers = [layer["index"] for layer in manifest["layers"]]
     space = FaultSpace(network, array, registers=manifest["registers"], layers=layers)
-    bench = Workbench(network, array, space, samples.inputs)
-    image, index = _parse(fault_id, space.size, len(samples))
-    return explain(bench, image, space.site(index), chosen)
+    return Workbench(network, array, space, samples.inputs)
 
 
 def _parse(fault_id: str, size: int, images: int) -> tuple[int, int]:

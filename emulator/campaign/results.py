@@ -124,8 +124,8 @@ class Results:
     def rate(self, outcome: str = "sdc1", ties: bool = True, images: Images = "these") -> Estimate:
         """P(outcome) for a fault in a live site; ties=False leaves out answers that differ by a tie only.
 
-        images: "these", or "alike", all of which these are a random sample (method "clustered"; BadData for one image).
-        If the campaign was ever to stop on what it found, the interval holds at any time (method "betting").
+        images: "these", or "alike", all of which these are a random sample (method "clustered"; BadData for one
+        image). If the campaign was ever to stop on what it found, the interval holds at any time (method "betting").
         """
         event = self._event(outcome, ties)
         if images == "alike":
@@ -133,7 +133,7 @@ class Results:
             return clustered(
                 event, weight, self.trials["input_id"].to_numpy(), heaviest_unseen=self._heaviest_unseen
             )
-        return self._whole(event)
+        return self.rate_of(event)
 
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
         """P(outcome) for a fault anywhere in the population, dead sites included: the AVF of the whole."""
@@ -142,7 +142,7 @@ class Results:
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""
         stage = self.trials["masked_at"].to_numpy()
-        share = {name: self._whole(stage == name).scaled(self.live_share) for name in MASKED_AT}
+        share = {name: self.rate_of(stage == name).scaled(self.live_share) for name in MASKED_AT}
         # Dead sites are counted, not sampled.
         if share["dead"].value == 0:
             share["dead"] = Estimate.exact(1 - self.live_share)
@@ -156,8 +156,46 @@ class Results:
         import pandas as pd
 
         names = self._known(keys)
-        rows = [[*key, *_cells(found)] for key, found in self._estimates(names, outcome).items()]
+        rows = [
+            [*key, *_cells(found)]
+            for key, found in self.rates_of(names, self._event(outcome, ties=True)).items()
+        ]
         return pd.DataFrame(rows, columns=[*names, *_CELLS])
+
+    def rate_of(self, event: npt.NDArray[np.bool_]) -> Estimate:
+        """The rate over live sites of any event, (trials,) bool."""
+        if self.counted:
+            return self._of_classes(event, np.arange(len(event)), [], ())
+        if not self.manifest["looked"]:
+            return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
+        sequence = ConfidenceSequence(max_weight=self.max_weight)
+        sequence.add(event, self.weight)
+        return sequence.estimate()
+
+    def rates_of(self, keys: Keys, event: npt.NDArray[np.bool_]) -> dict[Group, Estimate]:
+        """The same of each group that has trials, or of which a chunk is done that needed none, in network order.
+        Raises BadConfig for unknown keys."""
+        names = self._known(keys)
+        groups = self.trials[[]].assign(**{name: self._key(name) for name in names}).groupby(names)
+        live = self.population.sites_by(names) if set(names) <= set(COUNTED_KEYS) else {}
+        total = sum(count for _, count in live.values())
+        found = {}
+        for key, index in groups.indices.items():
+            group = key if isinstance(key, tuple) else (key,)
+            if self.counted:
+                found[group] = self._of_classes(event, np.asarray(index), names, group)
+            elif live:
+                inside = np.zeros(len(event), bool)
+                inside[index] = True
+                share = live[group][1] / total
+                found[group] = part(event, self.weight, inside, share, max_weight=self.max_weight)
+            else:
+                found[group] = ratio(event[index], self.weight[index], max_weight=self.max_weight)
+        if self.counted and set(names) <= set(COUNTED_KEYS):
+            for group in self.population.sites_by(names):
+                if group not in found and self.population.of_group(names, group)[1]:
+                    found[group] = self._of_classes(event, np.zeros(0, np.intp), names, group)
+        return self.population.in_order(names, found)
 
     def summary(self, by: Keys = ("layer", "register")) -> pd.DataFrame:
         """SDC-1 of each group over its live sites; of layers and registers also over all their sites.
@@ -171,7 +209,7 @@ class Results:
         names = self._known(by)
         if not set(names) <= set(COUNTED_KEYS):
             return self.by(names)
-        observed = self._estimates(names, "sdc1")
+        observed = self.rates_of(names, self._event("sdc1", ties=True))
         rows = []
         for key, (sites, live) in self.population.sites_by(names).items():
             found = Estimate.exact(0.0) if live == 0 else observed.get(key, _UNSEEN)
@@ -186,8 +224,8 @@ class Results:
     def precision_at(self, k: int) -> Estimate:
         """The share of critical faults (SDC-1) among the k that the sampler scores highest, of those judged.
 
-        Where it ranks nothing it is the share among the first k trials. Repeated draws count once; of a class of sites
-        with one effect one counts. Raises BadConfig for an exhaustive campaign: it has no first ones.
+        Where it ranks nothing it is the share among the first k trials. Repeated draws count once; of a class of
+        sites with one effect one counts. Raises BadConfig for an exhaustive campaign: it has no first ones.
         """
         if k < 1:
             raise BadConfig(f"precision_at: k={k}; allowed: 1 or more.")
@@ -257,16 +295,6 @@ class Results:
         event: npt.NDArray[np.bool_] = self.trials[outcome].to_numpy(bool)
         return event if ties else event & ~self.trials["tie"].to_numpy(bool)
 
-    def _whole(self, event: npt.NDArray[np.bool_]) -> Estimate:
-        """The rate of an event over all live sites."""
-        if self.counted:
-            return self._of_classes(event, np.arange(len(event)), [], ())
-        if not self.manifest["looked"]:
-            return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
-        sequence = ConfidenceSequence(max_weight=self.max_weight)
-        sequence.add(event, self.weight)
-        return sequence.estimate()
-
     @cached_property
     def _sites(self) -> npt.NDArray[np.int64]:
         sites: npt.NDArray[np.int64] = self.trials["class_size"].to_numpy(np.int64)
@@ -312,37 +340,16 @@ class Results:
             )
         return names
 
-    def _estimates(self, names: list[str], outcome: str) -> dict[Group, Estimate]:
-        """The rate of each group that has trials, or of which a chunk is done that needed none, in network order."""
-        event = self._event(outcome, ties=True)
-        groups = self.trials[[]].assign(**{name: self._key(name) for name in names}).groupby(names)
-        live = self.population.sites_by(names) if set(names) <= set(COUNTED_KEYS) else {}
-        total = sum(count for _, count in live.values())
-        found = {}
-        for key, index in groups.indices.items():
-            group = key if isinstance(key, tuple) else (key,)
-            if self.counted:
-                found[group] = self._of_classes(event, np.asarray(index), names, group)
-            elif live:
-                inside = np.zeros(len(event), bool)
-                inside[index] = True
-                share = live[group][1] / total
-                found[group] = part(event, self.weight, inside, share, max_weight=self.max_weight)
-            else:
-                found[group] = ratio(event[index], self.weight[index], max_weight=self.max_weight)
-        if self.counted and set(names) <= set(COUNTED_KEYS):
-            for group in self.population.sites_by(names):
-                if group not in found and self.population.of_group(names, group)[1]:
-                    found[group] = self._of_classes(event, np.zeros(0, np.intp), names, group)
-        return self.population.in_order(names, found)
-
     def _key(self, name: str) -> npt.NDArray[Any]:
         if name == "bit":
             return _lowest_bit(self.trials["bits"].to_numpy(np.int64))
         return np.asarray(self.trials["layer_name" if name == "layer" else name])
 
     def _by_name(self, key: str) -> dict[str, dict[str, Any]]:
-        return {str(group[0]): found.to_json() for group, found in self._estimates([key], "sdc1").items()}
+        return {
+            str(group[0]): found.to_json()
+            for group, found in self.rates_of(key, self._event("sdc1", ties=True)).items()
+        }
 
 
 _CELLS = ("value", "low", "high", "n", "ess", "method")

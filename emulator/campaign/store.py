@@ -6,20 +6,18 @@ nothing is written into a directory that is not this campaign's.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from emulator.campaign.files import write_atomically
 from emulator.campaign.schema import COLUMNS, Column
 from emulator.errors import BadConfig, BadData
 
@@ -87,7 +85,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Starts a campaign in `directory`, or extends it (only `stop` and `looked` differ); raises as `check_manifest`."""
     check_manifest(directory, manifest)
     text = json.dumps(_plain(manifest), indent=2, ensure_ascii=False) + "\n"
-    _write_atomically(directory / _MANIFEST, text.encode())
+    write_atomically(directory / _MANIFEST, text.encode())
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -172,7 +170,7 @@ def write_part(directory: Path, chunk: int, columns: Mapping[str, npt.NDArray[An
     schema = _arrow_schema().with_metadata({_CAMPAIGN: _campaign_digest(directory)})
     table = pa.Table.from_arrays(arrays, schema=schema)
     pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-    _write_atomically(part_path(directory, chunk), file.getvalue())
+    write_atomically(part_path(directory, chunk), file.getvalue())
 
 
 def read_part(directory: Path, chunk: int) -> dict[str, npt.NDArray[Any]]:
@@ -341,39 +339,6 @@ def _arrow_name(column: Column) -> str:
 
 
 # ---- atomic files
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise BadConfig(
-            f"{path}: can't be written ({error.strerror}). {_REMEDY.get(error.errno or 0, 'Choose another -o')}; "
-            "a rerun resumes after the last complete chunk."
-        ) from error
-
-
-_REMEDY = {
-    errno.ENOSPC: "Free some space or choose another -o",
-    errno.EACCES: "Choose an -o you may write to",
-}
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_leftover(path: Path) -> bool:

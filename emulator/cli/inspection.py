@@ -151,7 +151,7 @@ def inject(
     from emulator.graph.load import load
     from emulator.sampling.workbench import Workbench
 
-    _check_files(vcd, figure)
+    check_files(vcd, figure)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     spec = load_array(array)
     chosen = parse_engine(engine)
@@ -278,7 +278,7 @@ def _raw_fit(path: Path | None, spec: ArraySpec) -> RawFit:
     return RawFit.from_table(values, [entry.name for entry in inventory(spec)])
 
 
-def _check_files(vcd: Path | None, figure: Path | None) -> None:
+def check_files(vcd: Path | None, figure: Path | None) -> None:
     """Raise before any work is done for nothing."""
     from emulator.errors import BadConfig
 

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from emulator.cli import inspection, machine, results, running, validation
+from emulator.cli import (
+    checksum,
+    comparison,
+    inspection,
+    machine,
+    protection,
+    results,
+    running,
+    search,
+    training,
+    validation,
+)
 
 app = typer.Typer(
     name="emulator",
@@ -37,6 +48,11 @@ running.register(app)
 validation.register(app)
 inspection.register(app)
 results.register(app)
+comparison.register(app)
+search.register(app)
+training.register(app)
+checksum.register(app)
+protection.register(app)
 machine.register(app)
 
 

@@ -58,7 +58,8 @@ def report(
         Path | None, typer.Option("-o", "--output", help="file", show_default="DIR/report.html")
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(help="a uniform campaign to draw convergence against")
+        Path | None,
+        typer.Option(help="another campaign to draw beside it: a uniform one, or the network before"),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -60,11 +60,21 @@ def strike_words(golden: Golden, image: Inference, array: ArraySpec, block: Word
 
 
 def strike_by_cycles(
-    golden: Golden, image: Inference, array: ArraySpec, layer: int, upsets: Sequence[Sequence[Upset]]
+    golden: Golden,
+    image: Inference,
+    array: ArraySpec,
+    layer: int,
+    upsets: Sequence[Sequence[Upset]],
+    *,
+    drained: bool = False,
 ) -> Strikes:
-    """Faults of one layer, each one or more upsets of any register and kind, by the cycle engine."""
+    """Faults of one layer, each one or more upsets of any register and kind, by the cycle engine.
+
+    drained: the errors of the accumulators as they are drained, never those of requantised words, though the former do
+    not explain what is written.
+    """
     engine = _layer_on_cycles(golden, image, array, layer)
-    parts = [_of_response(engine.strike(together)) for together in upsets]
+    parts = [_of_response(engine.strike(together), drained) for together in upsets]
     return in_order(parts, np.arange(len(parts)), len(parts))
 
 
@@ -94,16 +104,17 @@ def _labels(count: int, engine: int) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _of_response(response: Response) -> Strikes:
-    """Accumulator errors where they explain what was written, else the errors of what was written."""
+def _of_response(response: Response, drained: bool) -> Strikes:
+    """Accumulator errors where they explain what was written or are asked for, else the errors of what was written."""
+    at_output = not (response.explained or drained)
     if response.hang:
         m = n = delta = np.zeros(0, np.int64)
-    elif response.explained:
+    elif not at_output:
         m, n, delta = response.m, response.n, response.delta
     else:
         m, n, delta = response.output_m, response.output_n, response.output_delta
     labels = _labels(1, ENGINES.index(CYCLE))
-    labels["at_output"][0] = not response.explained
+    labels["at_output"][0] = at_output
     labels["hang"][0] = response.hang
     words: dict[str, Any] = {
         "m": m.astype(np.int32),

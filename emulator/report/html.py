@@ -43,7 +43,8 @@ class Figure(NamedTuple):
 
 
 def write_report(results: Results, path: str | Path, compare: Results | None = None) -> Path:
-    """Writes the report to `path` and returns it; `compare`: a uniform campaign to draw convergence against.
+    """Writes the report to `path` and returns it; `compare`: another campaign on the same space to draw convergence
+    against: a uniform one, or one of the network before it was hardened.
 
     Raises BadConfig if the file can't be written.
     """
@@ -67,7 +68,7 @@ def render_report(results: Results, compare: Results | None = None) -> str:
             "compare."
         )
     if compare is not None:
-        parts = ("model", "inputs", "array", "space")
+        parts = ("inputs", "array", "space")
         other = [name for name in parts if results.manifest[name] != compare.manifest[name]]
         if other:
             raise BadConfig(
@@ -186,7 +187,7 @@ _OF_DRAWN = ("bit", "map", "convergence")
 
 def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
     against = (
-        f"the {compare.sampler} campaign"
+        f"the {compare.sampler} campaign on {compare.manifest['model']['name']}"
         if compare is not None
         else "what uniform sampling would give (computed)"
     )

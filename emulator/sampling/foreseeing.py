@@ -11,7 +11,7 @@ import numpy.typing as npt
 from emulator.errors import BadConfig
 from emulator.faults.fault import FaultBatch
 from emulator.faults.salvo import Salvo
-from emulator.faults.strikes import UNSOLVED
+from emulator.faults.strikes import UNSOLVED, Strikes
 from emulator.sampling.mixture import Mixture
 from emulator.sampling.workbench import Workbench
 from emulator.sensitivity.crossing import crossing, preference_of
@@ -54,11 +54,14 @@ class Foreseeing(Mixture):
         parts = []
         for volley in salvo.volleys:
             strikes = salvo.strike(bench.inference(volley.image), volley, by_cycles=False)
-            predictor = bench.predictor(volley.image, self.lookahead, self.sensitivity)
-            found = predictor.outlook(faults.layer[volley.place], strikes)
-            parts.append(found._replace(foreseen=found.foreseen & (strikes.engine != UNSOLVED)))
+            parts.append(self.outlook_of(bench, volley.image, faults.layer[volley.place], strikes))
         order = np.concatenate([volley.place for volley in salvo.volleys])
         return outlook_at(joined_outlooks(parts), np.argsort(order))
+
+    def outlook_of(self, bench: Workbench, image: int, layer: Ints, strikes: Strikes) -> Outlook:
+        """The same of faults that have been struck on one image, fault f in MAC layer layer[f]."""
+        found = bench.predictor(image, self.lookahead, self.sensitivity).outlook(layer, strikes)
+        return found._replace(foreseen=found.foreseen & (strikes.engine != UNSOLVED))
 
     def chance(self, outlook: Outlook) -> Floats:
         """(faults,) predicted, that each is critical."""

@@ -44,7 +44,8 @@ _SAMPLERS: dict[str, Any] = {
         ProgressiveBitSearch,
     )
 }
-assert set(_SAMPLERS) == set(get_args(SamplerName))
+NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
+assert set(_SAMPLERS) == set(NAMES)
 
 
 # Those that go through every site, by classes.

@@ -1,0 +1,149 @@
+"""Fault-aware training from the command line: train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emulator.cli import options
+from emulator.cli.terminal import announce, command, say, show, show_json, table
+
+if TYPE_CHECKING:
+    from emulator.harden.fine_tuning import Hardened
+    from emulator.sampling.sampler import Sampler
+
+HELD_OUT = 0.2
+"""Share of the samples that judge, where no others are given."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(train)
+
+
+@command
+def train(
+    model: options.Model,
+    inputs: options.Inputs,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="directory; rerun resumes", show_default=False)
+    ],
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="npz that judges each epoch", show_default="the last fifth of --inputs"),
+    ] = None,
+    array: options.Array = "gemmini-16",
+    registers: Annotated[
+        str, typer.Option("--registers", help="what faults strike in training, comma-separated")
+    ] = "accumulator,pe_b",
+    layers: options.Layers = None,
+    sampler: Annotated[str, typer.Option(help="what draws them: importance, uniform, ...")] = "importance",
+    epochs: Annotated[int, typer.Option(min=1, help="epochs of --steps batches")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="batches an epoch")] = 150,
+    batch: Annotated[int, typer.Option(min=1, help="rows of a batch")] = 64,
+    rate: Annotated[float, typer.Option(help="largest learning rate, of the size of each weight")] = 0.01,
+    optimiser: Annotated[str, typer.Option(help="adam or sgd")] = "adam",
+    steady: Annotated[float, typer.Option(help="weight of what faults move the logits by")] = 300.0,
+    own: Annotated[float, typer.Option(help="share of the network's own first answers in the target")] = 1.0,
+    tighten: Annotated[float, typer.Option(help="share that ranges of stored values shrink to")] = 1.0,
+    faults: Annotated[int, typer.Option(min=1, help="faults drawn for an epoch")] = 1500,
+    images: Annotated[int, typer.Option(min=1, help="images they strike, of each epoch")] = 400,
+    max_loss: Annotated[float, typer.Option(help="accuracy that may be lost: 0.005 is half a point")] = 0.005,
+    patience: Annotated[int, typer.Option(min=1, help="epochs without a better one before it stops")] = 6,
+    seed: options.Seed = 0,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
+    limit: options.Limit = None,
+    json: options.Json = False,
+) -> None:
+    """Fine-tune a quantised model while faults strike it.
+
+    Writes DIR/hardened.onnx, the same graph and names with other weights and scales. Kept is the epoch with the lowest
+    SDC-1 on held-out images that loses no more accuracy than it may. Without labels the network's own answers are the
+    labels. Ctrl-C and kill -9 lose the epoch in progress; the same command again carries on to the same weights.
+
+    Example: emulator train model_int8.onnx --inputs train.npz --tighten 0.3 -o runs/hardened
+    """
+    from emulator.campaign.config import load_array
+    from emulator.campaign.inputs import load_samples
+    from emulator.graph.feeds import parse_shapes
+    from emulator.graph.load import load
+    from emulator.harden.fine_tuning import Validation, fine_tune
+    from emulator.harden.schedule import Schedule
+    from emulator.harden.trainable import Trainable
+    from emulator.harden.training import Training, labelled, parted
+
+    network = load(model, shapes=parse_shapes(shape), answer=answer)
+    trainable, spec = Trainable.of(network), load_array(array)
+    samples = labelled(network, load_samples(inputs, network.graph, limit))
+    if validation is None:
+        samples, judging = parted(samples, HELD_OUT)
+    else:
+        judging = labelled(network, load_samples(validation, network.graph))
+    schedule = Schedule(
+        epochs=epochs,
+        steps=steps,
+        batch=batch,
+        faults=faults,
+        images=images,
+        rate=rate,
+        optimiser=optimiser,
+        steady=steady,
+        own=own,
+        tighten=tighten,
+        seed=seed,
+    )
+    announce(array=array, registers=registers, sampler=sampler, **schedule.settings(), max_loss=max_loss)
+    training = Training(
+        trainable=trainable,
+        array=spec,
+        samples=samples,
+        sampler=_drawing(sampler),
+        schedule=schedule,
+        registers=options.split(registers),
+        layers=options.split(layers),
+    )
+    judge = Validation(samples=judging, max_loss=max_loss, patience=patience)
+    found = fine_tune(training, judge, output, progress=_say)
+    if json:
+        show_json({"model": str(found.model), "kept": found.kept, "epochs": found.history})
+        return
+    _show(found)
+
+
+def _drawing(name: str) -> Sampler:
+    """A sampler that draws, by its name."""
+    from emulator.errors import BadConfig
+    from emulator.sampling.registry import COUNTED, NAMES, sampler_named
+    from emulator.sampling.sampler import Sampler
+
+    found = sampler_named(name, {}) if name in NAMES else None
+    if not isinstance(found, Sampler):
+        allowed = ", ".join(known for known in NAMES if known not in COUNTED)
+        raise BadConfig(f"--sampler {name}; allowed: those that draw, {allowed}. Take one of them.")
+    return found
+
+
+def _say(epoch: dict[str, Any]) -> None:
+    loss = "" if epoch["loss"] is None else f"  loss {epoch['loss']:.3f}"
+    kept = "  kept" if epoch["kept"] else ""
+    say(f"epoch {epoch['epoch']}: accuracy {100 * epoch['accuracy']:.2f} %  SDC-1 {_rate(epoch)}{loss}{kept}")
+
+
+def _rate(epoch: dict[str, Any]) -> str:
+    from emulator.sampling.estimate import Estimate
+
+    return str(Estimate(**epoch["sdc1_live"]))
+
+
+def _show(found: Hardened) -> None:
+    rows = [
+        [str(e["epoch"]), f"{100 * e['accuracy']:.2f} %", _rate(e)] for e in (found.history[0], found.kept)
+    ]
+    show(table(["epoch", "accuracy", "SDC-1 of live sites"], rows))
+    if found.kept["epoch"] == 0:
+        show("no epoch is less vulnerable and accurate enough: the file is the model as it was")
+    show(f"wrote {found.model}")
+    show(f"next: emulator run {found.model} with the images that matter, and faults of another --seed")

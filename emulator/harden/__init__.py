@@ -1,0 +1,1 @@
+"""Networks and arrays that survive the faults that were found: training, ranges, checksums, protection."""

@@ -1,0 +1,136 @@
+"""Before and after: one network against another of the same shape, on the same faults and on fresh ones.
+
+The same faults: those of the campaign before, struck again in the network after. No luck of the draw is between the two
+rates then, but a sampler that knew the network before looks less well after. Fresh faults: those of the campaign after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emulator.campaign.inputs import load_samples
+from emulator.campaign.looking_back import past_of_results
+from emulator.campaign.replay import reopened
+from emulator.campaign.results import Results
+from emulator.campaign.trial import judge_strikes
+from emulator.errors import BadConfig
+from emulator.faults.salvo import Salvo
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.ratio_of_rates import Ratio, ratio_of_rates
+from emulator.sampling.workbench import Workbench
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """before, after: two campaigns that differ in the network only. again (trials of before,): is it SDC-1 in the
+    network after? accuracy: of both on the campaign's images, if they have labels."""
+
+    before: Results
+    after: Results
+    again: Flags = field(repr=False)
+    accuracy: tuple[float, float] | None
+
+    @property
+    def rates(self) -> dict[str, Estimate]:
+        """SDC-1 of live sites: before; after on the same faults; after on its own; mended and broken: critical before
+        only, and after only, of the same faults."""
+        sdc1 = self.before.trials["sdc1"].to_numpy(bool)
+        return {
+            "before": self.before.rate(),
+            "after_same_faults": self.before.rate_of(self.again),
+            "after_fresh_faults": self.after.rate(),
+            "mended": self.before.rate_of(sdc1 & ~self.again),
+            "broken": self.before.rate_of(~sdc1 & self.again),
+        }
+
+    @property
+    def fewer(self) -> dict[str, Ratio]:
+        """How many times fewer critical faults there are."""
+        rates = self.rates
+        return {
+            name: ratio_of_rates(rates["before"], rates[f"after_{name}"])
+            for name in ("same_faults", "fresh_faults")
+        }
+
+    def by(self, key: str) -> dict[str, dict[str, Any]]:
+        """Of each layer or register: before, after on fresh faults, and how many times fewer, as JSON."""
+        first, second = (
+            results.rates_of(key, results.trials["sdc1"].to_numpy(bool))
+            for results in (self.before, self.after)
+        )
+        return {
+            str(group[0]): {
+                "before": first[group].to_json(),
+                "after_fresh_faults": second[group].to_json(),
+                "fewer": ratio_of_rates(first[group], second[group]).to_json(),
+            }
+            for group in first
+            if group in second
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emulator compare --json` prints."""
+        return {
+            "rates": {name: rate.to_json() for name, rate in self.rates.items()},
+            "fewer": {name: ratio.to_json() for name, ratio in self.fewer.items()},
+            "accuracy": None
+            if self.accuracy is None
+            else dict(zip(("before", "after"), self.accuracy, strict=True)),
+            "by_register": self.by("register"),
+            "by_layer": self.by("layer"),
+        }
+
+
+def compare(before: Results, after: Results) -> Comparison:
+    """Strike the faults of `before` in the network of `after`.
+
+    Raises BadConfig for campaigns that differ in more than the network, or that go through all sites, and BadData
+    where models or data are no longer those of the manifests.
+    """
+    _check_alike(before, after)
+    first, second = (reopened(results.manifest) for results in (before, after))
+    read = before.manifest["inputs"]
+    labels = load_samples(read["path"], first.network.graph, read["samples"]).labels
+    accuracy = None if labels is None else (_accuracy(first, labels), _accuracy(second, labels))
+    return Comparison(before=before, after=after, again=_again(before, second), accuracy=accuracy)
+
+
+def _check_alike(before: Results, after: Results) -> None:
+    for results in (before, after):
+        if results.counted:
+            raise BadConfig(
+                f"{results.directory} goes through all sites by classes, and these are those of one network; allowed: "
+                "campaigns that draw. Run it with the sampler importance."
+            )
+    parts = ("array", "registers", "space", "layers")
+    other = [name for name in parts if before.manifest[name] != after.manifest[name]]
+    if before.manifest["inputs"]["sha256"] != after.manifest["inputs"]["sha256"]:
+        other.append("inputs")
+    if other:
+        raise BadConfig(
+            f"{after.directory} has another {' and another '.join(other)} than {before.directory}; allowed: "
+            "campaigns that differ in the network only. Run both alike."
+        )
+
+
+def _again(before: Results, bench: Workbench) -> Flags:
+    """(trials,) what the faults do in another network."""
+    past = past_of_results(before, bench.array)
+    salvo = Salvo(bench.golden, bench.array, past.faults, past.image)
+    again = np.zeros(len(past.image), np.bool_)
+    for volley in salvo.volleys:
+        strikes = salvo.strike(bench.inference(volley.image), volley)
+        judged = judge_strikes(bench, volley.image, past.faults.layer[volley.place], strikes)
+        again[volley.place] = judged["sdc1"]
+    return again
+
+
+def _accuracy(bench: Workbench, labels: npt.NDArray[np.int64]) -> float:
+    answers = [int(bench.golden.logits(bench.inference(image)).argmax()) for image in range(bench.images)]
+    return float(np.mean(np.array(answers) == labels))

@@ -1,0 +1,149 @@
+"""A training from its first epoch to the file that is kept: judged after every epoch, resumable, stopped early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emulator.campaign.files import write_atomically
+from emulator.campaign.inputs import Samples
+from emulator.campaign.trial import run_chunk
+from emulator.faults.space import FaultSpace
+from emulator.graph.load import Network
+from emulator.harden import checkpoint
+from emulator.harden.checkpoint import Checkpoint
+from emulator.harden.training import Training
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.importance import Importance
+from emulator.sampling.past import no_past
+from emulator.sampling.workbench import Workbench
+
+MODEL = "hardened.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Of the integers after an epoch, on images that are not trained on. accuracy: with the labels of the training's
+    kind; sdc1: of live sites."""
+
+    accuracy: float
+    sdc1: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {"accuracy": self.accuracy, "sdc1_live": self.sdc1.to_json()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Validation:
+    """samples: with labels; they give the accuracy and are struck by `trials` faults. max_loss: accuracy that may be
+    lost. patience: epochs without a better one, after ranges have stopped shrinking, that end it.
+
+    Most critical faults are in the few images whose answer is close: with a hundred images the rate is that of one or
+    two of them.
+    """
+
+    samples: Samples
+    trials: int = 6000
+    max_loss: float = 0.005
+    patience: int = 6
+
+    def judge(self, training: Training, network: Network) -> Judgement:
+        """Accuracy, and SDC-1 of the faults that it trains against."""
+        space = FaultSpace(network, training.array, registers=training.registers, layers=training.layers)
+        bench = Workbench(network, training.array, space, self.samples.inputs)
+        answers = [int(bench.golden.logits(bench.inference(i)).argmax()) for i in range(bench.images)]
+        sampler = Importance()
+        # The same seed every time: epochs are compared on the same draws, as far as they can be.
+        found = run_chunk(bench, sampler, no_past(), seed=0, chunk=0, first=0, count=self.trials)
+        weight = np.exp(found["log_weight"])
+        sdc1 = hansen_hurwitz(found["sdc1"], weight, max_weight=sampler.max_weight)
+        return Judgement(accuracy=float(np.mean(np.array(answers) == self.samples.labels)), sdc1=sdc1)
+
+    def settings(self) -> dict[str, Any]:
+        """What identifies it in a manifest."""
+        rest = {name: getattr(self, name) for name in ("trials", "max_loss", "patience")}
+        return {"inputs": self.samples.settings(), **rest}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """epoch 0: before training. kept: the best so far."""
+
+    epoch: int
+    loss: float | None
+    struck: int
+    judgement: Judgement
+    kept: bool
+
+    def to_json(self) -> dict[str, Any]:
+        found = {"epoch": self.epoch, "loss": self.loss, "struck": self.struck, "kept": self.kept}
+        return {**found, **self.judgement.to_json()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Hardened:
+    """model: the file that was written. history: of each epoch, 0 before training, as JSON."""
+
+    model: Path
+    history: list[dict[str, Any]]
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The epoch whose weights were written."""
+        return [epoch for epoch in self.history if epoch["kept"]][-1]
+
+
+def fine_tune(
+    training: Training,
+    validation: Validation,
+    directory: str | Path,
+    *,
+    progress: Callable[[dict[str, Any]], None] = lambda epoch: None,
+) -> Hardened:
+    """Train into `directory`, or carry on there, and write hardened.onnx: the epoch with the lowest SDC-1 among those
+    that lose no more accuracy than they may. Raises BadConfig if the directory holds something else."""
+    target = Path(directory)
+    checkpoint.open_directory(target, {**training.settings(), "validation": validation.settings()})
+    now = checkpoint.read(target) or _begun(training, validation)
+    for epoch in now.history:
+        progress(epoch)
+    while now.course.epoch < training.schedule.epochs and not _exhausted(now, training, validation):
+        now = _after_an_epoch(training, validation, now)
+        checkpoint.save(target, now)
+        progress(now.history[-1])
+    model = training.trainable.file(now.best)
+    write_atomically(target / MODEL, model.SerializeToString())
+    return Hardened(model=target / MODEL, history=now.history)
+
+
+def _begun(training: Training, validation: Validation) -> Checkpoint:
+    start = training.start()
+    judged = validation.judge(training, training.trainable.network)
+    first = Epoch(epoch=0, loss=None, struck=0, judgement=judged, kept=True)
+    return Checkpoint(course=start, best=start.state, history=[first.to_json()])
+
+
+def _after_an_epoch(training: Training, validation: Validation, now: Checkpoint) -> Checkpoint:
+    course, progress = training.epoch(now.course)
+    judged = validation.judge(training, training.network(course.state))
+    kept = _better(judged, now.history, validation)
+    epoch = Epoch(epoch=course.epoch, loss=progress.loss, struck=progress.struck, judgement=judged, kept=kept)
+    best = course.state if kept else now.best
+    return Checkpoint(course=course, best=best, history=[*now.history, epoch.to_json()])
+
+
+def _better(judged: Judgement, history: list[dict[str, Any]], validation: Validation) -> bool:
+    """Is it accurate enough, and less vulnerable than what is kept?"""
+    best = [epoch for epoch in history if epoch["kept"]][-1]
+    enough = history[0]["accuracy"] - validation.max_loss
+    return bool(judged.accuracy >= enough and judged.sdc1.value < best["sdc1_live"]["value"])
+
+
+def _exhausted(now: Checkpoint, training: Training, validation: Validation) -> bool:
+    best = max(int(epoch["epoch"]) for epoch in now.history if epoch["kept"])
+    return now.course.epoch - max(best, training.schedule.settled) >= validation.patience

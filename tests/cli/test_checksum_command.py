@@ -1,0 +1,63 @@
+"""`emulator checksum`: what a user reads, what a program reads, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.campaign.results import Results
+from emulator.harden.checksum_coverage import coverage
+
+Emulator = Callable[..., Any]
+
+
+@pytest.mark.parametrize("check", ["rows", "columns", "both"])
+def test_json_is_what_python_says(check: Any, place: Path, emulator: Emulator) -> None:
+    answer = emulator("checksum", place / "runs/a", "--check", check, "--json")
+    assert answer.code == 0
+    found = answer.json
+    cost = found.pop("cost")
+    assert found == coverage(Results.open(place / "runs/a"), check).to_json()
+    assert cost.keys() == {"rows", "columns", "both"}
+    assert cost["both"].keys() == {"own", "own_wide", "same", "same_wide"}
+    assert cost["both"]["own"]["macs"] == 8192
+    assert cost["both"]["own"]["mac_share"] == cost["both"]["own"]["extra_macs"] / 8192
+
+
+def test_text_has_a_line_a_register_class_and_the_cost(place: Path, emulator: Emulator) -> None:
+    answer = emulator("checksum", place / "runs/a")
+    registers = Results.open(place / "runs/a").trials["register"].unique()
+    lines = answer.out.splitlines()
+    for name in (*registers, "all", "rows", "columns", "both"):
+        assert any(line.split()[:1] == [name] for line in lines), name
+    assert "SDC-1 with detection: " in answer.out
+    assert answer.err == "with --check both\n"
+
+
+def test_a_wrong_check_and_a_campaign_that_counts_are_one_line(place: Path, emulator: Emulator) -> None:
+    wrong = emulator("checksum", place / "runs/a", "--check", "diagonals")
+    assert wrong.code == 2
+    assert wrong.err == "error: check 'diagonals'; allowed: rows, columns, both.\n"
+    options = (
+        "--limit",
+        1,
+        "--layers",
+        "fc",
+        "--registers",
+        "pe_b",
+        "--workers",
+        1,
+        "-o",
+        place / "runs/all",
+    )
+    done = emulator(
+        "run", place / "model.onnx", "--inputs", place / "test.npz", "--sampler", "exhaustive", *options
+    )
+    assert done.code == 0, done.err
+    counted = emulator("checksum", place / "runs/all")
+    assert counted.code == 2
+    assert counted.err.startswith("error: checksums on a campaign with the sampler 'exhaustive'")
+    assert counted.err.count("\n") == 1

@@ -1,0 +1,149 @@
+"""Training from its first epoch to the file that is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from emulator.campaign.inputs import load_samples
+from emulator.errors import BadConfig, BadData
+from emulator.graph.load import load
+from emulator.harden import checkpoint
+from emulator.harden.fine_tuning import Validation, fine_tune
+from emulator.harden.schedule import Schedule
+from emulator.harden.trainable import Trainable
+from emulator.harden.training import Training, labelled, parted
+from emulator.sampling.importance import Importance
+
+SHORT = Schedule(epochs=3, steps=4, batch=24, faults=60, images=20, tighten=0.7, rate=0.003)
+
+
+def training_of(digits: Any, schedule: Schedule = SHORT) -> tuple[Training, Validation]:
+    samples = load_samples(digits.data, digits.network.graph)
+    samples, judging = parted(labelled(digits.network, samples), 0.5)
+    training = Training(
+        trainable=Trainable.of(digits.network),
+        array=digits.array,
+        samples=samples,
+        sampler=Importance(),
+        schedule=schedule,
+        registers=["accumulator", "pe_b"],
+    )
+    return training, Validation(samples=judging, trials=400, max_loss=0.5)
+
+
+class Interrupted(Exception):
+    """As if the machine had gone."""
+
+
+def test_a_run_that_was_interrupted_carries_on_to_the_same_file(digits: Any, tmp_path: Path) -> None:
+    training, validation = training_of(digits)
+    whole = fine_tune(training, validation, tmp_path / "whole")
+
+    def interrupted(epoch: dict[str, Any]) -> None:
+        if epoch["epoch"] == 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        fine_tune(training, validation, tmp_path / "parts", progress=interrupted)
+    assert not (tmp_path / "parts/hardened.onnx").exists()
+    again = fine_tune(training, validation, tmp_path / "parts")
+    assert again.model.read_bytes() == whole.model.read_bytes()
+    assert again.history == whole.history
+    last = [checkpoint.read(tmp_path / name) for name in ("whole", "parts")]
+    assert last[0] is not None and last[1] is not None
+    for name, real in last[0].course.state.real.items():
+        np.testing.assert_array_equal(last[1].course.state.real[name], real)
+
+
+def test_the_file_is_the_epoch_that_was_kept(digits: Any, tmp_path: Path) -> None:
+    training, validation = training_of(digits)
+    found = fine_tune(training, validation, tmp_path / "a")
+    judged = validation.judge(training, load(found.model))
+    assert judged.to_json() == {key: found.kept[key] for key in ("accuracy", "sdc1_live")}
+    assert found.kept["epoch"] > 0
+    rates = [e["sdc1_live"]["value"] for e in found.history if e["kept"]]
+    assert rates == sorted(rates, reverse=True)
+    assert {node.name for node in onnx.load(found.model).graph.node} == {
+        node.name for node in onnx.load(digits.path).graph.node
+    }
+
+
+def test_where_no_epoch_is_accurate_enough_the_model_stays_as_it_was(digits: Any, tmp_path: Path) -> None:
+    training, validation = training_of(digits, replace(SHORT, epochs=2, rate=0.5))
+    found = fine_tune(training, replace(validation, max_loss=0.0), tmp_path / "a")
+    assert found.kept["epoch"] == 0
+    untouched = training.trainable.file(training.trainable.state())
+    assert found.model.read_bytes() == untouched.SerializeToString()
+
+
+def test_it_stops_when_patience_is_at_its_end(digits: Any, tmp_path: Path) -> None:
+    training, validation = training_of(digits, replace(SHORT, epochs=20, steps=1, rate=0.5))
+    found = fine_tune(training, replace(validation, max_loss=-1.0, patience=1), tmp_path / "a")
+    assert found.history[-1]["epoch"] == training.schedule.settled + 1
+
+
+def test_every_epoch_draws_other_faults_and_the_same_ones_again_on_the_same_seed(digits: Any) -> None:
+    training, _ = training_of(digits)
+    start = training.start()
+    first, progress = training.epoch(start)
+    again, _ = training.epoch(start)
+    assert progress.struck > 10
+    for name, real in first.state.real.items():
+        np.testing.assert_array_equal(again.state.real[name], real)
+    other = replace(training, schedule=replace(SHORT, seed=1))
+    assert any(
+        not np.array_equal(other.epoch(start)[0].state.real[name], real)
+        for name, real in first.state.real.items()
+    )
+    # Nothing of the start was touched.
+    for name, real in training.trainable.state().real.items():
+        np.testing.assert_array_equal(start.state.real[name], real)
+        assert not any(kept[name].any() for kept in start.memory.values())
+
+
+def test_a_directory_holds_one_training(digits: Any, tmp_path: Path) -> None:
+    training, validation = training_of(digits, replace(SHORT, epochs=1))
+    fine_tune(training, validation, tmp_path / "a")
+    other = replace(training, schedule=replace(SHORT, epochs=1, seed=5))
+    with pytest.raises(BadConfig, match="holds another training; different: schedule"):
+        fine_tune(other, validation, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/mine.txt").write_text("keep me")
+    with pytest.raises(BadConfig, match="is not empty and no training"):
+        fine_tune(training, validation, tmp_path / "b")
+    (tmp_path / "a/checkpoint.npz").write_bytes(b"PK damaged")
+    with pytest.raises(BadData, match=r"checkpoint\.npz: unreadable"):
+        fine_tune(training, validation, tmp_path / "a")
+
+
+def test_labels_are_given_or_the_networks_own_answers(digits: Any) -> None:
+    samples = load_samples(digits.data, digits.network.graph, 12)
+    own = labelled(digits.network, replace(samples, labels=None)).labels
+    answers = [digits.golden.logits(digits.inference(i)).argmax() for i in range(12)]
+    assert own is not None and own.tolist() == answers
+    with pytest.raises(BadData, match=r"label 10 in .*; allowed: 0 to 9"):
+        labelled(digits.network, replace(samples, labels=np.full(12, 10)))
+    with pytest.raises(BadData, match="1 samples, the last 0"):
+        parted(load_samples(digits.data, digits.network.graph, 1), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "allowed"),
+    [
+        ({"epochs": 0}, "counts from 1"),
+        ({"struck": 0.6}, "struck from 0 to 0.5"),
+        ({"tighten": 0.0}, "tighten above 0"),
+        ({"rate": 1.0}, "rate between 0 and 1"),
+        ({"optimiser": "lion"}, "adam or sgd"),
+        ({"own": 2.0}, "own from 0 to 1"),
+    ],
+)
+def test_impossible_schedules_are_refused(wrong: dict[str, Any], allowed: str) -> None:
+    with pytest.raises(BadConfig, match=f"allowed: .*{allowed}"):
+        Schedule(**wrong)

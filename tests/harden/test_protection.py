@@ -1,0 +1,148 @@
+"""Protection against a known truth: what it promises is kept, and the trials that chose would promise too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from known_truth import ARRAY, Truth
+
+from emulator.array.fit import RawFit
+from emulator.array.registers import register
+from emulator.campaign.results import Results
+from emulator.campaign.runner import Campaign
+from emulator.errors import BadConfig, BadData
+from emulator.faults.space import FaultSpace
+from emulator.harden.protection import Protection, protect
+from emulator.sampling.exhaustive import Exhaustive
+
+BUDGET = 0.3
+
+
+def really_left(known: Truth, found: Protection, budget: float) -> float:
+    """The true residual rate over live sites of what was chosen."""
+    entry = register(ARRAY, known.name)
+    row, col, bit = entry.place(np.arange(entry.total_bits))
+    left = np.ones(entry.total_bits)
+    for unit in found.chosen(budget):
+        at = unit.unit
+        inside = (row == at["row"]) & (col == at["col"]) & (bit == at["bit"])
+        left[inside] = found.techniques[unit.technique].residual
+    return float((known.rate * left).mean())
+
+
+def test_the_bound_holds_and_those_that_chose_are_too_good(truth: Callable[..., Truth]) -> None:
+    """200 campaigns of 600 trials over 1,280 bits; hardened cells, so a fraction of each protected bit is left."""
+    known = truth()
+    whole = known.rate.mean()
+    runs = 200
+    covered, removed, optimistic, real = 0, [], [], []
+    for seed in range(runs):
+        found = protect(known.campaign(seed, 600), by="bit", only=["hardened"])
+        left, bought = really_left(known, found, BUDGET), found.within(BUDGET)
+        covered += left * found.live_share <= bought.at_most
+        real.append(1 - left / whole)
+        removed.append(bought.removed.value)
+        optimistic.append(found.optimistic(BUDGET))
+    error = np.std(removed) / np.sqrt(runs)
+    print(f"covered {covered}/{runs}, removed {np.mean(real):.3f}, held out {np.mean(removed):.3f}")
+    assert covered >= 0.95 * runs
+    # Chosen by hits, these look far better to the trials that chose.
+    assert np.mean(optimistic) > np.mean(real) + 0.1
+    assert abs(np.mean(removed) - np.mean(real)) < 4 * error
+
+
+def test_the_trials_that_chose_see_less_left_than_there_is(truth: Callable[..., Truth]) -> None:
+    """Their own estimate of the residual rate is below the truth in nearly every campaign."""
+    known = truth()
+    missed = 0
+    for seed in range(60):
+        found = protect(known.campaign(seed, 600), by="bit", only=["tmr"])
+        chose, units = found.trials.choosing, found.units
+        taken = np.zeros(len(units))
+        for unit in found.chosen(0.6):
+            at = unit.unit
+            taken[int(register(ARRAY, "pe_b").index(*(np.array(at[k]) for k in ("row", "col", "bit"))))] = 1
+        x = found.trials.weight * found.amount * chose * (1 - taken[units.of])
+        missed += x[chose].mean() < really_left(known, found, 0.6)
+    assert missed > 55
+
+
+def test_fit_follows_the_raw_rate_and_the_population(truth: Callable[..., Truth]) -> None:
+    known = truth()
+    results = known.campaign(0, 2000)
+    found = protect(results, by="bit", raw=RawFit(flip_flop_fit_per_mbit=100.0))
+    bits = register(ARRAY, "pe_b").total_bits
+    half = results.trials["trial_id"] >= 1000
+    rate = (results.weight * results.trials["sdc1"])[half].mean() * results.live_share
+    assert found.unprotected.fit.value == pytest.approx(bits * 100 / 1e6 * rate)
+    assert found.unprotected.residual.value == pytest.approx(rate)
+
+
+def test_everything_leaves_nothing_and_nothing_everything(truth: Callable[..., Truth]) -> None:
+    found = protect(truth().campaign(0, 500), by="register-bit", only=["tmr"])
+    everything = found.within(10.0)
+    assert (everything.removed.method, everything.fit.value, everything.at_most_fit) == ("exact", 0, 0)
+    assert everything.share == pytest.approx(2.77)
+    assert found.within(1e-6).removed.value == 0
+    assert found.within(1e-6).at_most >= found.unprotected.residual.value
+    assert found.curve.removed[-1] == pytest.approx(1)
+
+
+def test_the_smallest_share_is_where_the_curve_crosses(truth: Callable[..., Truth]) -> None:
+    found = protect(truth().campaign(3, 3000), by="register-bit", only=["tmr"])
+    for target in (0.5, 0.9, 0.99):
+        bought = found.smallest(target)
+        assert bought is not None and bought.removed.value >= target
+        at = int(np.searchsorted(found.curve.share, bought.share * (1 - 1e-9)))
+        assert found.curve.removed[at] == pytest.approx(bought.removed.value)
+        assert found.curve.removed[at - 1] < target
+    hardened = protect(truth().campaign(3, 3000), by="register-bit", only=["hardened"])
+    assert hardened.smallest(0.99) is None
+
+
+def test_what_parity_finds_is_a_due(truth: Callable[..., Truth]) -> None:
+    """Every upset of a protected bit is found, also one that would have done no harm."""
+    results = truth().campaign(0, 1000)
+    parity = protect(results, by="register", only=["parity"]).within(10.0)
+    judging = results.trials["trial_id"] >= 500
+    assert parity.due.value == pytest.approx(results.weight[judging].mean() * results.live_share)
+    assert protect(results, by="register", only=["tmr"]).within(10.0).due.value == 0
+
+
+def test_too_few_events_and_no_rates_are_refused(truth: Callable[..., Truth]) -> None:
+    known = truth()
+    with pytest.raises(BadData, match="Run more trials"):
+        protect(Truth(name="pe_b", rate=0 * known.rate).campaign(0, 100))
+    with pytest.raises(BadConfig, match="raw FIT: 0 of every register"):
+        protect(known.campaign(0, 100), raw=RawFit(flip_flop_fit_per_mbit=0.0))
+
+
+@pytest.fixture(scope="module")
+def judged(digits: object, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Every site of three registers in the last layer of the digits network, on two images."""
+    space = FaultSpace(digits.network, digits.array, registers=["pe_b", "pe_a", "accumulator"], layers=["fc"])
+    campaign = Campaign(
+        digits.network, digits.array, space, inputs=digits.inputs[:2], sampler=Exhaustive(), seed=0
+    )
+    return campaign.collect(tmp_path_factory.mktemp("runs") / "all", workers=1)
+
+
+def test_a_campaign_that_judged_all_is_exact(judged: Results) -> None:
+    found = protect(judged, by="register", only=["tmr"])
+    bought = found.within(0.1)
+    kept = {unit.unit["register"] for unit in found.chosen(0.1)}
+    assert 0 < len(kept) < 3
+    trials = judged.trials
+    sites, event = trials["class_size"].to_numpy(), trials["sdc1"].to_numpy()
+    still = ~trials["register"].isin(kept).to_numpy()
+    rate = (sites * (event & still)).sum() / (2 * judged.population.live) * judged.live_share
+    assert (bought.residual.value, bought.residual.low, bought.at_most) == pytest.approx((rate, rate, rate))
+    assert bought.residual.method == "census"
+    assert bought.removed.value == pytest.approx((sites * (event & ~still)).sum() / (sites * event).sum())
+
+
+def test_the_table_comes_with_the_package() -> None:
+    assert (Path(__file__).parents[2] / "emulator/harden/techniques.toml").is_file()

@@ -1,0 +1,45 @@
+"""Ratios of rates against simulated pairs whose ratio is known."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+import pytest
+
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.ratio_of_rates import ratio_of_rates
+
+
+def rate(events: int, n: int) -> Estimate:
+    return hansen_hurwitz(np.arange(n) < events, np.ones(n))
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.2, 0.05), (0.01, 0.01), (0.02, 0.002)])
+def test_the_interval_covers_the_ratio(first: float, second: float) -> None:
+    rng, n = np.random.default_rng(0), 3000
+    found = [
+        ratio_of_rates(rate(rng.binomial(n, first), n), rate(rng.binomial(n, second), n)) for _ in range(800)
+    ]
+    coverage = np.mean([r.low <= first / second <= r.high for r in found])
+    print(f"\n{first} / {second}: coverage {coverage:.3f}, {found[0]}")
+    assert 0.93 <= coverage <= 0.985
+
+
+def test_pairs_that_rise_together_are_no_narrower_than_they_should_be() -> None:
+    rng, n, found = np.random.default_rng(1), 3000, []
+    for _ in range(500):
+        first = rng.random(n) < 0.05
+        second = first & (rng.random(n) < 0.2)
+        found.append(ratio_of_rates(rate(int(first.sum()), n), rate(int(second.sum()), n)))
+    assert np.mean([r.low <= 5 <= r.high for r in found]) >= 0.95
+
+
+def test_no_event_leaves_the_ends_of_the_least_favourable_pair() -> None:
+    some, none = rate(50, 1000), rate(0, 1000)
+    fewer, more, neither = ratio_of_rates(some, none), ratio_of_rates(none, some), ratio_of_rates(none, none)
+    assert (fewer.value, fewer.low, fewer.high) == (inf, some.low / none.high, inf)
+    assert fewer.to_json()["value"] is None
+    assert (more.value, more.low, more.high) == (0, 0, none.high / some.low)
+    assert (neither.low, neither.high) == (0, inf)
