@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from emulator.graph.quantize import QuantizeOptions as QuantizeOptions
     from emulator.graph.quantize import quantize as quantize
     from emulator.report.html import write_report as write_report
+    from emulator.sampling.adaptive import Adaptive as Adaptive
     from emulator.sampling.estimate import Estimate as Estimate
     from emulator.sampling.exhaustive import Exhaustive as Exhaustive
     from emulator.sampling.importance import Importance as Importance
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
     from emulator.sampling.stopping import max_time as max_time
     from emulator.sampling.stopping import max_trials as max_trials
     from emulator.sampling.stopping import min_critical as min_critical
+    from emulator.sampling.stratified import Stratified as Stratified
+    from emulator.sampling.sweep import Sweep as Sweep
     from emulator.sampling.uniform import Uniform as Uniform
     from emulator.sensitivity.backward import gradient_model as gradient_model
+    from emulator.sensitivity.rules.straight_through import StraightThrough as StraightThrough
 
 _HOMES = {
+    "Adaptive": "sampling.adaptive",
     "ArraySpec": "array.spec",
     "Campaign": "campaign.runner",
     "Estimate": "sampling.estimate",
@@ -47,6 +52,9 @@ _HOMES = {
     "Importance": "sampling.importance",
     "QuantizeOptions": "graph.quantize",
     "Results": "campaign.results",
+    "StraightThrough": "sensitivity.rules.straight_through",
+    "Stratified": "sampling.stratified",
+    "Sweep": "sampling.sweep",
     "Uniform": "sampling.uniform",
     "Upset": "array.upset",
     "check": "campaign.check",

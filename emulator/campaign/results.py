@@ -84,9 +84,9 @@ class Results:
         return self.counted and not self.population.all_done
 
     @property
-    def several_images(self) -> bool:
-        """Is there a difference between images to learn from?"""
-        return self.trials["input_id"].nunique() > 1
+    def images_are_a_sample(self) -> bool:
+        """Is there a difference between images to learn from, and is each as far as the others?"""
+        return self.trials["input_id"].nunique() > 1 and not self.incomplete
 
     @property
     def sampler(self) -> str:
@@ -262,7 +262,9 @@ class Results:
             "sdc1": self.population_rate().to_json(),
             "sdc5": self.population_rate("sdc5").to_json(),
             "sdc1_live_without_ties": self.rate(ties=False).to_json(),
-            "sdc1_live_images_alike": self.rate(images="alike").to_json() if self.several_images else None,
+            "sdc1_live_images_alike": self.rate(images="alike").to_json()
+            if self.images_are_a_sample
+            else None,
             "masked": {stage: share.to_json() for stage, share in self.masked().items()},
             "trials": len(self),
             "live_share": self.live_share,

@@ -197,7 +197,7 @@ def rank(
     answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
-    """The most critical faults by score, without injecting any.
+    """Likely critical faults of many random ones, by score.
 
     Example: emulator rank model_int8.onnx --inputs test.npz --limit 50 --top 20
     """

@@ -35,7 +35,7 @@ def status(directory: options.Directory, json: options.Json = False) -> None:
     show(f"SDC-1 of live sites: {results.rate()}")
     show(f"SDC-1 of the whole population: {results.population_rate()}")
     show(f"SDC-1 of live sites without ties: {results.rate(ties=False)}")
-    if results.several_images:
+    if results.images_are_a_sample:
         show(f"SDC-1 of live sites, images like these: {results.rate(images='alike')}")
     rows = [[_ENDS[name], str(estimate)] for name, estimate in results.masked().items()]
     show(table(["where faults end (whole population)", "share"], rows))

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from emulator.campaign.runner import Campaign
 
 
+SECONDS_BETWEEN_LINES = 10
+"""Where no bar can be drawn."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     for function in (demo, init, run):
@@ -94,7 +98,11 @@ def run(
         bool | None, typer.Option("--fit", help="importance: learn the score from the trials so far")
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="stop after N trials", show_default="10000; sweep 100000")
+        int | None,
+        typer.Option(
+            help="stop after N trials; a rerun may ask for more",
+            show_default="10000 if nothing else stops it; sweep 100000",
+        ),
     ] = None,
     until_ci: Annotated[
         float | None, typer.Option(help="stop at this half-width of the 95 % interval of SDC-1, e.g. 0.001")
@@ -159,11 +167,20 @@ def run(
     if json:
         show_json({**results.to_json(), "directory": str(config.output), "trials_per_second": rate})
         return
-    show(f"SDC-1 of live sites: {results.rate()}")
+    show(f"SDC-1 of live sites: {results.rate()}{_any_time(results)}")
     show(
         f"SDC-1 of the whole population ({100 * results.live_share:.2f} % live): {results.population_rate()}"
     )
     show(f"next: emulator report {config.output}")
+
+
+def _any_time(results: Results) -> str:
+    """Why an interval is wider than the trials alone would make it."""
+    return (
+        " (it may stop on what it finds: the interval holds at any time)"
+        if results.manifest["looked"]
+        else ""
+    )
 
 
 def _announce(chosen: dict[str, Any], given: dict[str, Any]) -> None:
@@ -187,7 +204,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     from emulator.campaign.store import check_manifest
     from emulator.sampling.registry import COUNTED
 
-    processes = worker_count(workers)
+    processes, console = worker_count(workers), Console(stderr=True)
     check_manifest(output, campaign.manifest())
     columns = (
         BarColumn(bar_width=12),
@@ -196,18 +213,21 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
         TextColumn("{task.description}"),
     )
     judged = "classes of sites" if campaign.sampler.name in COUNTED else "faults"
-    started = time.perf_counter()
+    started = told = time.perf_counter()
     new_trials = 0
-    with Bar(*columns, console=Console(stderr=True)) as bar:
+    with Bar(*columns, console=console) as bar:
         task = bar.add_task("starting workers, compiling kernels (cached after the first time)", total=None)
 
         def progress(state: Any) -> None:
-            nonlocal new_trials
+            nonlocal new_trials, told
             new_trials = state.trials - state.reused
             rate = new_trials / (time.perf_counter() - started)
             value, low, high = state.estimate.percent()
             description = f"{rate:,.0f} {judged}/s  SDC-1 {value} % [{low}, {high}]"
             bar.update(task, completed=state.trials, total=state.limit, description=description)
+            if not console.is_terminal and time.perf_counter() - told > SECONDS_BETWEEN_LINES:
+                told = time.perf_counter()
+                say(f"{state.trials}/{state.limit or '?'}  {description}")
 
         results = campaign.collect(output, workers=processes, progress=progress)
     return results, new_trials / (time.perf_counter() - started)

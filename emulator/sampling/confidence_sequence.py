@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import Tally
+from emulator.sampling.intervals import wilson_size
 from emulator.sampling.observations import Floats
 
 # The best bet on n trials is about 3 / sqrt(sum of x^2): this is that for some 400 events of weight 1, and the
@@ -37,8 +38,8 @@ class ConfidenceSequence:
 
     The probability that it ever misses the rate, over all n, is 1 - confidence at most. Trials need not be independent:
     the mean of w y given all earlier trials must be the rate, as it is of a sampler that adapts to what it has seen.
-    The interval depends neither on the order of the trials nor on when it was asked for. Method "betting"; value, n and
-    ess are those of `Tally`.
+    The interval depends neither on the order of the trials nor on when it was asked for. Method "betting"; value and n
+    are those of `Tally`, ess is the number of uniform trials whose Wilson interval is as wide.
     """
 
     def __init__(self, *, max_weight: float = 1.0, confidence: float = 0.95) -> None:
@@ -61,7 +62,13 @@ class ConfidenceSequence:
         fortune = log(2 / (1 - found.confidence))  # half of the stake is on either side
         low = self._higher.end(found.n, fortune, found.value, 0.0)
         high = self._lower.end(found.n, fortune, found.value, 1.0)
-        return replace(found, low=low, high=high, method="betting")
+        return replace(
+            found,
+            low=low,
+            high=high,
+            ess=wilson_size(found.value, low, high, found.confidence),
+            method="betting",
+        )
 
 
 class _Stake:

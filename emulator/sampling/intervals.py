@@ -27,6 +27,18 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     ) if p < 1 else 1.0
 
 
+def wilson_size(rate: float, low: float, high: float, confidence: float = 0.95) -> float:
+    """How many trials at this rate have a Wilson interval as wide as [low, high], which is wider than nothing.
+
+    With z the normal quantile and w the width, n w^2 (1 + z^2 / n)^2 = z^2 (4 rate (1 - rate) + z^2 / n): a quadratic
+    in n.
+    """
+    z2, w2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2, (high - low) ** 2
+    # n^2 w^2 + n (2 z^2 w^2 - 4 z^2 rate (1 - rate)) + z^4 (w^2 - 1) = 0
+    b, c = z2 * (2 * w2 - 4 * rate * (1 - rate)), z2**2 * (w2 - 1)
+    return max(0.0, (-b + sqrt(b**2 - 4 * w2 * c)) / (2 * w2))
+
+
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """(low, high), the interval whose coverage is at least `confidence` at every rate, so wider than Wilson's on
     average; (0, 1) for n = 0.

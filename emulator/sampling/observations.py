@@ -29,7 +29,7 @@ def checked_trials(
     if w.max() > max_weight * (1 + 1e-6):
         raise BadData(
             f"estimator: a weight is {w.max():.6g}; allowed: up to max_weight={max_weight:.6g}, "
-            "that is 1/alpha of the sampler. Pass the alpha these trials were drawn with."
+            "the bound of the sampler. Pass max_weight=1/alpha for the alpha these trials were drawn with."
         )
     return _outcomes(outcome), w
 

@@ -80,6 +80,10 @@ def gradient_model(
     >>> session.run(["grad:x"], {"x": x, "seed": np.ones_like(x)})[0].tolist()
     [[0.0, 1.0, 1.0]]
     """
+    if not isinstance(model, onnx.ModelProto):
+        raise BadConfig(
+            f"gradient_model of a {type(model).__name__}; allowed: an onnx.ModelProto. Use onnx.load(PATH)."
+        )
     prepared = _prepare(model, keep=frozenset(wrt))
     graph = prepared.graph
     values = _named_values(graph)

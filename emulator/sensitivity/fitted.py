@@ -1,7 +1,8 @@
 """The chance that a fault flips the top-1, fitted on trials that have been judged.
 
 A small gradient-boosted model (scikit-learn's HistGradientBoostingClassifier) on what is foreseen of a fault. It is a
-proposal, not an estimate: whatever it says, the weights keep the rate unbiased.
+proposal, not an estimate: whatever it says, the weights keep the rate unbiased. One thread: there is a process a core,
+and OpenMP threads that wait for each other on a busy machine took minutes for what takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from emulator.sensitivity.crossing import crossing, preference_of, widths_open
 from emulator.sensitivity.outlook import Outlook, outlook_at
@@ -31,13 +33,15 @@ class Fitted:
         self._model: Any = HistGradientBoostingClassifier(
             max_iter=40, max_leaf_nodes=8, learning_rate=0.15, min_samples_leaf=40, early_stopping=False
         )
-        self._model.fit(_features(outlook)[outlook.alive], critical[outlook.alive])
+        with threadpool_limits(1):
+            self._model.fit(_features(outlook)[outlook.alive], critical[outlook.alive])
 
     def score(self, outlook: Outlook) -> Floats:
         """(faults,) in [0, 1], exactly 0 where the fault is masked before its horizon."""
         score, alive = np.zeros(len(outlook.alive)), np.flatnonzero(outlook.alive)
         if len(alive):
-            score[alive] = self._model.predict_proba(_features(outlook)[alive])[:, 1]
+            with threadpool_limits(1):
+                score[alive] = self._model.predict_proba(_features(outlook)[alive])[:, 1]
         return score
 
 

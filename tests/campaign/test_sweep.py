@@ -148,7 +148,8 @@ def test_an_unfinished_sweep_leaves_room_for_what_is_open(digits: Any, tmp_path:
     (tmp_path / "trials" / "part-000000.parquet").unlink()
     part = Results.open(tmp_path)
     left = sites_of_chunk(campaign(digits, Exhaustive()).space, 0)
-    assert part.incomplete
+    assert part.incomplete and not part.images_are_a_sample
+    assert done.images_are_a_sample
     assert part.rate().high > before.high + 0.9 * left / (IMAGES * done.manifest["space"]["live"])
     assert "not all live sites are judged yet" in render_report(part)
     campaign(digits, Sweep(trials=3000)).collect(tmp_path, workers=1)

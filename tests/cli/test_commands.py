@@ -196,6 +196,21 @@ def test_run_a_sweep(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     assert "classes of sites" in text and "images like these" in text and "not finished" not in text
 
 
+def test_away_from_a_terminal_a_long_run_tells_how_far_it_is(
+    place: Path, tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.cli.running.SECONDS_BETWEEN_LINES", 0)
+    options = ("--limit", 2, "--trials", 1200, "--workers", 1, "-o", tmp_path / "lines")
+    answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options)
+    assert re.search(r"500/1200  .*faults/s  SDC-1", answer.err)
+
+
+def test_an_interval_that_holds_at_any_time_says_so(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    options = ("--limit", 2, "--until-ci", 0.2, "--trials", 500, "--workers", 1, "-o", tmp_path / "looked")
+    answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options)
+    assert "the interval holds at any time" in answer.out
+
+
 def test_run(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     options = ("--limit", 5, "--trials", 300, "--workers", 1, "-o", tmp_path / "b", "--json")
     answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options)

@@ -7,10 +7,13 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from emulator.errors import BadData
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimators import Tally, hansen_hurwitz
+from emulator.sampling.intervals import wilson, wilson_size
 
 Floats = npt.NDArray[np.float64]
 
@@ -139,7 +142,7 @@ def test_no_event_bounds_the_rate_within_twice_the_fixed_bound(max_weight: float
     growing.add(np.zeros(n), weight)
     found = growing.estimate()
     fixed = hansen_hurwitz(np.zeros(n), weight, max_weight=max_weight)
-    assert (found.value, found.low, found.n, found.ess) == (0.0, 0.0, n, fixed.ess)
+    assert (found.value, found.low, found.n) == (0.0, 0.0, n)
     assert fixed.high < found.high < 2 * fixed.high
 
 
@@ -169,3 +172,18 @@ def test_intervals_hold_the_value_and_stay_inside_the_unit_interval() -> None:
 def test_weights_above_the_bound_are_refused() -> None:
     with pytest.raises(BadData, match="max_weight=2"):
         ConfidenceSequence(max_weight=2.0).add([1], [2.5])
+
+
+@given(events=st.integers(0, 300), n=st.integers(301, 100_000))
+def test_its_size_is_that_of_a_wilson_interval_as_wide(events: int, n: int) -> None:
+    sequence = ConfidenceSequence()
+    sequence.add(np.arange(n) < events, np.ones(n))
+    found = sequence.estimate()
+    low, high = wilson(found.value * found.ess, found.ess)
+    assert high - low == pytest.approx(found.high - found.low, rel=1e-6)
+    assert found.ess < n
+
+
+@given(events=st.integers(0, 50), n=st.integers(51, 10_000))
+def test_the_size_of_a_wilson_interval_is_its_trials(events: int, n: int) -> None:
+    assert wilson_size(events / n, *wilson(events, n)) == pytest.approx(n)

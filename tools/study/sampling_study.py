@@ -66,7 +66,7 @@ def images_of(tables: Path) -> list[Path]:
 
 
 def target(row: Target) -> dict[str, str]:
-    found = "-" if row.found is None else f"{row.found:.3g}"
+    found = "-" if row.found is None else f"{row.found:.4g}"
     wanted = f"{'at most' if row.at_most else 'at least'} {row.wanted:g}"
     return {"what": row.what, "wanted": wanted, "found": found, "verdict": row.verdict}
 
@@ -151,7 +151,7 @@ def campaigns(study: dict[str, Any]) -> dict[str, Any]:
             "first": "never" if found["first_seconds"] is None else f"{found['first_seconds']:.3g} s",
             "trial": f"{found['reduction_a_trial']:.1f}",
             "ess": f"{found['ess_a_trial']:.1f}",
-            "second": f"{found['reduction_a_second']:.1f}",
+            "second": f"{found['reduction_a_second']:.2g}",
             "seconds": f"{found['seconds']:.0f}",
         }
         for name, found in study["samplers"].items()

@@ -49,6 +49,13 @@ def targets_of(
 
     replayed = [found for one in replays.values() for found in one["samplers"].values()]
     large = [found["10000"]["coverage"] for found in replayed]
+    # The other alphas are there to show what they cost.
+    usual = [
+        found["10000"]["coverage"]
+        for one in replays.values()
+        for name, found in one["samplers"].items()
+        if "alpha=" not in name
+    ]
     return [
         Target(
             what="ResNet-20: seconds for the truth of an image, accumulators and partial sums",
@@ -67,7 +74,10 @@ def targets_of(
         ranked("ResNet-20, partial sums: AUPRC", "resnet20", "pe_b", OURS, auprc, 0.65),
         ranked("digits, accumulators: AUPRC", "digits", "accumulator", OURS, auprc, 0.95),
         drawn("ResNet-20, accumulators: VRF a trial (stretch 25)", "accumulator", a_trial, 15),
-        drawn("... beside Neyman's allocation (stretch 10)", "accumulator", beside_neyman, 7),
+        Target(
+            what="... beside Neyman's allocation with the true rates (stretch 10)",
+            wanted=7, found=beside_neyman(ranks, campaigns),
+        ),
         drawn("... VRF a second, 100,000 trials", "accumulator", a_second, 2),
         drawn("ResNet-20, partial sums: VRF a trial", "pe_b", a_trial, 15),
         Target(
@@ -80,7 +90,8 @@ def targets_of(
             found=min(found["1000"]["coverage"] for found in replayed),
         ),
         Target(what="coverage at 10,000 trials, the lowest of all", wanted=0.94, found=min(large)),
-        Target(what="... the mean (at most .965)", wanted=0.94, found=sum(large) / len(large)),
+        Target(what="... the mean of samplers as they are", wanted=0.94, found=sum(usual) / len(usual)),
+        Target(what="... the same", wanted=0.965, found=sum(usual) / len(usual), at_most=True),
         Target(
             what="share of networks and registers where our AUPRC is above every baseline's",
             wanted=0.9,
@@ -106,8 +117,13 @@ def a_second(samplers: dict[str, Any]) -> float:
     return float(samplers["importance"]["reduction_a_second"])
 
 
-def beside_neyman(samplers: dict[str, Any]) -> float:
-    return a_trial(samplers) / float(samplers["stratified"]["reduction_a_trial"])
+def beside_neyman(ranks: dict[str, Any], campaigns: dict[str, Any]) -> float | None:
+    """What a draw of `importance` is worth in draws of an allocation that nobody has before the campaign."""
+    study, ranked = campaigns.get("resnet20-accumulator"), ranks.get("resnet20")
+    if study is None or ranked is None:
+        return None
+    neyman = float(ranked["registers"]["accumulator"]["flips"]["neyman"])
+    return a_trial(study["samplers"]) / neyman
 
 
 def share_won(ranks: dict[str, Any], figure: Any) -> float:
