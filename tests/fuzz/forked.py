@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SECONDS = 5.0
+SECONDS = 5
+"""Of processor time: what a case may take must not depend on what else the machine does."""
+PATIENCE = 12 * SECONDS
+"""Of waiting, for a case that sleeps."""
 MEMORY_BYTES = 2 << 30
 GOOD = ("ran", "refused", "unmade")
 # How the libraries underneath say that memory ran out.
@@ -51,9 +54,9 @@ def verdicts(cases: Iterable[Case], folder: Path, clear: type[Exception], jobs: 
             running[child.pipe] = child
         if not running:
             return
-        left = min(child.started + SECONDS for child in running.values()) - time.monotonic()
+        left = min(child.started + PATIENCE for child in running.values()) - time.monotonic()
         ready, _, _ = select.select(list(running), [], [], max(0.0, left))
-        late = [p for p, child in running.items() if time.monotonic() - child.started > SECONDS]
+        late = [p for p, child in running.items() if time.monotonic() - child.started > PATIENCE]
         for pipe in {*ready, *late}:
             yield running.pop(pipe).end()
 
@@ -78,9 +81,10 @@ class _Child:
         _, status = os.waitpid(self.pid, 0)
         kind, _, detail = said.decode(errors="replace").partition("\n")
         if os.WIFSIGNALED(status) and not said:
-            late = seconds > SECONDS
+            killed = os.WTERMSIG(status)
+            late = killed == signal.SIGXCPU or seconds > PATIENCE
             kind = "timeout" if late else "crash"
-            detail = "" if late else signal.Signals(os.WTERMSIG(status)).name
+            detail = "" if late else signal.Signals(killed).name
         return Verdict(case=self.case, kind=kind or "crash", detail=detail, seconds=seconds)
 
 
@@ -113,6 +117,7 @@ def _live(case: Case, folder: Path, clear: type[Exception]) -> str:
     most = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     try:
         case.subject(path)
     except BaseException as error:
