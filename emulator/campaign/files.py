@@ -1,13 +1,15 @@
-"""Files that are written whole or not at all: temporary file, fsync, rename."""
+"""Files that are written whole or not at all (temporary file, fsync, rename), and manifests read back."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from emulator.errors import BadConfig
+from emulator.errors import BadConfig, BadData
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -42,3 +44,16 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises FileNotFoundError, and BadData, which ends with `remedy`, for anything else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise BadData(f"{path}: unreadable ({error}). {remedy}") from None
+    if not isinstance(found, dict):
+        raise BadData(f"{path}: holds a {type(found).__name__}, not an object. {remedy}")
+    return found

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.campaign.files import write_atomically
+from emulator.campaign.files import read_object, write_atomically
 from emulator.campaign.schema import COLUMNS, Column
 from emulator.errors import BadConfig, BadData
 
@@ -44,16 +44,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of `directory`; BadConfig if there is none, BadData if it can't be read."""
     path = directory / _MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_object(path, _fresh_start(directory))
     except FileNotFoundError:
         raise BadConfig(
             f"{directory}: not a campaign directory (no {_MANIFEST}). "
             "Give the -o directory of an `emulator run`."
         ) from None
-    except (OSError, ValueError) as error:
-        raise BadData(f"{path}: unreadable ({error}). {_fresh_start(directory)}") from None
-    if not isinstance(manifest, dict):
-        raise BadData(f"{path}: holds a {type(manifest).__name__}, not an object. {_fresh_start(directory)}")
     if manifest.get("schema") != SCHEMA:
         raise BadData(
             f"{path}: schema {manifest.get('schema')!r}, of another version; allowed: {SCHEMA}. Choose another -o to "

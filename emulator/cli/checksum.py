@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -26,12 +25,8 @@ def register(app: typer.Typer) -> None:
 def checksum(
     directory: options.Directory,
     check: Annotated[str, typer.Option("--check", help="rows, columns or both")] = "both",
-    model: Annotated[
-        Path | None, typer.Option(help="where the model is now", show_default="as recorded")
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(help="where the data is now", show_default="as recorded")
-    ] = None,
+    model: options.ModelNow = None,
+    inputs: options.InputsNow = None,
     json: options.Json = False,
 ) -> None:
     """What checksums of the matrix products would see, correct and cost.

@@ -12,6 +12,7 @@ from emulator.cli.terminal import command, show, show_json, table
 
 if TYPE_CHECKING:
     from emulator.harden.comparison import Comparison
+    from emulator.sampling.estimate import Estimate
 
 _RATES = {
     "before": "before",
@@ -62,18 +63,11 @@ def _show(found: Comparison) -> None:
     )
     for key in ("register", "layer"):
         rows = [
-            [name, *(_rate(group[side]) for side in ("before", "after_fresh_faults")), _times(group["fewer"])]
+            [name, _rate(group.before), _rate(group.after_fresh_faults), str(group.fewer)]
             for name, group in found.by(key).items()
         ]
         show("\n" + table([key, "before", "after", "times fewer"], rows))
 
 
-def _rate(estimate: dict[str, float]) -> str:
-    return f"{100 * estimate['value']:.3g} % [{100 * estimate['low']:.3g}, {100 * estimate['high']:.3g}]"
-
-
-def _times(ratio: dict[str, float | None]) -> str:
-    value, low, high = (
-        "inf" if ratio[end] is None else f"{ratio[end]:.3g}" for end in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]"
+def _rate(rate: Estimate) -> str:
+    return f"{100 * rate.value:.3g} % [{100 * rate.low:.3g}, {100 * rate.high:.3g}]"

@@ -278,11 +278,11 @@ def _raw_fit(path: Path | None, spec: ArraySpec) -> RawFit:
     return RawFit.from_table(values, [entry.name for entry in inventory(spec)])
 
 
-def check_files(vcd: Path | None, figure: Path | None) -> None:
+def check_files(file: Path | None, figure: Path | None) -> None:
     """Raise before any work is done for nothing."""
     from emulator.errors import BadConfig
 
-    for path in (vcd, figure):
+    for path in (file, figure):
         if path is not None and not path.parent.is_dir():
             raise BadConfig(
                 f"{str(path)!r}: {str(path.parent)!r} is not a folder. Create it, or choose another."

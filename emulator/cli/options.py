@@ -42,6 +42,12 @@ Answer = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
+ModelNow = Annotated[
+    Path | None, typer.Option("--model", help="where the model is now", show_default="as recorded")
+]
+InputsNow = Annotated[
+    Path | None, typer.Option("--inputs", help="where the data is now", show_default="as recorded")
+]
 Directory = Annotated[Path, typer.Argument(help="directory of a campaign", show_default=False)]
 
 

@@ -85,12 +85,8 @@ def replay(
         str, typer.Argument(help="a fault_id of the campaign, hexadecimal", show_default=False)
     ],
     engine: options.Engine = "auto",
-    model: Annotated[
-        Path | None, typer.Option(help="where the model is now", show_default="as recorded")
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(help="where the data is now", show_default="as recorded")
-    ] = None,
+    model: options.ModelNow = None,
+    inputs: options.InputsNow = None,
     json: options.Json = False,
 ) -> None:
     """One fault of a campaign again, explained. Refuses a model or data that have changed since.

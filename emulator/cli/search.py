@@ -59,6 +59,7 @@ def search(
     """
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples
+    from emulator.cli.inspection import check_files
     from emulator.faults.space import FaultSpace
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
@@ -66,7 +67,7 @@ def search(
     from emulator.harden.search import Search, sampler_for
     from emulator.sampling.workbench import Workbench
 
-    _check_output(output)
+    check_files(output, None)
     stop = _stop(trials, found, max_time)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     spec = load_array(array)
@@ -100,14 +101,6 @@ def _stop(trials: int | None, found: int | None, seconds: float | None) -> StopR
     rules += [min_critical(found)] if found is not None else []
     rules += [max_time(seconds)] if seconds is not None else []
     return reduce(or_, rules or [max_trials(TRIALS)])
-
-
-def _check_output(path: Path | None) -> None:
-    """Raise before any work is done for nothing."""
-    from emulator.errors import BadConfig
-
-    if path is not None and not path.parent.is_dir():
-        raise BadConfig(f"{str(path)!r}: {str(path.parent)!r} is not a folder. Create it, or choose another.")
 
 
 def _run(plan: Search, bench: Workbench, answers: Answers) -> tuple[Found, bool]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadData
+from emulator.graph.golden import Golden, Inference
 from emulator.sampling.workbench import Workbench
 
 Ints = npt.NDArray[np.int64]
@@ -24,8 +26,7 @@ class Answers:
     def of(cls, bench: Workbench, labels: Ints | None = None) -> Answers:
         """Of the images of a bench; without labels (images,) the fault-free answers are the labels. Raises BadData for
         another number of labels."""
-        logits = (bench.golden.logits(bench.inference(image)) for image in range(bench.images))
-        fault_free = np.array([int(row.argmax()) for row in logits])
+        fault_free = top1(bench.golden, map(bench.inference, range(bench.images)))
         label = fault_free if labels is None else labels.astype(np.int64)
         if label.shape != fault_free.shape:
             raise BadData(f"labels of shape {label.shape}; allowed: one an image, ({bench.images},).")
@@ -44,3 +45,8 @@ class Answers:
     def accuracy(self) -> float:
         """The clean one, a share in [0, 1]."""
         return float(self.right.mean())
+
+
+def top1(golden: Golden, images: Iterable[Inference]) -> Ints:
+    """(images,) the answers of the fault-free network."""
+    return np.array([int(golden.logits(image).argmax()) for image in images], np.int64)

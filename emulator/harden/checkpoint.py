@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.campaign.files import write_atomically
+from emulator.campaign.files import read_object, write_atomically
 from emulator.errors import BadConfig, BadData
 from emulator.harden.optimisers import Arrays
 from emulator.harden.trainable import State
@@ -41,7 +41,7 @@ def open_directory(directory: Path, settings: dict[str, Any]) -> None:
             )
         write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
         return
-    stored = json.loads(path.read_bytes())
+    stored = read_object(path, f"Restore the file, or delete {directory} and train again.")
     different = [
         key for key in wanted["training"] if stored.get("training", {}).get(key) != wanted["training"][key]
     ]

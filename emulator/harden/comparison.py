@@ -7,7 +7,7 @@ rates then, but a sampler that knew the network before looks less well after. Fr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,20 @@ from emulator.campaign.results import Results
 from emulator.campaign.trial import judge_strikes
 from emulator.errors import BadConfig
 from emulator.faults.salvo import Salvo
+from emulator.harden.answers import Answers
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.ratio_of_rates import Ratio, ratio_of_rates
 from emulator.sampling.workbench import Workbench
 
 Flags = npt.NDArray[np.bool_]
+
+
+class Group(NamedTuple):
+    """SDC-1 of the live sites of a layer or register, and how many times fewer critical faults there are."""
+
+    before: Estimate
+    after_fresh_faults: Estimate
+    fewer: Ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,18 +67,14 @@ class Comparison:
             for name in ("same_faults", "fresh_faults")
         }
 
-    def by(self, key: str) -> dict[str, dict[str, Any]]:
-        """Of each layer or register: before, after on fresh faults, and how many times fewer, as JSON."""
+    def by(self, key: str) -> dict[str, Group]:
+        """Of each layer or register that has trials before and after."""
         first, second = (
             results.rates_of(key, results.trials["sdc1"].to_numpy(bool))
             for results in (self.before, self.after)
         )
         return {
-            str(group[0]): {
-                "before": first[group].to_json(),
-                "after_fresh_faults": second[group].to_json(),
-                "fewer": ratio_of_rates(first[group], second[group]).to_json(),
-            }
+            str(group[0]): Group(first[group], second[group], ratio_of_rates(first[group], second[group]))
             for group in first
             if group in second
         }
@@ -82,9 +87,16 @@ class Comparison:
             "accuracy": None
             if self.accuracy is None
             else dict(zip(("before", "after"), self.accuracy, strict=True)),
-            "by_register": self.by("register"),
-            "by_layer": self.by("layer"),
+            "by_register": _plain(self.by("register")),
+            "by_layer": _plain(self.by("layer")),
         }
+
+
+def _plain(groups: dict[str, Group]) -> dict[str, Any]:
+    return {
+        name: {part: value.to_json() for part, value in group._asdict().items()}
+        for name, group in groups.items()
+    }
 
 
 def compare(before: Results, after: Results) -> Comparison:
@@ -97,7 +109,9 @@ def compare(before: Results, after: Results) -> Comparison:
     first, second = (reopened(results.manifest) for results in (before, after))
     read = before.manifest["inputs"]
     labels = load_samples(read["path"], first.network.graph, read["samples"]).labels
-    accuracy = None if labels is None else (_accuracy(first, labels), _accuracy(second, labels))
+    accuracy = None
+    if labels is not None:
+        accuracy = Answers.of(first, labels).accuracy, Answers.of(second, labels).accuracy
     return Comparison(before=before, after=after, again=_again(before, second), accuracy=accuracy)
 
 
@@ -129,8 +143,3 @@ def _again(before: Results, bench: Workbench) -> Flags:
         judged = judge_strikes(bench, volley.image, past.faults.layer[volley.place], strikes)
         again[volley.place] = judged["sdc1"]
     return again
-
-
-def _accuracy(bench: Workbench, labels: npt.NDArray[np.int64]) -> float:
-    answers = [int(bench.golden.logits(bench.inference(image)).argmax()) for image in range(bench.images)]
-    return float(np.mean(np.array(answers) == labels))

@@ -15,6 +15,7 @@ from emulator.campaign.trial import run_chunk
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import Network
 from emulator.harden import checkpoint
+from emulator.harden.answers import Answers
 from emulator.harden.checkpoint import Checkpoint
 from emulator.harden.training import Training
 from emulator.sampling.estimate import Estimate
@@ -56,13 +57,12 @@ class Validation:
         """Accuracy, and SDC-1 of the faults that it trains against."""
         space = FaultSpace(network, training.array, registers=training.registers, layers=training.layers)
         bench = Workbench(network, training.array, space, self.samples.inputs)
-        answers = [int(bench.golden.logits(bench.inference(i)).argmax()) for i in range(bench.images)]
         sampler = Importance()
         # The same seed every time: epochs are compared on the same draws, as far as they can be.
         found = run_chunk(bench, sampler, no_past(), seed=0, chunk=0, first=0, count=self.trials)
         weight = np.exp(found["log_weight"])
         sdc1 = hansen_hurwitz(found["sdc1"], weight, max_weight=sampler.max_weight)
-        return Judgement(accuracy=float(np.mean(np.array(answers) == self.samples.labels)), sdc1=sdc1)
+        return Judgement(accuracy=Answers.of(bench, self.samples.labels).accuracy, sdc1=sdc1)
 
     def settings(self) -> dict[str, Any]:
         """What identifies it in a manifest."""

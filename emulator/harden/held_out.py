@@ -42,7 +42,7 @@ class Judge(Protocol):
 
 
 class Split(NamedTuple):
-    """choosing, judging: trials (a mask each). amount: what one trial of weight 1 adds to a sum, (trials,)."""
+    """choosing, judging: trials (a mask each). weight: of each, (trials,). judge: of those that judge."""
 
     choosing: Bools
     judging: Bools

@@ -112,12 +112,15 @@ def _shape(entry: Register, level: Level) -> tuple[Ints, Ints, Ints]:
         return np.ones_like(each), each, each
     # (rows, bits) registers that have this bit.
     has = count[:, np.newaxis] * (np.arange(entry.bits) < width[:, np.newaxis])
-    grouped = {"register": has[np.newaxis], "row": has[:, np.newaxis]}.get(level)
-    if level == "register-bit":
-        grouped = has.T[:, :, np.newaxis]
-    if level == "row-bit":
-        grouped = has.reshape(-1, 1, 1)
-    assert grouped is not None
+    match level:
+        case "register":
+            grouped = has[np.newaxis]
+        case "row":
+            grouped = has[:, np.newaxis]
+        case "register-bit":
+            grouped = has.T[:, :, np.newaxis]
+        case "row-bit":
+            grouped = has.reshape(-1, 1, 1)
     bits = grouped.sum(axis=(1, 2))
     if entry.storage == "sram":
         return (grouped.sum(axis=2) > 0).sum(axis=1), grouped.sum(axis=2).max(axis=1, initial=0), bits
