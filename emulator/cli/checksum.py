@@ -29,7 +29,7 @@ def checksum(
     inputs: options.InputsNow = None,
     json: options.Json = False,
 ) -> None:
-    """What checksums of the matrix products would see, correct and cost.
+    """What checksums of the products would see, correct and cost.
 
     Example: emulator checksum runs/a --check both
     """

@@ -12,6 +12,7 @@ from emulator.cli import (
     inspection,
     machine,
     protection,
+    restriction,
     results,
     running,
     search,
@@ -51,6 +52,7 @@ results.register(app)
 comparison.register(app)
 search.register(app)
 training.register(app)
+restriction.register(app)
 checksum.register(app)
 protection.register(app)
 machine.register(app)

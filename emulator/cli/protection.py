@@ -11,7 +11,11 @@ from emulator.cli import options
 from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from emulator.array.fit import Fit
+    from emulator.campaign.results import Results
     from emulator.harden.protection import Bought, Protection
 
 TOP = 20
@@ -41,6 +45,14 @@ def protect(
         str | None,
         typer.Option(help="comma-separated techniques, e.g. secded,tmr", show_default="all that fit"),
     ] = None,
+    checksum: Annotated[
+        str | None,
+        typer.Option(
+            help="the chip has these checksums too, and corrects: rows, columns, both", show_default="none"
+        ),
+    ] = None,
+    model: options.ModelNow = None,
+    inputs: options.InputsNow = None,
     figure: Annotated[
         Path | None, typer.Option(help="write the Pareto curve here: .svg, .pdf, .png", show_default="none")
     ] = None,
@@ -62,16 +74,26 @@ def protect(
     check_files(None, figure)
     costs = read_techniques(techniques)
     results = Results.open(directory)
-    found = run_protect(results, by=by, techniques=costs, only=options.split(only))
-    announce(budget=f"{100 * share:g}%", by=by, only=",".join(found.techniques))
+    left = None if checksum is None else _left(results, checksum, model, inputs)
+    found = run_protect(results, by=by, techniques=costs, only=options.split(only), sdc1=left)
+    announce(budget=f"{100 * share:g}%", by=by, only=",".join(found.techniques), checksum=checksum)
     if figure is not None:
         _draw(found, share, figure)
     of_array = storage_share(results, costs)
     if json:
         written = {} if figure is None else {"figure": str(figure)}
-        show_json({**found.to_json(share), "share_of_array_storage": of_array, **written})
+        more = {"share_of_array_storage": of_array, "checksum": checksum}
+        show_json({**found.to_json(share), **more, **written})
         return
     _show(found, share, of_array)
+
+
+def _left(results: Results, checksum: str, model: Path | None, inputs: Path | None) -> npt.NDArray[np.bool_]:
+    """The trials that change the answer although checksums correct what they can."""
+    from emulator.harden.checksum import parse_check
+    from emulator.harden.checksum_coverage import coverage
+
+    return coverage(results, parse_check(checksum), model=model, inputs=inputs).sdc1_left
 
 
 def _share(text: str) -> float:

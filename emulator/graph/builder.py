@@ -35,6 +35,8 @@ _OUTPUT_SCALE = {
 _SPATIAL = frozenset(
     ("QLinearConv", "ConvInteger", "MaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool")
 )
+# What may stand between a convolution and the tensor that its bounded result is.
+_BOUNDS = frozenset("DequantizeLinear Relu Clip Max Min QuantizeLinear".split())
 
 
 class HostOnly(Exception):
@@ -238,4 +240,6 @@ def _spatial_names(graph: ir.Graph) -> set[str]:
             inputs = {str(v.name) for v in node.inputs if v is not None}
             if inputs & found:
                 found |= inputs | {str(value.name) for value in node.outputs}
+        elif node.op_type in _BOUNDS and any(v is not None and v.name in found for v in node.inputs):
+            found |= {str(value.name) for value in node.outputs}
     return found

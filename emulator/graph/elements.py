@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from emulator.graph.builder import GraphBuilder, HostOnly
+from emulator.graph.channels import by_channel, channel_axis, channel_codes
 from emulator.graph.movement import chained, fill_of, join, moves, origins
 from emulator.graph.pools import max_pool
 from emulator.graph.qgraph import PairTableOp, QTensor, TableOp
@@ -74,7 +75,8 @@ def import_quantised_concat(b: GraphBuilder, node: ir.Node) -> None:
 
 
 def import_quantize(b: GraphBuilder, node: ir.Node) -> None:
-    """A QuantizeLinear and the float operators between it and the int8 tensors it comes from."""
+    """A QuantizeLinear and the float operators between it and the int8 tensors it comes from. Their constants are one
+    number, or one a channel."""
     b.scalar(node, 1), b.zero_point(node, 2)
     if not b.is_bytes(str(node.outputs[0].name)):
         raise HostOnly("it quantises to other than 8 bits")
@@ -95,9 +97,13 @@ def import_quantize(b: GraphBuilder, node: ir.Node) -> None:
 def _elementwise(
     b: GraphBuilder, protos: Sequence[onnx.NodeProto], leaves: Sequence[str], constants: Arrays, output: str
 ) -> None:
-    """A table of one tensor, or of two that broadcast against each other."""
+    """A table of one tensor, or of two that broadcast against each other; of one also a table a channel."""
     sources = list(dict.fromkeys(b.tensor(name) for name in leaves))
     shape = b.shape(output)
+    axis = channel_axis(shape, constants)
+    if axis is not None:
+        _channelwise(b, protos, leaves, constants, output, axis)
+        return
     first = max(sources, key=lambda source: b.tensors[source].size)
     target = b.tensor(output, like=first)
     feeds = {name: b.tensor(name) for name in leaves}
@@ -108,6 +114,29 @@ def _elementwise(
         _append_unary(b, output, sources[0], target, table)
         return
     b.ops.append(PairTableOp(name=output, source=sources[0], right=sources[1], target=target, table=table))
+
+
+def _channelwise(
+    b: GraphBuilder,
+    protos: Sequence[onnx.NodeProto],
+    leaves: Sequence[str],
+    constants: Arrays,
+    output: str,
+    axis: int,
+) -> None:
+    """A table for each channel, all channels of `axis`, of one tensor."""
+    shape = b.shape(output)
+    if len(leaves) != 1 or b.shape(leaves[0]) != shape:
+        raise HostOnly(
+            "constants that differ from channel to channel meet other than one int8 tensor of that shape"
+        )
+    last = axis == len(shape) - 1
+    source = b.in_order(b.tensor(leaves[0]), channels_last=not last)
+    target = b.tensor(output, like=source)
+    feed = {leaves[0]: _typed(channel_codes(shape, axis), b.tensors[source])}
+    found = b.run_alone(protos, feed, output, constants)
+    table = _stored(by_channel(found, axis), b.tensors[target])
+    _append_unary(b, output, source, target, table)
 
 
 def _expression(b: GraphBuilder, quantise: ir.Node) -> tuple[list[ir.Node], list[str]]:
@@ -127,7 +156,7 @@ def _expression(b: GraphBuilder, quantise: ir.Node) -> tuple[list[ir.Node], list
             or node.op_type in VARIADIC
             or (
                 # ONNX Runtime computes a power by one exponent otherwise than element by element.
-                node.op_type == "Pow" and b.name(node, 1) in b.probe.constants
+                node.op_type == "Pow" and _is_number(b.probe.constants.get(b.name(node, 1)))
             )
         ):
             for value in node.inputs:
@@ -141,8 +170,6 @@ def _expression(b: GraphBuilder, quantise: ir.Node) -> tuple[list[ir.Node], list
             return
         name = str(value.name)
         if name in b.probe.constants:
-            if b.probe.constants[name].size != 1:
-                raise HostOnly(f"constant {name!r} differs from element to element")
             return
         producer = value.producer()
         if producer is None:
@@ -227,6 +254,10 @@ def _append_unary(b: GraphBuilder, name: str, source: int, target: int, table: I
     b.ops.append(TableOp(name=name, source=source, target=written, table=table))
 
 
+def _is_number(constant: npt.NDArray[np.generic] | None) -> bool:
+    return constant is not None and constant.size == 1
+
+
 def _is_identity(table: Int8) -> bool:
     return bool(np.array_equal(table, _CODES))
 
@@ -247,8 +278,12 @@ def _filled(
         for name, index in feeds.items()
     }
     values = b.run_alone(protos, arrays, output, constants)
-    table: Int8 = (values.astype(np.int16) - b.tensors[target].offset).astype(np.int8).reshape(-1)
-    return table
+    return _stored(values, b.tensors[target]).reshape(-1)
+
+
+def _stored(values: npt.NDArray[np.generic], tensor: QTensor) -> Int8:
+    stored: Int8 = (values.astype(np.int16) - tensor.offset).astype(np.int8)
+    return stored
 
 
 def _typed(codes: npt.NDArray[np.int16], tensor: QTensor) -> npt.NDArray[np.int8 | np.uint8]:

@@ -94,7 +94,9 @@ def requantise_layer(p: Program, row: Row, values: Values, acc: Accumulators) ->
 def table_at(p: Program, row: Row, values: Values, element: Int) -> Int:
     """A unary operator at one element."""
     code = np.int64(values[p.tensor_start[row[Col.SOURCE]] + element]) + 128
-    return np.int64(p.tables[row[Col.TABLE_START] + code])
+    channels = row[Col.CHANNELS]
+    own = element % channels * 256 if channels > 0 else 0
+    return np.int64(p.tables[row[Col.TABLE_START] + own + code])
 
 
 @borrowing
@@ -163,8 +165,7 @@ def run_element_op(p: Program, op: Int, values: Values) -> None:
     start = p.tensor_start[row[Col.TARGET]]
     size = p.tensor_start[row[Col.TARGET] + 1] - start
     if kind == Kind.TABLE:
-        for element in range(size):
-            values[start + element] = table_at(p, row, values, element)
+        _look_up(p, row, values, start, size)
     elif kind == Kind.PAIR_TABLE:
         for element in range(size):
             values[start + element] = pair_at(p, row, values, element)
@@ -181,6 +182,18 @@ def run_element_op(p: Program, op: Int, values: Values) -> None:
         global_averages(p, row, values, means)
         for element in range(size):
             values[start + element] = means[element]
+
+
+@kernel
+def _look_up(p: Program, row: Row, values: Values, start: Int, size: Int) -> None:
+    """A unary operator, channel by channel where each has its own table: `table_at` would divide at each element."""
+    source, tables = p.tensor_start[row[Col.SOURCE]], p.tables[row[Col.TABLE_START] :]
+    step = 256 if row[Col.CHANNELS] > 0 else 0
+    run = row[Col.CHANNELS] if row[Col.CHANNELS] > 0 else size
+    for first in range(0, size, run):
+        for channel in range(run):
+            code = np.int64(values[source + first + channel]) + 128
+            values[start + first + channel] = tables[channel * step + code]
 
 
 @kernel

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
-from emulator.errors import UnsupportedModel
+from emulator.errors import BadConfig, UnsupportedModel
 
 
 def read_onnx(file: Path) -> tuple[onnx.ModelProto, str]:
@@ -41,3 +41,16 @@ def read_onnx(file: Path) -> tuple[onnx.ModelProto, str]:
         for tensor in outside:
             digest.update(tensor.raw_data)
     return model, digest.hexdigest()
+
+
+def write_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Whole or not at all; raises BadConfig where it can't be written."""
+    if not path.parent.is_dir():
+        raise BadConfig(f"output {str(path)!r}: {str(path.parent)!r} is not a folder. Create it first.")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        onnx.save(model, unfinished)
+        unfinished.replace(path)
+    except (OSError, ValueError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise BadConfig(f"output {str(path)!r} can't be written: {error}. Choose another place.") from error

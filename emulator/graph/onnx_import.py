@@ -18,6 +18,7 @@ from emulator.graph.elements import (
     import_quantised_unary,
     import_quantize,
 )
+from emulator.graph.folding import with_bounds_folded
 from emulator.graph.macs import PLACES, import_mac
 from emulator.graph.movement import MOVEMENT, import_concat, import_movement
 from emulator.graph.partition import ordered
@@ -50,7 +51,7 @@ def integer_graph(reference: onnx.ModelProto, name: str, wanted: str | None = No
     answer = _answer([str(value.name) for value in graph.outputs], answers, probe, wanted)
     if probe.is_bytes(answers[answer]) and 0 not in probe.shapes[answers[answer]]:
         b.tensor(answers[answer])  # with its scale, whoever writes it
-    ops = ordered(reference, graph, probe, b.tensors, b.ops, answers)
+    ops = with_bounds_folded(ordered(reference, graph, probe, b.tensors, b.ops, answers), b.tensors, answers)
     if not any(isinstance(op, MacLayer) for op in ops):
         raise UnsupportedModel(_no_mac_layer(name, graph, [*left, *_float_macs(graph)]))
     tensors, renumbered = _compact(b.tensors, ops, answers)

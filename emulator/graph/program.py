@@ -49,8 +49,8 @@ class Kind(IntEnum):
 
 
 class Col(IntEnum):
-    """Columns of an operator row. CHANNELS: values a source pixel. M, TAPS: output pixels, window positions; the taps
-    lie at TAPS_START of the index pool. ROW_BYTES: see `simd.row_bytes`."""
+    """Columns of an operator row. CHANNELS: values a source pixel, 0 for a table that all share. M, TAPS: output
+    pixels, window positions; the taps lie at TAPS_START of the index pool. ROW_BYTES: see `simd.row_bytes`."""
 
     KIND = 0
     SOURCE = 1
@@ -285,6 +285,7 @@ def _element_row(op: ElementOp, tensors: tuple[QTensor, ...], pools: _Pools) -> 
     match op:
         case TableOp():
             row[Col.TABLE_START] = pools.tables.add(op.table, shared=True)
+            row[Col.CHANNELS] = len(op.table) if op.table.ndim > 1 else 0
         case PairTableOp():
             row[Col.RIGHT] = op.right
             row[Col.TABLE_START] = pools.tables.add(op.table, shared=True)

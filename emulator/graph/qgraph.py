@@ -137,7 +137,8 @@ class MacLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TableOp:
-    """Any unary operator between int8 tensors. table (256,) int8, indexed by stored value + 128."""
+    """Any unary operator between int8 tensors. table (256,) int8, indexed by stored value + 128; or (channels, 256), a
+    table a channel, where channels are stored last."""
 
     name: str
     source: int

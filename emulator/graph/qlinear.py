@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from emulator.graph.bounds import PRODUCTS, first_bound, split
 from emulator.graph.normalise import normalise
 from emulator.graph.rewriting import (
     Inputs,
@@ -52,7 +53,7 @@ def to_qlinear(model: ir.Model) -> ir.Model:
         gemm.attributes.pop("transA", None)
     for quantise in [node for node in copy.graph if node.op_type == "QuantizeLinear"]:
         _rewrite_island(r, quantise)
-    for product in [node for node in copy.graph if node.op_type in _PRODUCTS]:
+    for product in [node for node in copy.graph if node.op_type in PRODUCTS]:
         _attempt(r, product, _to_integer_product)
     copy.opset_imports.setdefault(MICROSOFT, 1)
     _remove_unused(copy.graph)
@@ -72,8 +73,9 @@ def _rewrite_island(r: Rewriter, quantise: ir.Node) -> None:
     node = real.producer() if real is not None else None
     if node is None or len(node.outputs[0].uses()) != 1 or node.outputs[0].is_graph_output():
         return
-    if node.op_type in ("Relu", "Clip") and _single_mac(node):
-        _split_activation(r, node, quantise)
+    first = first_bound(node)
+    if first is not None:
+        _rewrite_island(r, split(r, first, quantise))
         return
     build = _BUILDERS.get(node.op_type)
     if build is None:
@@ -125,27 +127,6 @@ def _moved_by_128(r: Rewriter, q: Quantised) -> ir.Value:
     signed = q.zero.dtype == np.int8
     moved = q.zero.astype(np.int16) + (128 if signed else -128)
     return r.constant(f"{q.value.name}/other_zero", moved.astype(np.uint8 if signed else np.int8))
-
-
-def _split_activation(r: Rewriter, activation: ir.Node, quantise: ir.Node) -> None:
-    """MAC -> Relu -> Q becomes MAC -> Q -> DQ -> Relu -> Q: rounding and max commute, so nothing changes."""
-    mac_output = activation.inputs[0]
-    assert mac_output is not None
-    how, name = quantise.inputs[1:], mac_output.name
-    first = r.node(activation, "QuantizeLinear", [mac_output, *how], f"{name}_quantised")
-    back = r.node(activation, "DequantizeLinear", [first, *how], f"{name}_dequantised")
-    activation.replace_input_with(0, back)
-    producer = first.producer()
-    assert producer is not None
-    _rewrite_island(r, producer)
-
-
-def _single_mac(activation: ir.Node) -> bool:
-    value = activation.inputs[0]
-    node = value.producer() if value is not None else None
-    if node is None or len(node.outputs[0].uses()) != 1:
-        return False
-    return node.op_type in ("Conv", "Gemm", "MatMul")
 
 
 # ---- operands
@@ -367,7 +348,6 @@ def _remove_unused(graph: ir.Graph) -> None:
 
 Attributes = dict[str, Any]
 _Built = tuple[list[ir.Value | None], Attributes]
-_PRODUCTS = ("Conv", "Gemm", "MatMul")
 _QLINEAR = {
     "Conv": "QLinearConv",
     "MatMul": "QLinearMatMul",

@@ -15,7 +15,7 @@ import onnx
 
 from emulator.errors import BadConfig, UnsupportedModel
 from emulator.graph.feeds import Arrays, Data, batches, read_feeds
-from emulator.graph.onnx_file import read_onnx
+from emulator.graph.onnx_file import read_onnx, write_onnx
 from emulator.graph.session import open_session
 
 Format = Literal["qdq", "qoperator"]
@@ -114,7 +114,7 @@ def quantize(
         )
     open_session(made)  # what ONNX Runtime can't load is refused here, not where it is used
     if output is not None:
-        _write(made, Path(output))
+        write_onnx(made, Path(output))
     return made
 
 
@@ -263,15 +263,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _write(model: onnx.ModelProto, path: Path) -> None:
-    if not path.parent.is_dir():
-        raise BadConfig(f"output {str(path)!r}: {str(path.parent)!r} is not a folder. Create it first.")
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        onnx.save(model, unfinished)
-        unfinished.replace(path)
-    except (OSError, ValueError) as error:
-        unfinished.unlink(missing_ok=True)
-        raise BadConfig(f"output {str(path)!r} can't be written: {error}. Choose another place.") from error

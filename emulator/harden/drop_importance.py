@@ -35,7 +35,7 @@ class DropImportance(Foreseeing):
 
     right: tuple[int, ...]
     alpha: float = 0.2
-    rounds: tuple[tuple[int, int], ...] = ((256, 3), (48, 8), (12, 32))
+    rounds: tuple[tuple[int, int], ...] = ((512, 2), (64, 8), (16, 32))
     power: float = 4.0
     floor: float = 1e-12
 

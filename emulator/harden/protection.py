@@ -233,8 +233,11 @@ def protect(
     techniques: Techniques | None = None,
     only: Sequence[str] | None = None,
     raw: RawFit | None = None,
+    sdc1: Bools | None = None,
 ) -> Protection:
     """What protection of a campaign's registers by such units can buy. only: names of techniques, None: all that fit.
+    sdc1 (trials,): those that change the answer, None: as the campaign found; on a chip that has checksums too they are
+    `Coverage.sdc1_left`.
 
     Raises BadConfig for unknown names and for campaigns that can't tell the units apart, and BadData where too few
     trials changed the answer to choose by some and to judge by others.
@@ -244,7 +247,7 @@ def protect(
     suited = table.suited(units, only)
     trials = split(results)
     upset, bits, highest = _upsets(results, raw or RawFit())
-    amount = upset * results.trials["sdc1"].to_numpy(bool)
+    amount = upset * (results.trials["sdc1"].to_numpy(bool) if sdc1 is None else sdc1)
     _check_events(amount, trials)
     some = trials.choosing
     worth = expected(

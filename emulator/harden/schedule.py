@@ -13,9 +13,10 @@ from emulator.harden.optimisers import OPTIMISERS
 class Schedule:
     """epochs of `steps` batches of `batch` rows, a share `struck` of them with a fault, as many their clean twins; for
     each epoch `faults` are drawn on `images` of the training images. rate: the largest learning rate, of the size of
-    each parameter (its root mean square). steady: weight of the `movement` of the logits beside the cross entropy. own:
-    share of the network's own first answers in the target, the rest are the labels. tighten: by the middle of the
-    training the ranges of all stored tensors shrink to this share: what a fault can do shrinks with them."""
+    each parameter (its root mean square, of a weight that of its channel). steady: weight of the `movement` of the
+    logits beside the cross entropy. own: share of the network's own first answers in the target, the rest are the
+    labels. tighten: by the middle of the training the ranges of all stored tensors shrink to this share: what a fault
+    can do shrinks with them."""
 
     epochs: int = 20
     steps: int = 150

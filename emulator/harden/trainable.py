@@ -67,6 +67,13 @@ class Weight:
         )
         return found
 
+    def size(self, real: Floats) -> Floats:
+        """The root mean square of weights, of each channel where they have a scale each, to broadcast with them."""
+        axes = None
+        if self.zero_point.size > 1:
+            axes = tuple(axis for axis in range(real.ndim) if axis != self.axis)
+        return self.along(_root_mean_square(real, axes), real.ndim)
+
     def reals(self, stored: Array, scale: Floats) -> Floats:
         """What stored integers mean."""
         zero = self.along(self.zero_point, stored.ndim).astype(np.float32)
@@ -150,17 +157,16 @@ class Trainable:
             real[bias.name] = value[bias.name].astype(np.float32) * unit
         return State(real=real, scale=scale)
 
-    def sizes(self) -> dict[str, float]:
-        """The root mean square of each of `parameters` in the file, the unit in which it is trained; of biases that
-        are nearly 0 that of the smallest of activations times the largest of weights."""
+    def sizes(self) -> dict[str, Floats]:
+        """The unit in which each of `parameters` is trained, to broadcast with it: the root mean square of the weights
+        in the file, of each channel where they have a scale each; of biases that of all, or that of the smallest of
+        activations times the largest of weights where they are nearly 0."""
         state = self.state()
-        found = {
-            name: float(np.sqrt(np.mean(real.astype(np.float64) ** 2))) for name, real in state.real.items()
-        }
+        found = {weight.name: weight.size(state.real[weight.name]) for weight in self.weights}
         for bias in self.biases:
-            unit = float((state.scale[bias.activations] * state.scale[bias.weight]).mean())
-            found[bias.name] = max(found[bias.name], 127 * unit)
-        return {name: size or 1.0 for name, size in found.items()}
+            unit = 127 * float((state.scale[bias.activations] * state.scale[bias.weight]).mean())
+            found[bias.name] = np.maximum(_root_mean_square(state.real[bias.name]), np.float32(unit))
+        return {name: np.where(size > 0, size, np.float32(1)) for name, size in found.items()}
 
     def rescaled(self, state: State, share: float) -> State:
         """Weight scales that just hold the largest weight, and activation scales that are this share of the file's."""
@@ -207,6 +213,10 @@ class Trainable:
             open_session(with_outputs(forward, [answer]), optimised=True),
             open_session(with_outputs(backward, wanted), optimised=True),
         )
+
+
+def _root_mean_square(real: Floats, axes: tuple[int, ...] | None = None) -> Floats:
+    return np.asarray(np.sqrt(np.mean(real.astype(np.float64) ** 2, axis=axes)), np.float32)
 
 
 def _outer(network: Network, qdq: onnx.ModelProto) -> set[str]:

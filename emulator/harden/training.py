@@ -89,7 +89,7 @@ class Training:
         return spread_of(self.first_answers)
 
     @cached_property
-    def sizes(self) -> dict[str, float]:
+    def sizes(self) -> Arrays:
         """The unit of each parameter."""
         return self.trainable.sizes()
 
@@ -220,8 +220,8 @@ class _Steps:
             for name, gradient in gradients.items():
                 kept = {kind: arrays[name] for kind, arrays in memory.items()}
                 rate = cosine(s.rate, count / total)
-                # Of networks that were never normalised a fixed step is far too long for some weights.
-                size = np.float32(sizes[name])
+                # Where normalisation is folded in, a fixed step is far too long for the weights of some channels.
+                size = sizes[name]
                 moved = optimiser.step(real[name] / size, gradient * size, kept, rate=rate, count=count)
                 real[name] = moved * size
         return real, memory, float(np.mean(losses))

@@ -36,6 +36,15 @@ def test_protect_in_words(place: Path, emulator: Emulator, by: str) -> None:
     assert ("flip-flop areas" in answer.out) == (by != "layer")
 
 
+def test_checksums_leave_less_to_protect(place: Path, emulator: Emulator) -> None:
+    alone = emulator("protect", place / "runs/a", "--json").json
+    answer = emulator("protect", place / "runs/a", "--checksum", "rows", "--json")
+    assert answer.json["checksum"] == "rows" and alone["checksum"] is None
+    assert "--checksum rows" in answer.err
+    left, whole = (run["unprotected"]["residual"]["value"] for run in (answer.json, alone))
+    assert 0 < left < whole
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -45,6 +54,7 @@ def test_protect_in_words(place: Path, emulator: Emulator, by: str) -> None:
         (("--only", "partiy"), "did you mean 'parity'?"),
         (("--techniques", "none.toml"), "can't be read"),
         (("--figure", "curve.txt"), "Change the ending"),
+        (("--checksum", "diagonals"), "allowed: rows, columns, both"),
     ],
 )
 def test_bad_options_are_one_line(

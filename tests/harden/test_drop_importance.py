@@ -127,7 +127,7 @@ def test_it_is_a_sampler_with_settings_that_json_takes(table: Any) -> None:
     sampler = DropImportance(right=right_of(table))
     assert isinstance(sampler, Sampler)
     assert sampler.settings()["right"] == 18
-    assert sampler.predictions == 256 * 3 + 48 * 8 + 12 * 18
+    assert sampler.predictions == 512 * 2 + 64 * 8 + 16 * 18
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,20 @@ def test_too_few_events_and_no_rates_are_refused(truth: Callable[..., Truth]) ->
         protect(known.campaign(0, 100), raw=RawFit(flip_flop_fit_per_mbit=0.0))
 
 
+def test_what_others_correct_is_not_paid_for(truth: Callable[..., Truth]) -> None:
+    """On a chip where something else takes care of the low bits only the rest counts."""
+    results = truth().campaign(0, 1000)
+    sdc1 = results.trials["sdc1"].to_numpy(bool)
+    high = results.trials["bits"].to_numpy() >= 16
+    assert 0 < (sdc1 & high).sum() < sdc1.sum()
+    judging = results.trials["trial_id"].to_numpy() >= 500
+    found = protect(results, by="bit", sdc1=sdc1 & high)
+    want = (results.weight * (sdc1 & high))[judging].mean() * results.live_share
+    assert found.unprotected.residual.value == pytest.approx(want)
+    bits = {unit.unit["bit"] for unit in found.chosen(0.1) if unit.fit > 0}
+    assert bits and min(bits) >= 4
+
+
 @pytest.fixture(scope="module")
 def judged(digits: object, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Every site of three registers in the last layer of the digits network, on two images."""

@@ -114,6 +114,20 @@ def test_weights_are_quantised_as_the_file_will_store_them(network: Any) -> None
     assert loaded.graph.tensors[0].scale == network.graph.tensors[0].scale
 
 
+def test_a_channel_is_trained_in_its_own_unit(fashion: Any) -> None:
+    """The channels of the first depthwise layer differ by a factor of 200."""
+    trainable = Trainable.of(fashion.network)
+    real, sizes = trainable.state().real, trainable.sizes()
+    for weight in trainable.weights:
+        size = sizes[weight.name]
+        assert size.shape == (len(real[weight.name]), *[1] * (real[weight.name].ndim - 1))
+        for channel, unit in zip(real[weight.name], size.ravel(), strict=True):
+            assert np.sqrt(np.mean((channel / unit) ** 2)) == pytest.approx(1, rel=1e-5)
+    depthwise = sizes["block1_dw.weight_quantized"]
+    assert depthwise.max() > 200 * depthwise.min()
+    assert sizes["fc.bias_quantized"].shape == ()
+
+
 def test_errors_of_a_fault_lead_to_the_logits_that_the_propagation_engine_finds(digits: Any) -> None:
     trainable = Trainable.of(digits.network)
     state, graph = trainable.state(), digits.network.graph

@@ -91,6 +91,7 @@ def _relu_follows(graph: QuantGraph, layer: MacLayer) -> bool:
         )
     ]
     return bool(readers) and all(
-        isinstance(op, TableOp) and bool((op.table[: zero + 129] == op.table[zero + 128]).all())
+        isinstance(op, TableOp)
+        and bool((op.table[..., : zero + 128] == op.table[..., zero + 128, None]).all())
         for op in readers
     )

@@ -1,0 +1,22 @@
+"""How often a network is right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from emulator.campaign.inputs import Samples
+from emulator.graph.golden import Golden
+from emulator.graph.load import Network
+from emulator.harden.answers import top1
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
+
+
+def accuracy(network: Network, samples: Samples) -> Estimate | None:
+    """The share of samples whose largest logit, the first of several, is that of the label, with Wilson's interval;
+    None without labels."""
+    if samples.labels is None:
+        return None
+    golden = Golden(network.graph)
+    answers = top1(golden, map(golden.run, samples.inputs))
+    return hansen_hurwitz(answers == samples.labels, np.ones(len(answers)))
