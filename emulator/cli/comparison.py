@@ -18,6 +18,7 @@ _RATES = {
     "before": "before",
     "after_same_faults": "after, the same faults",
     "after_fresh_faults": "after, fresh faults",
+    "after_all_faults": "after",
     "mended": "critical before only",
     "broken": "critical after only",
 }
@@ -37,7 +38,7 @@ def compare(
     """How much less vulnerable a network has become.
 
     Of two campaigns that differ in the network only: on the same faults, and on those of the second, which are fresh
-    if it has another --seed.
+    if it has another --seed; on all faults of two exhaustive ones.
 
     Example: emulator compare runs/before runs/after
     """
@@ -56,14 +57,13 @@ def _show(found: Comparison) -> None:
         first, second = (f"{100 * accuracy:.2f} %" for accuracy in found.accuracy)
         show(f"accuracy on the campaign's images: {first} before, {second} after")
     rates = found.rates
-    show(table(["SDC-1 of live sites", "rate"], [[text, str(rates[name])] for name, text in _RATES.items()]))
-    fewer = found.fewer
-    show(
-        f"times fewer critical faults: {fewer['same_faults']} of the same, {fewer['fresh_faults']} of fresh ones"
-    )
+    rows = [[text, str(rates[name])] for name, text in _RATES.items() if name in rates]
+    show(table(["SDC-1 of live sites", "rate"], rows))
+    fewer = ", ".join(f"{ratio} of {name.replace('_', ' ')}" for name, ratio in found.fewer.items())
+    show(f"times fewer critical faults: {fewer}")
     for key in ("register", "layer"):
         rows = [
-            [name, _rate(group.before), _rate(group.after_fresh_faults), str(group.fewer)]
+            [name, _rate(group.before), _rate(group.after), str(group.fewer)]
             for name, group in found.by(key).items()
         ]
         show("\n" + table([key, "before", "after", "times fewer"], rows))

@@ -2,6 +2,7 @@
 
 The same faults: those of the campaign before, struck again in the network after. No luck of the draw is between the two
 rates then, but a sampler that knew the network before looks less well after. Fresh faults: those of the campaign after.
+Where both campaigns judged every site there is no such difference.
 """
 
 from __future__ import annotations
@@ -28,27 +29,30 @@ Flags = npt.NDArray[np.bool_]
 
 
 class Group(NamedTuple):
-    """SDC-1 of the live sites of a layer or register, and how many times fewer critical faults there are."""
+    """SDC-1 of the live sites of a layer or register, after: on the faults of that campaign, and how many times fewer
+    critical faults there are."""
 
     before: Estimate
-    after_fresh_faults: Estimate
+    after: Estimate
     fewer: Ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
     """before, after: two campaigns that differ in the network only. again (trials of before,): is it SDC-1 in the
-    network after? accuracy: of both on the campaign's images, if they have labels."""
+    network after? None where all sites were judged. accuracy: of both on the campaign's images, if they have labels."""
 
     before: Results
     after: Results
-    again: Flags = field(repr=False)
+    again: Flags | None = field(repr=False)
     accuracy: tuple[float, float] | None
 
     @property
     def rates(self) -> dict[str, Estimate]:
         """SDC-1 of live sites: before; after on the same faults; after on its own; mended and broken: critical before
-        only, and after only, of the same faults."""
+        only, and after only, of the same faults. Where all sites were judged: before, and after on all."""
+        if self.again is None:
+            return {"before": self.before.rate(), "after_all_faults": self.after.rate()}
         sdc1 = self.before.trials["sdc1"].to_numpy(bool)
         return {
             "before": self.before.rate(),
@@ -60,11 +64,12 @@ class Comparison:
 
     @property
     def fewer(self) -> dict[str, Ratio]:
-        """How many times fewer critical faults there are."""
+        """How many times fewer critical faults there are: of the same and of fresh faults, or of all."""
         rates = self.rates
         return {
-            name: ratio_of_rates(rates["before"], rates[f"after_{name}"])
-            for name in ("same_faults", "fresh_faults")
+            name.removeprefix("after_"): ratio_of_rates(rates["before"], rate)
+            for name, rate in rates.items()
+            if name.startswith("after_")
         }
 
     def by(self, key: str) -> dict[str, Group]:
@@ -102,8 +107,8 @@ def _plain(groups: dict[str, Group]) -> dict[str, Any]:
 def compare(before: Results, after: Results) -> Comparison:
     """Strike the faults of `before` in the network of `after`.
 
-    Raises BadConfig for campaigns that differ in more than the network, or that go through all sites, and BadData
-    where models or data are no longer those of the manifests.
+    Raises BadConfig for campaigns that differ in more than the network, or of which one goes through all sites, unless
+    both do to the end, and BadData where models or data are no longer those of the manifests.
     """
     _check_alike(before, after)
     first, second = (reopened(results.manifest) for results in (before, after))
@@ -112,15 +117,17 @@ def compare(before: Results, after: Results) -> Comparison:
     accuracy = None
     if labels is not None:
         accuracy = Answers.of(first, labels).accuracy, Answers.of(second, labels).accuracy
-    return Comparison(before=before, after=after, again=_again(before, second), accuracy=accuracy)
+    again = None if before.counted else _again(before, second)
+    return Comparison(before=before, after=after, again=again, accuracy=accuracy)
 
 
 def _check_alike(before: Results, after: Results) -> None:
+    everything = [results.sampler == "exhaustive" and not results.incomplete for results in (before, after)]
     for results in (before, after):
-        if results.counted:
+        if results.counted and not all(everything):
             raise BadConfig(
                 f"{results.directory} goes through all sites by classes, and these are those of one network; allowed: "
-                "campaigns that draw. Run it with the sampler importance."
+                "two campaigns that draw, or two of the sampler exhaustive that are finished. Run it with importance."
             )
     parts = ("array", "registers", "space", "layers")
     other = [name for name in parts if before.manifest[name] != after.manifest[name]]

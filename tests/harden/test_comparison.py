@@ -19,6 +19,8 @@ from emulator.faults.space import FaultSpace
 from emulator.graph.load import load
 from emulator.harden.comparison import Comparison, compare
 from emulator.harden.trainable import Trainable
+from emulator.sampling.counted import Counted
+from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import max_trials
@@ -44,15 +46,17 @@ def campaign(
     model: Path,
     directory: Path,
     *,
-    sampler: Sampler,
+    sampler: Sampler | Counted,
     seed: int,
     registers: tuple[str, ...] = ("pe_b",),
 ) -> Results:
     network = load(model)
-    space = FaultSpace(network, digits.array, registers=registers)
+    drawn = isinstance(sampler, Sampler)
+    space = FaultSpace(network, digits.array, registers=registers, layers=None if drawn else ["fc"])
     inputs = load_samples(digits.data, network.graph, 30)
+    stop = max_trials(600) if drawn else None
     return Campaign(
-        network, digits.array, space, inputs=inputs, sampler=sampler, seed=seed, stop=max_trials(600)
+        network, digits.array, space, inputs=inputs, sampler=sampler, seed=seed, stop=stop
     ).collect(directory, workers=1)
 
 
@@ -113,6 +117,25 @@ def test_a_network_against_itself_is_as_vulnerable_as_it_was(digits: Any, tmp_pa
     assert found.fewer["same_faults"].value == 1
     assert found.rates["mended"].value == found.rates["broken"].value == 0
     assert found.fewer["fresh_faults"].low < 1 < found.fewer["fresh_faults"].high
+
+
+def test_where_all_is_judged_there_is_no_doubt(
+    digits: Any, other: Path, pair: tuple[Results, Results], tmp_path: Path
+) -> None:
+    before, after = (
+        campaign(digits, path, tmp_path / path.stem, sampler=Exhaustive(), seed=0)
+        for path in (digits.path, other)
+    )
+    found = compare(before, after)
+    assert found.again is None
+    assert found.rates == {"before": before.rate(), "after_all_faults": after.rate()}
+    fewer = found.fewer["all_faults"]
+    wrong = [(run.trials["class_size"] * run.trials["sdc1"]).sum() for run in (before, after)]
+    assert min(wrong) > 0 and wrong[0] != wrong[1]
+    assert fewer.value == pytest.approx(wrong[0] / wrong[1])
+    assert fewer.low == pytest.approx(fewer.high)
+    with pytest.raises(BadConfig, match="two of the sampler exhaustive"):
+        compare(pair[0], after)
 
 
 def test_campaigns_on_other_faults_are_refused(
