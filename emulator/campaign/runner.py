@@ -18,15 +18,18 @@ import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
 from emulator.campaign.chunks import Chunks, CountedChunks, DrawnChunks
-from emulator.campaign.executors import run_chunks, worker_count
+from emulator.campaign.executors import Opener, opener_of, run_chunks
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.looking_back import read_past
 from emulator.campaign.results import Results
 from emulator.campaign.store import (
     SCHEMA,
+    campaign_digest,
     check_manifest,
     complete_chunks,
+    encoded_part,
     end_with,
+    only_writer,
     read_manifest,
     read_part,
     stored_trials,
@@ -34,7 +37,7 @@ from emulator.campaign.store import (
     write_part,
 )
 from emulator.campaign.trial import Columns, count_chunk, run_chunk
-from emulator.errors import BadConfig, UnsupportedModel
+from emulator.errors import BadConfig, EmulatorError, UnsupportedModel
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import Network
@@ -139,22 +142,32 @@ class Campaign:
         self,
         directory: str | Path,
         *,
-        workers: int | str = "auto",
+        workers: Any = "auto",
         progress: Callable[[Progress], None] | None = None,
     ) -> Results:
         """Run, or resume, into `directory` and return its results. Raises BadConfig if it holds another
-        campaign; an interrupted run keeps every finished chunk."""
-        target = Path(directory)
-        processes = worker_count(workers)
+        campaign, or another run writes there; an interrupted run keeps every finished chunk.
+
+        workers: a number of processes, 'auto' for one a core, 'dask://HOST:PORT', 'dask-local' or a
+        `distributed.Client`. What is found does not depend on them.
+        """
+        opener, target = opener_of(workers), Path(directory)
+        check_manifest(target, self.manifest())
+        with only_writer(target):
+            return self._collect(target, opener, progress)
+
+    def _collect(
+        self, target: Path, opener: Opener | None, progress: Callable[[Progress], None] | None
+    ) -> Results:
         self._refuse_to_shrink(target)
         looked = self._looked(target)
         write_manifest(target, {**self.manifest(), "looked": looked})
         done = complete_chunks(target, self.chunks.rows)
         estimate_after = _InOrder(self._tally(looked))
-        task = ChunkTask(campaign=self, directory=target)
+        task = ChunkTask(campaign=self, digest=campaign_digest(target), versions=_versions())
         stored, trials, reused, last = set(done), 0, 0, -1
         started = time.monotonic()
-        for chunk, summary in self._summaries(target, task, done, processes):
+        for chunk, summary in self._summaries(target, task, done, opener):
             for last, estimate in estimate_after.add(chunk, summary):
                 reused += estimate_after.trials - trials if last in stored else 0
                 trials = estimate_after.trials
@@ -253,13 +266,16 @@ class Campaign:
         return self.chunks.before(chunk) if learns else 0
 
     def _summaries(
-        self, target: Path, task: ChunkTask, done: list[int], workers: int
+        self, target: Path, task: ChunkTask, done: list[int], opener: Opener | None
     ) -> Iterator[tuple[int, ChunkSummary]]:
         finished = set(done)
         for chunk in done:
             yield chunk, self.summary(chunk, read_part(target, chunk))
         missing = (chunk for chunk in takewhile(self.chunks.exists, count()) if chunk not in finished)
-        yield from run_chunks(task, missing, workers, self.looks_back)
+        past = lru_cache(maxsize=1)(partial(read_past, target, self.array))
+        for chunk, judged in run_chunks(task, missing, opener, self.looks_back, past):
+            write_part(target, chunk, judged.part)
+            yield chunk, judged.summary
 
     def _layer(self, index: int) -> dict[str, Any]:
         layer = self.network.graph.layers[index]
@@ -275,22 +291,35 @@ class Campaign:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """A chunk that is done. part: the file that holds its trials."""
+
+    part: bytes = field(repr=False)
+    summary: ChunkSummary
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChunkTask:
-    """What a worker needs; the workbench is built where the work is done."""
+    """What a worker needs; the workbench is built where the work is done. digest: that of the campaign's directory."""
 
     campaign: Campaign
-    directory: Path
+    digest: str
+    versions: dict[str, str]
 
-    def open(self, shared: Path | None) -> Callable[[int], ChunkSummary]:
-        c = self.campaign
+    def open(self, shared: Path | None) -> Callable[[int, Past], Judged]:
+        """Raises EmulatorError where other versions would find something else."""
+        here, c = _versions(), self.campaign
+        if here != self.versions:
+            raise EmulatorError(
+                f"a worker has {here}, the campaign {self.versions}; allowed: the same. Install these there."
+            )
         bench = Workbench(c.network, c.array, c.space, c.samples.inputs, shared=shared)
-        past = lru_cache(maxsize=1)(partial(read_past, self.directory, c.array))
 
-        def work(chunk: int) -> ChunkSummary:
-            columns = c.judged(bench, chunk, past(c.looks_back(chunk)))
-            write_part(self.directory, chunk, columns)
-            return c.summary(chunk, columns)
+        def work(chunk: int, past: Past) -> Judged:
+            columns = c.judged(bench, chunk, past)
+            part = encoded_part(chunk, columns, self.digest)
+            return Judged(part=part, summary=c.summary(chunk, columns))
 
         return work
 

@@ -6,11 +6,14 @@ nothing is written into a directory that is not this campaign's.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,7 @@ _MANIFEST = "manifest.json"
 _TRIALS = "trials"
 _PART = re.compile(r"part-(\d{6})\.parquet")
 _LEFTOVER = re.compile(r"\.(manifest\.json|part-\d{6}\.parquet)\.\d+\.tmp")
+_LOCK = ".lock"
 _EXTENDABLE = ("stop", "looked")  # a rerun may ask for more trials of the same campaign
 
 
@@ -87,7 +91,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 def _refuse_foreign(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise BadConfig(f"{directory} is a file; nothing was written. Choose another -o.")
-    if directory.is_dir() and any(not _is_leftover(entry) for entry in directory.iterdir()):
+    if directory.is_dir() and any(not _is_ours(entry) for entry in directory.iterdir()):
         raise BadConfig(
             f"{directory} is not empty and not a campaign directory; nothing was written. "
             "Choose another -o, or empty it."
@@ -147,12 +151,11 @@ def part_path(directory: Path, chunk: int) -> Path:
     return directory / _TRIALS / f"part-{chunk:06d}.parquet"
 
 
-def write_part(directory: Path, chunk: int, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Writes the trials of one chunk, replacing any earlier ones.
+def encoded_part(chunk: int, columns: Mapping[str, npt.NDArray[Any]], digest: str) -> bytes:
+    """The file that holds the trials of one chunk of the campaign with this `campaign_digest`.
 
     columns: every column of `schema.COLUMNS`, (n,) each; strings as str or object arrays. A nullable column
-    may be a masked array, and is null where it is masked or negative. Raises BadData for other columns or
-    values, BadConfig if the disk refuses.
+    may be a masked array, and is null where it is masked or negative. Raises BadData for other columns or values.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -163,15 +166,19 @@ def write_part(directory: Path, chunk: int, columns: Mapping[str, npt.NDArray[An
     except pa.ArrowException as error:
         raise BadData(f"chunk {chunk}: {error}") from None
     file = io.BytesIO()
-    schema = _arrow_schema().with_metadata({_CAMPAIGN: _campaign_digest(directory)})
-    table = pa.Table.from_arrays(arrays, schema=schema)
+    table = pa.Table.from_arrays(arrays, schema=_arrow_schema().with_metadata({_CAMPAIGN: digest}))
     pq.write_table(table, file, compression="zstd", write_page_checksum=True)
-    write_atomically(part_path(directory, chunk), file.getvalue())
+    return file.getvalue()
+
+
+def write_part(directory: Path, chunk: int, part: bytes) -> None:
+    """Stores an `encoded_part`, replacing any earlier one; BadConfig if the disk refuses."""
+    write_atomically(part_path(directory, chunk), part)
 
 
 def read_part(directory: Path, chunk: int) -> dict[str, npt.NDArray[Any]]:
     """The columns of one chunk, as `write_part` takes them; BadData if it can't be read."""
-    table = _sound(directory, chunk, _campaign_digest(directory))
+    table = _sound(directory, chunk, campaign_digest(directory))
     return {column.name: _numpy_array(column, table[column.name]) for column in COLUMNS}
 
 
@@ -182,7 +189,7 @@ def read_parts(directory: Path) -> pa.Table:
     chunks = stored_chunks(directory)
     if not chunks:
         raise BadData(f"{directory}: no trials yet. Run the campaign: `emulator run ... -o {directory}`.")
-    digest = _campaign_digest(directory)
+    digest = campaign_digest(directory)
     return pa.concat_tables([_sound(directory, chunk, digest) for chunk in chunks]).unify_dictionaries()
 
 
@@ -194,7 +201,7 @@ def complete_chunks(directory: Path, expected_rows: Callable[[int], int | None])
     """
     _remove_leftovers(directory)
     chunks = stored_chunks(directory)
-    digest = _campaign_digest(directory) if chunks else ""
+    digest = campaign_digest(directory) if chunks else ""
     rows = {chunk: _healthy_rows(directory, chunk, digest) for chunk in chunks}
     return [chunk for chunk in chunks if rows[chunk] >= 0 and expected_rows(chunk) in (None, rows[chunk])]
 
@@ -272,7 +279,7 @@ def _sound(directory: Path, chunk: int, digest: str) -> pa.Table:
 _CAMPAIGN = "campaign"
 
 
-def _campaign_digest(directory: Path) -> str:
+def campaign_digest(directory: Path) -> str:
     """Names the campaign of a directory; a part carries it, so that a stray part is noticed."""
     identity = json.dumps(_identity(read_manifest(directory)), sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()
@@ -334,7 +341,34 @@ def _arrow_name(column: Column) -> str:
     return "bool_" if column.type == "bool" else column.type
 
 
-# ---- atomic files
+# ---- one writer, whole files
+
+
+@contextmanager
+def only_writer(directory: Path) -> Iterator[None]:
+    """Holds the lock of a campaign directory, which the system lets go of however this process ends. Raises BadConfig
+    if another process has it."""
+    path = directory / _LOCK
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise BadConfig(f"{path}: can't be written ({error.strerror}). Choose another -o.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadConfig(
+                f"{directory}: another run is writing here; nothing was written. Wait for it, or choose another -o."
+            ) from None
+        except OSError as error:
+            message = f"{directory} can't be locked ({error.strerror}): see that no other run writes there"
+            warnings.warn(message, stacklevel=2)
+        yield
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name == _LOCK or _is_leftover(path)
 
 
 def _is_leftover(path: Path) -> bool:

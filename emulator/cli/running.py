@@ -200,11 +200,10 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from emulator.campaign.executors import worker_count
     from emulator.campaign.store import check_manifest
     from emulator.sampling.registry import COUNTED
 
-    processes, console = worker_count(workers), Console(stderr=True)
+    console = Console(stderr=True)
     check_manifest(output, campaign.manifest())
     columns = (
         BarColumn(bar_width=12),
@@ -229,7 +228,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
                 told = time.perf_counter()
                 say(f"{state.trials}/{state.limit or '?'}  {description}")
 
-        results = campaign.collect(output, workers=processes, progress=progress)
+        results = campaign.collect(output, workers=workers, progress=progress)
     return results, new_trials / (time.perf_counter() - started)
 
 

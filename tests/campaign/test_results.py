@@ -63,7 +63,8 @@ def columns(**given: Any) -> dict[str, Any]:
 
 def campaign(directory: Path, manifest: dict[str, Any] = MANIFEST, **given: Any) -> Results:
     store.write_manifest(directory, manifest)
-    store.write_part(directory, 0, columns(**given))
+    part = store.encoded_part(0, columns(**given), store.campaign_digest(directory))
+    store.write_part(directory, 0, part)
     return Results.open(directory)
 
 

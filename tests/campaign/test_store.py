@@ -42,12 +42,16 @@ def trials(chunk: int, n: int = 50) -> Columns:
     return columns
 
 
+def write(directory: Path, chunk: int, columns: Columns) -> None:
+    store.write_part(directory, chunk, store.encoded_part(chunk, columns, store.campaign_digest(directory)))
+
+
 @pytest.fixture
 def campaign(tmp_path: Path) -> Path:
     directory = tmp_path / "runs" / "a"
     store.write_manifest(directory, MANIFEST)
     for chunk in (2, 0, 1):
-        store.write_part(directory, chunk, trials(chunk))
+        write(directory, chunk, trials(chunk))
     return directory
 
 
@@ -70,7 +74,7 @@ def test_a_part_reads_back_as_it_was_written(campaign: Path) -> None:
             None if v is not None and name == "until_cycle" and v < 0 else v for v in values.tolist()
         ], name
     before = store.part_path(campaign, 1).read_bytes()
-    store.write_part(campaign, 1, got)
+    write(campaign, 1, got)
     assert store.part_path(campaign, 1).read_bytes() == before
     with pytest.raises(BadData, match="unreadable"):
         store.read_part(campaign, 9)
@@ -78,19 +82,19 @@ def test_a_part_reads_back_as_it_was_written(campaign: Path) -> None:
 
 def test_equal_data_gives_equal_bytes(campaign: Path) -> None:
     before = store.part_path(campaign, 1).read_bytes()
-    store.write_part(campaign, 1, trials(1))
+    write(campaign, 1, trials(1))
     assert store.part_path(campaign, 1).read_bytes() == before
 
 
 def test_a_negative_until_cycle_is_null(campaign: Path) -> None:
-    store.write_part(campaign, 0, {**trials(0), "until_cycle": np.full(50, -1)})
+    write(campaign, 0, {**trials(0), "until_cycle": np.full(50, -1)})
     assert store.read_parts(campaign)["until_cycle"][:50].null_count == 50
 
 
 def test_a_part_of_another_campaign_is_set_aside(campaign: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     store.write_manifest(other, {**MANIFEST, "seed": 99})
-    store.write_part(other, 1, trials(1))
+    write(other, 1, trials(1))
     store.part_path(campaign, 1).write_bytes(store.part_path(other, 1).read_bytes())
     assert store.complete_chunks(campaign, lambda _: 50) == [0, 2]
 
@@ -112,7 +116,7 @@ def test_a_truncated_or_flipped_part_is_set_aside(campaign: Path) -> None:
 
 
 def test_a_short_chunk_is_not_complete_but_kept(campaign: Path) -> None:
-    store.write_part(campaign, 2, trials(2, n=7))
+    write(campaign, 2, trials(2, n=7))
     assert store.complete_chunks(campaign, lambda chunk: 50) == [0, 1]
     assert store.complete_chunks(campaign, lambda chunk: 7 if chunk == 2 else 50) == [0, 1, 2]
 
@@ -200,11 +204,10 @@ def test_missing_manifest_and_trials_are_told_apart(tmp_path: Path) -> None:
         ({"kind": np.full(50, None)}, "50 nulls"),
     ],
 )
-def test_bad_columns_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_bad_columns_are_refused(change: dict[str, Any], words: str) -> None:
     columns = {k: v for k, v in {**trials(0), **change}.items() if v is not None}
     with pytest.raises(BadData, match=words):
-        store.write_part(tmp_path, 0, columns)
-    assert not (tmp_path / "trials").exists()
+        store.encoded_part(0, columns, "digest")
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_no_trace(
@@ -215,8 +218,20 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_trace(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BadConfig, match="No space left"):
-        store.write_part(campaign, 3, trials(3))
+        write(campaign, 3, trials(3))
     assert len(list((campaign / "trials").iterdir())) == 3
+
+
+def test_a_second_writer_is_refused_and_told(campaign: Path) -> None:
+    with store.only_writer(campaign), pytest.raises(BadConfig, match="another run is writing here"):
+        store.only_writer(campaign).__enter__()
+    with store.only_writer(campaign):
+        store.check_manifest(campaign, MANIFEST)
+
+
+def test_a_lock_alone_is_an_empty_directory(tmp_path: Path) -> None:
+    with store.only_writer(tmp_path / "new"):
+        assert not store.check_manifest(tmp_path / "new", MANIFEST)
 
 
 def test_the_manifest_is_readable_json(campaign: Path) -> None:

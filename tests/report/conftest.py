@@ -130,15 +130,13 @@ def write_campaign(directory: Path, sampler: str, trials: int, seed: int = 7) ->
     alpha = ALPHA if sampler == "importance" else 1.0
     q = (1 - alpha) * score / score.sum() + alpha / size
     store.write_manifest(directory, manifest(sampler, trials))
-    names = np.array(list(LAYERS))
+    names, digest = np.array(list(LAYERS)), store.campaign_digest(directory)
     for chunk in range(trials // CHUNK):
         drawn = rng.choice(size, CHUNK, p=q)
         site = {name: values[drawn] for name, values in pool.items()}
         error = 2 ** site["bit"].astype(np.int64)
         zero, one = np.zeros(CHUNK, np.int32), np.ones(CHUNK, np.int32)
-        store.write_part(
-            directory,
-            chunk,
+        trials = (
             outcome(rng, site)
             | {name: site[name] for name in ("layer", "register", "row", "col", "margin_golden")}
             | dict.fromkeys(("tile", "row_fold", "col_fold", "k_fold"), zero)
@@ -161,8 +159,9 @@ def write_campaign(directory: Path, sampler: str, trials: int, seed: int = 7) ->
                 "n_corrupt_acc": one,
                 "max_abs_delta_acc": error,
                 "n_corrupt_out": one,
-            },
+            }
         )
+        store.write_part(directory, chunk, store.encoded_part(chunk, trials, digest))
     return Results.open(directory)
 
 

@@ -1,0 +1,149 @@
+"""Chunks on a Dask cluster. Every worker is given the task once, also one that joins later; a chunk of a worker that
+dies is done again by another."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from uuid import uuid4
+
+from emulator.campaign.executors import DASK, DASK_LOCAL, Task, Work
+from emulator.errors import BadConfig, EmulatorError
+from emulator.sampling.past import Past
+
+try:
+    import distributed
+    from distributed.comm.core import CommClosedError
+    from distributed.diagnostics.plugin import WorkerPlugin
+except ImportError as error:
+    raise BadConfig(
+        "workers on a cluster need Dask, which is not installed. "
+        "Run `pip install 'systolic-fault-emulator[dask]'`, here and where the workers are."
+    ) from error
+
+_SECONDS_TO_CONNECT = 10
+
+
+class Cluster:
+    """where: dask://HOST:PORT of a scheduler, dask-local for one of this machine's cores, or a client."""
+
+    def __init__(self, where: str | distributed.Client) -> None:
+        if isinstance(where, str):
+            if where != DASK_LOCAL and not where.removeprefix(DASK):
+                raise BadConfig(f"workers={where!r}; allowed: {DASK}HOST:PORT, or {DASK_LOCAL}.")
+        elif not isinstance(where, distributed.Client):
+            raise BadConfig(
+                f"workers of type {type(where).__name__}; allowed: a number, 'auto', {DASK}HOST:PORT, {DASK_LOCAL}, "
+                "or a distributed.Client."
+            )
+        self.where = where
+
+    @contextmanager
+    def __call__(self, task: Task[Any]) -> Iterator[_Pool]:
+        with ExitStack() as stack:
+            client = self._client(stack)
+            key = f"emulator-{uuid4().hex}"
+            with _told():
+                client.register_plugin(_Holder(key, task), name=key)
+            stack.callback(_forget, client, key)
+            executor = client.get_executor(pure=False)
+            stack.callback(executor.shutdown, wait=False)
+            with _told():
+                yield _Pool(client, executor, key)
+
+    def _client(self, stack: ExitStack) -> distributed.Client:
+        if isinstance(self.where, distributed.Client):
+            return self.where
+        if self.where == DASK_LOCAL:
+            cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
+            client = distributed.Client(stack.enter_context(cluster))
+            stack.callback(client.close)
+            return client
+        address = self.where.removeprefix(DASK)
+        try:
+            client = distributed.Client(f"tcp://{address}", timeout=_SECONDS_TO_CONNECT)
+            stack.callback(client.close)
+            return client
+        except (OSError, ValueError) as error:
+            raise BadConfig(
+                f"workers={self.where!r}: no scheduler there ({_first_line(error)}). Start `dask scheduler`, and "
+                "`dask worker HOST:PORT` where the work is to be done."
+            ) from error
+
+
+class _Pool:
+    def __init__(self, client: distributed.Client, executor: Any, key: str) -> None:
+        self.client = client
+        self.executor = executor
+        self.key = key
+
+    def size(self) -> int:
+        # Chunks wait at the scheduler for the first worker.
+        return max(1, len(self.client.nthreads()))
+
+    def submit(self, chunk: int, past: Past) -> Future[Any]:
+        future: Future[Any] = self.executor.submit(_work, self.key, chunk, past)
+        return future
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A scheduler that is gone, or workers that die of a chunk, are errors of ours."""
+    try:
+        yield
+    except (distributed.KilledWorker, CommClosedError, CancelledError, OSError) as error:
+        raise EmulatorError(
+            f"the cluster failed: {_first_line(error)}; finished chunks are kept, a rerun resumes. "
+            "If workers ran out of memory, give each more."
+        ) from error
+
+
+def _forget(client: distributed.Client, key: str) -> None:
+    if client.status == "running":
+        client.unregister_worker_plugin(key)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).split("\n", 1)[0]
+
+
+# ---- in the worker
+
+
+class _Holder(WorkerPlugin):
+    """A task on its way to every worker."""
+
+    def __init__(self, key: str, task: Task[Any]) -> None:
+        self.key = key
+        self.task = task
+
+    def setup(self, worker: Any) -> None:
+        _tasks[self.key] = _Opened(self.task)
+
+    def teardown(self, worker: Any) -> None:
+        _tasks.pop(self.key, None)
+
+
+class _Opened:
+    """A task that is opened when its first chunk comes. One chunk at a time: what is open is not for threads."""
+
+    def __init__(self, task: Task[Any]) -> None:
+        self.task = task
+        self.lock = threading.Lock()
+        self.work: Work[Any] | None = None
+
+    def __call__(self, chunk: int, past: Past) -> Any:
+        with self.lock:
+            if self.work is None:
+                self.work = self.task.open(None)
+            return self.work(chunk, past)
+
+
+_tasks: dict[str, _Opened] = {}
+
+
+def _work(key: str, chunk: int, past: Past) -> Any:
+    return _tasks[key](chunk, past)

@@ -1,0 +1,109 @@
+"""Chunks in a pool of processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from emulator.campaign.executors import Task, Work
+from emulator.errors import BadConfig, EmulatorError
+from emulator.sampling.past import Past
+
+
+class Processes:
+    """So many of them."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    @contextmanager
+    def __call__(self, task: Task[Any]) -> Iterator[_Pool]:
+        if multiprocessing.parent_process() is not None:
+            raise BadConfig(f"campaign started inside a worker process. {_GUARD}")
+        # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
+        context = multiprocessing.get_context("spawn")
+        with ExitStack() as stack:
+            try:
+                common = stack.enter_context(tempfile.TemporaryFile())
+            except OSError:
+                common = None  # no place for temporary files: every process has its own runs
+            pool = ProcessPoolExecutor(
+                self.count, context, initializer=_open_worker, initargs=(task, _path_of(common))
+            )
+            try:
+                with _told():
+                    yield _Pool(pool, self.count)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Pool:
+    def __init__(self, pool: ProcessPoolExecutor, count: int) -> None:
+        self.pool = pool
+        self.count = count
+
+    def size(self) -> int:
+        return self.count
+
+    def submit(self, chunk: int, past: Past) -> Future[Any]:
+        return self.pool.submit(_work, chunk, past)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A worker that dies is an error of ours."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise EmulatorError(
+            f"a worker process died; finished chunks are kept, a rerun resumes. {_GUARD} "
+            "If it ran out of memory, use fewer workers."
+        ) from error
+
+
+_GUARD = (
+    'In a script, put the calls under `if __name__ == "__main__":` (workers import the script again), '
+    "or use workers=1."
+)
+
+
+def _path_of(file: IO[bytes] | None) -> Path | None:
+    """Where other processes find a file without a name, which can't be left behind."""
+    if file is None:
+        return None
+    path = Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+    return path if path.exists() else None
+
+
+# ---- in the worker
+
+_worker: Work[Any] | None = None
+
+
+def _open_worker(task: Task[Any], shared: Path | None) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends the pool
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker = task.open(shared)
+
+
+def _end_with_parent() -> None:
+    """A worker must not outlive a parent that was killed: nobody would take what it finds."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _work(chunk: int, past: Past) -> Any:
+    assert _worker is not None
+    return _worker(chunk, past)

@@ -1,0 +1,159 @@
+"""Campaigns on a Dask cluster: the same files as alone, whatever becomes of its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+
+from emulator.campaign.runner import Campaign
+from emulator.errors import BadConfig, EmulatorError
+from emulator.faults.space import FaultSpace
+from emulator.sampling.importance import Importance
+from emulator.sampling.stopping import max_trials
+
+TRIALS = 9000
+
+
+def campaign(digits: Any, trials: int = TRIALS, **given: Any) -> Campaign:
+    space = FaultSpace(digits.network, digits.array, registers=["pe_b", "accumulator"])
+    stop = max_trials(trials)
+    return Campaign(
+        digits.network, digits.array, space, inputs=digits.inputs[:20], stop=stop, seed=3, **given
+    )
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (directory / "trials").iterdir()}
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A scheduler of its own process, without workers."""
+    with started("scheduler", "--port", "0", "--no-dashboard") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Scheduler at:" in line:
+                found = line.split("tcp://")[1].strip()
+                break
+        # Nobody else reads what it says, and a full pipe would stop it.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield found
+
+
+@contextmanager
+def started(what: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """With all that it has started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def worker(stack: ExitStack, address: str) -> subprocess.Popen[str]:
+    found = stack.enter_context(started("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"))
+    assert found.stderr is not None
+    threading.Thread(target=found.stderr.read, daemon=True).start()
+    return found
+
+
+def test_a_cluster_finds_the_same(digits: Any, tmp_path: Path) -> None:
+    alone = campaign(digits).collect(tmp_path / "alone", workers=1)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        found = campaign(digits).collect(tmp_path / "dask", workers=client)
+    assert files(tmp_path / "alone") == files(tmp_path / "dask")
+    assert alone.rate() == found.rate()
+
+
+@pytest.mark.slow
+def test_workers_die_and_join(digits: Any, tmp_path: Path, address: str) -> None:
+    """Of three workers one is killed while it works, and another one joins."""
+    seen: list[int] = []
+    with ExitStack() as stack:
+        workers = [worker(stack, address) for _ in range(3)]
+        with distributed.Client(f"tcp://{address}") as client:
+            client.wait_for_workers(3)
+
+        def progress(state: Any) -> None:
+            seen.append(state.trials)
+            if len(seen) == 3:
+                kill(workers[0])
+                workers.append(worker(stack, address))
+                with distributed.Client(f"tcp://{address}") as client:
+                    client.wait_for_workers(3)
+
+        campaign(digits).collect(tmp_path / "dask", workers=f"dask://{address}", progress=progress)
+    campaign(digits).collect(tmp_path / "alone", workers=1)
+    assert files(tmp_path / "alone") == files(tmp_path / "dask")
+    assert seen == sorted(set(seen)) and seen[-1] == TRIALS
+
+
+@pytest.mark.slow
+def test_a_sampler_that_learns_finds_the_same(digits: Any, tmp_path: Path) -> None:
+    fit = Importance(fit=True)
+    campaign(digits, sampler=fit).collect(tmp_path / "alone", workers=1)
+    campaign(digits, sampler=fit).collect(tmp_path / "dask", workers="dask-local")
+    assert files(tmp_path / "alone") == files(tmp_path / "dask")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_loses_nothing(digits: Any, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        scheduler = stack.enter_context(started("scheduler", "--port", "0", "--no-dashboard"))
+        assert scheduler.stderr is not None
+        line = next(line for line in scheduler.stderr if "Scheduler at:" in line)
+        found = line.split("tcp://")[1].strip()
+        threading.Thread(target=scheduler.stderr.read, daemon=True).start()
+        worker(stack, found)
+
+        def progress(state: Any) -> None:
+            kill(scheduler)
+
+        with pytest.raises(EmulatorError, match="a rerun resumes"):
+            campaign(digits).collect(tmp_path / "dask", workers=f"dask://{found}", progress=progress)
+    kept = files(tmp_path / "dask")
+    assert kept
+    campaign(digits).collect(tmp_path / "dask", workers=1)
+    campaign(digits).collect(tmp_path / "alone", workers=1)
+    assert files(tmp_path / "alone") == files(tmp_path / "dask")
+    assert kept.items() <= files(tmp_path / "dask").items()
+
+
+@pytest.mark.parametrize(
+    ("workers", "message"),
+    [
+        ("dask://", "allowed: dask://HOST:PORT"),
+        ("dask://localhost:1", "no scheduler there"),
+        ("many", "allowed: 'auto', a number from 1"),
+        (0, "allowed: 'auto'"),
+        (object(), "of type object"),
+    ],
+)
+def test_workers_that_are_none(digits: Any, tmp_path: Path, workers: Any, message: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(BadConfig, match=message):
+        campaign(digits).collect(tmp_path / "none", workers=workers)
+    assert time.monotonic() - started < 60
