@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 Reals = npt.NDArray[np.float64]
 
+TINY = 1e-3
+"""Of the spread: about a tenth of a step of int8 logits."""
+
 
 def cross_entropy(logits: Reals, target: Reals) -> tuple[float, Reals]:
     """The mean over rows of -sum(target log softmax(logits)), and its gradient; both (rows, classes), target rows sum
@@ -18,12 +21,17 @@ def cross_entropy(logits: Reals, target: Reals) -> tuple[float, Reals]:
 
 
 def movement(clean: Reals, struck: Reals, spread: float) -> tuple[float, Reals]:
-    """The mean over pairs of rows of |difference of their logits|^2 / spread, and its gradient at `struck` (that at
-    `clean` is the opposite). What all logits move by alike changes no answer and does not count."""
+    """The mean over pairs of rows of |difference of their logits| / sqrt(spread), and its gradient at `struck` (that at
+    `clean` is the opposite). What all logits move by alike changes no answer and does not count.
+
+    The distance itself, not its square: of margins that are spread evenly near 0, as many are crossed as the logits
+    move far, so its mean is what the SDC rate follows. It is rounded off below TINY, where its gradient would jump.
+    """
     moved = struck - clean
     moved -= moved.mean(axis=1, keepdims=True)
-    scale = spread * max(1, len(moved))
-    return float((moved**2).sum() / scale), 2 * moved / scale
+    rows = max(1, len(moved))
+    distance = np.sqrt((moved**2).sum(axis=1, keepdims=True) / spread + TINY**2)
+    return float((distance - TINY).sum() / rows), moved / (distance * spread * rows)
 
 
 def spread_of(logits: Reals) -> float:

@@ -24,9 +24,9 @@ class Schedule:
     struck: float = 0.33
     faults: int = 1500
     images: int = 400
-    rate: float = 0.01
+    rate: float = 0.005
     optimiser: str = "adam"
-    steady: float = 300.0
+    steady: float = 5.0
     own: float = 1.0
     tighten: float = 1.0
     seed: int = 0

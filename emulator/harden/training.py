@@ -253,11 +253,8 @@ class _Steps:
         """Of a batch, and its gradient with respect to the logits."""
         loss, seed = cross_entropy(logits, self.training.targets[chosen])
         if self.pairs:
-            steady, clean, struck = (
-                self.training.schedule.steady,
-                slice(-2 * self.pairs, -self.pairs),
-                slice(-self.pairs, None),
-            )
+            clean, struck = slice(-2 * self.pairs, -self.pairs), slice(-self.pairs, None)
+            steady = self.training.schedule.steady
             moved, gradient = movement(logits[clean], logits[struck], self.training.spread)
             loss += steady * moved
             seed[struck] += steady * gradient

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.harden.losses import cross_entropy, movement, softmax, spread_of
+from emulator.harden.losses import TINY, cross_entropy, movement, softmax, spread_of
 
 RNG = np.random.default_rng(0)
 
@@ -51,5 +51,8 @@ def test_what_all_logits_move_by_alike_is_no_movement() -> None:
 
 
 def test_a_movement_as_large_as_the_spread_counts_one() -> None:
-    clean = RNG.normal(0, 3, (50, 4))
-    assert movement(np.zeros_like(clean), clean, spread_of(clean))[0] == pytest.approx(1)
+    """One logit moves by d, so all of them by |d| sqrt(3 / 4) from their mean."""
+    clean, d = RNG.normal(0, 3, (50, 4)), RNG.normal(0, 3, 50)
+    struck = clean + d[:, np.newaxis] * np.eye(4)[0]
+    want = np.mean(np.abs(d)) * np.sqrt(0.75 / spread_of(clean))
+    assert movement(clean, struck, spread_of(clean))[0] == pytest.approx(want, abs=TINY)
