@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from emulator.array.upset import Upset as Upset
     from emulator.campaign.check import check as check
     from emulator.campaign.explain import explain as explain
+    from emulator.campaign.merging import merge as merge
     from emulator.campaign.replay import replay as replay
     from emulator.campaign.results import Results as Results
     from emulator.campaign.runner import Campaign as Campaign
@@ -65,6 +66,7 @@ _HOMES = {
     "max_time": "sampling.stopping",
     "max_trials": "sampling.stopping",
     "min_critical": "sampling.stopping",
+    "merge": "campaign.merging",
     "quantize": "graph.quantize",
     "replay": "campaign.replay",
     "run_gemm": "array.cycle",

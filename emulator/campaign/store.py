@@ -71,7 +71,7 @@ def check_manifest(directory: Path, manifest: Manifest) -> bool:
         _refuse_foreign(directory)
         return False
     stored = read_manifest(directory)
-    different = _differences(_identity(stored), _identity(_plain(manifest)))
+    different = differences(stored, _plain(manifest))
     if different:
         lines = "\n".join(f"  {key}: stored {a}, new {b}" for key, a, b in different)
         raise BadConfig(
@@ -105,6 +105,11 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise BadData(f"manifest: {error}. Allowed: what JSON can hold, without NaN.") from None
     return plain
+
+
+def differences(stored: Manifest, new: Manifest) -> list[tuple[str, str, str]]:
+    """(dotted key, stored, new) of all that makes them two campaigns."""
+    return _differences(_identity(stored), _identity(new))
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
