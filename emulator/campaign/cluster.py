@@ -6,11 +6,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
-from emulator.campaign.executors import DASK, DASK_LOCAL, Task, Work
+from emulator.campaign.executors import DASK, DASK_LOCAL, Task, Work, refuse_in_a_worker
 from emulator.errors import BadConfig, EmulatorError
 from emulator.sampling.past import Past
 
@@ -32,13 +32,17 @@ class Cluster:
 
     def __init__(self, where: str | distributed.Client) -> None:
         if isinstance(where, str):
-            if where != DASK_LOCAL and not where.removeprefix(DASK):
+            if where == DASK_LOCAL:
+                refuse_in_a_worker()
+            elif not where.removeprefix(DASK):
                 raise BadConfig(f"workers={where!r}; allowed: {DASK}HOST:PORT, or {DASK_LOCAL}.")
         elif not isinstance(where, distributed.Client):
             raise BadConfig(
                 f"workers of type {type(where).__name__}; allowed: a number, 'auto', {DASK}HOST:PORT, {DASK_LOCAL}, "
                 "or a distributed.Client."
             )
+        elif where.asynchronous or where.status != "running":
+            raise BadConfig(f"workers={where}; allowed: a client that is open, and not asynchronous.")
         self.where = where
 
     @contextmanager
@@ -46,12 +50,17 @@ class Cluster:
         with ExitStack() as stack:
             client = self._client(stack)
             key = f"emulator-{uuid4().hex}"
-            with _told():
-                client.register_plugin(_Holder(key, task), name=key)
             stack.callback(_forget, client, key)
+            try:
+                client.register_plugin(_Holder(task), name=key)
+            except Exception as error:
+                raise EmulatorError(
+                    f"the cluster does not take the task: {_first_line(error)}. Install systolic-fault-emulator, the "
+                    "same version, where scheduler and workers run."
+                ) from error
             executor = client.get_executor(pure=False)
             stack.callback(executor.shutdown, wait=False)
-            with _told():
+            with _told(distributed.KilledWorker, CommClosedError, CancelledError):
                 yield _Pool(client, executor, key)
 
     def _client(self, stack: ExitStack) -> distributed.Client:
@@ -81,20 +90,22 @@ class _Pool:
         self.key = key
 
     def size(self) -> int:
-        # Chunks wait at the scheduler for the first worker.
-        return max(1, len(self.client.nthreads()))
+        with _told(OSError):
+            # Chunks wait at the scheduler for the first worker.
+            return max(1, len(self.client.nthreads()))
 
     def submit(self, chunk: int, past: Past) -> Future[Any]:
-        future: Future[Any] = self.executor.submit(_work, self.key, chunk, past)
-        return future
+        with _told(OSError):
+            future: Future[Any] = self.executor.submit(_work, self.key, chunk, past)
+            return future
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(*failures: type[BaseException]) -> Iterator[None]:
     """A scheduler that is gone, or workers that die of a chunk, are errors of ours."""
     try:
         yield
-    except (distributed.KilledWorker, CommClosedError, CancelledError, OSError) as error:
+    except failures as error:
         raise EmulatorError(
             f"the cluster failed: {_first_line(error)}; finished chunks are kept, a rerun resumes. "
             "If workers ran out of memory, give each more."
@@ -102,7 +113,8 @@ def _told() -> Iterator[None]:
 
 
 def _forget(client: distributed.Client, key: str) -> None:
-    if client.status == "running":
+    # Where the scheduler is gone so is the task.
+    with suppress(Exception):
         client.unregister_worker_plugin(key)
 
 
@@ -114,17 +126,13 @@ def _first_line(error: BaseException) -> str:
 
 
 class _Holder(WorkerPlugin):
-    """A task on its way to every worker."""
+    """A task on its way to every worker, and then what has become of it there."""
 
-    def __init__(self, key: str, task: Task[Any]) -> None:
-        self.key = key
+    def __init__(self, task: Task[Any]) -> None:
         self.task = task
 
     def setup(self, worker: Any) -> None:
-        _tasks[self.key] = _Opened(self.task)
-
-    def teardown(self, worker: Any) -> None:
-        _tasks.pop(self.key, None)
+        self.opened = _Opened(self.task)
 
 
 class _Opened:
@@ -142,8 +150,7 @@ class _Opened:
             return self.work(chunk, past)
 
 
-_tasks: dict[str, _Opened] = {}
-
-
 def _work(key: str, chunk: int, past: Past) -> Any:
-    return _tasks[key](chunk, past)
+    holder = distributed.get_worker().plugins[key]
+    assert isinstance(holder, _Holder)
+    return holder.opened(chunk, past)

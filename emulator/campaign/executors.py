@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +12,11 @@ from typing import Any, Protocol, TypeVar
 
 from emulator.errors import BadConfig
 from emulator.sampling.past import Past
+
+GUARD = (
+    'In a script, put the calls under `if __name__ == "__main__":` (workers import the script again), '
+    "or use workers=1."
+)
 
 Result = TypeVar("Result", covariant=True)
 Work = Callable[[int, Past], Result]
@@ -50,7 +56,7 @@ def run_chunks(
     opener: Opener | None,
     after: Callable[[int], int],
     past: Callable[[int], Past],
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result]]:
     """(chunk, result) as they finish. `chunks` ascend and may be endless: they are read a few chunks ahead of the work,
     and closing the iterator stops it. A chunk begins when all chunks below after(chunk), which may not fall, are
     finished, and is given what past(after(chunk)) knows of them. opener: None works here, in this process."""
@@ -75,13 +81,25 @@ def _run_in_pool(
                 break
             pending[pool.submit(following, past(after(following)))] = following
             following = next(chunks, None)
-        done, _ = wait(pending, timeout=_LOOK_AGAIN_SECONDS, return_when=FIRST_COMPLETED)
-        for future in done:
+        wait(pending, timeout=_LOOK_AGAIN_SECONDS, return_when=FIRST_COMPLETED)
+        done = [future for future in pending if future.done()]
+        # First what can be kept: a chunk that failed ends the rest.
+        for future in sorted(done, key=_failed):
             yield pending.pop(future), future.result()
+
+
+def _failed(future: Future[Any]) -> bool:
+    return future.cancelled() or future.exception() is not None
 
 
 # Workers that have joined meanwhile are given something to do.
 _LOOK_AGAIN_SECONDS = 1.0
+
+
+def refuse_in_a_worker() -> None:
+    """Raise BadConfig where this process is a worker itself, as where a script without the guard is imported again."""
+    if multiprocessing.parent_process() is not None:
+        raise BadConfig(f"campaign started inside a worker process. {GUARD}")
 
 
 def opener_of(workers: Any) -> Opener | None:

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from emulator.campaign.executors import Task, Work
-from emulator.errors import BadConfig, EmulatorError
+from emulator.campaign.executors import GUARD, Task, Work, refuse_in_a_worker
+from emulator.errors import EmulatorError
 from emulator.sampling.past import Past
 
 
@@ -23,12 +23,11 @@ class Processes:
     """So many of them."""
 
     def __init__(self, count: int) -> None:
+        refuse_in_a_worker()
         self.count = count
 
     @contextmanager
     def __call__(self, task: Task[Any]) -> Iterator[_Pool]:
-        if multiprocessing.parent_process() is not None:
-            raise BadConfig(f"campaign started inside a worker process. {_GUARD}")
         # spawn: a fresh interpreter a worker; fork would copy ONNX Runtime's and numba's threads half-dead.
         context = multiprocessing.get_context("spawn")
         with ExitStack() as stack:
@@ -42,8 +41,17 @@ class Processes:
             try:
                 with _told():
                     yield _Pool(pool, self.count)
+            except BaseException:
+                _end_work(pool)
+                raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_work(pool: ProcessPoolExecutor) -> None:
+    """Nobody waits for what they are doing. `terminate_workers`, from Python 3.14 on."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
 
 
 class _Pool:
@@ -65,15 +73,9 @@ def _told() -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise EmulatorError(
-            f"a worker process died; finished chunks are kept, a rerun resumes. {_GUARD} "
+            f"a worker process died; finished chunks are kept, a rerun resumes. {GUARD} "
             "If it ran out of memory, use fewer workers."
         ) from error
-
-
-_GUARD = (
-    'In a script, put the calls under `if __name__ == "__main__":` (workers import the script again), '
-    "or use workers=1."
-)
 
 
 def _path_of(file: IO[bytes] | None) -> Path | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -163,28 +164,37 @@ class Campaign:
         looked = self._looked(target)
         write_manifest(target, {**self.manifest(), "looked": looked})
         done = complete_chunks(target, self.chunks.rows)
-        estimate_after = _InOrder(self._tally(looked))
-        task = ChunkTask(campaign=self, digest=campaign_digest(target), versions=_versions())
-        stored, trials, reused, last = set(done), 0, 0, -1
+        task = ChunkTask(campaign=self, digest=campaign_digest(target), versions=_versions_here())
+        # Closed here, not by the garbage collector: what is wrong with workers then is told.
+        with closing(self._summaries(target, task, done, opener)) as summaries:
+            last = self._take(summaries, set(done), _InOrder(self._tally(looked)), progress)
+        # Chunks finished ahead of the one that ended the campaign are not part of it.
+        end_with(target, last)
+        return Results.open(target)
+
+    def _take(
+        self,
+        summaries: Iterator[tuple[int, ChunkSummary]],
+        stored: set[int],
+        in_order: _InOrder,
+        progress: Callable[[Progress], None] | None,
+    ) -> int:
+        """Until the stop rule is met, or there are no more; the chunk that ends the campaign."""
+        trials, reused, last = 0, 0, -1
         started = time.monotonic()
-        for chunk, summary in self._summaries(target, task, done, opener):
-            for last, estimate in estimate_after.add(chunk, summary):
-                reused += estimate_after.trials - trials if last in stored else 0
-                trials = estimate_after.trials
+        for chunk, summary in summaries:
+            for last, estimate in in_order.add(chunk, summary):
+                reused += in_order.trials - trials if last in stored else 0
+                trials = in_order.trials
                 if progress is not None:
                     progress(
                         Progress(trials=trials, reused=reused, limit=self.stop.limit(), estimate=estimate)
                     )
                 # Trials that are there already cost no time: no rule on time may throw them away.
                 seconds = 0.0 if last in stored else time.monotonic() - started
-                if self.stop.met(estimate_after.standing(estimate, seconds)):
-                    break
-            else:
-                continue
-            break
-        # Chunks finished ahead of the one that ended the campaign are not part of it.
-        end_with(target, last)
-        return Results.open(target)
+                if self.stop.met(in_order.standing(estimate, seconds)):
+                    return last
+        return last
 
     def _refuse_to_shrink(self, target: Path) -> None:
         """Trials are expensive: a rerun may ask for more of them, never silently throw some away."""
@@ -267,15 +277,16 @@ class Campaign:
 
     def _summaries(
         self, target: Path, task: ChunkTask, done: list[int], opener: Opener | None
-    ) -> Iterator[tuple[int, ChunkSummary]]:
+    ) -> Generator[tuple[int, ChunkSummary]]:
         finished = set(done)
         for chunk in done:
             yield chunk, self.summary(chunk, read_part(target, chunk))
         missing = (chunk for chunk in takewhile(self.chunks.exists, count()) if chunk not in finished)
         past = lru_cache(maxsize=1)(partial(read_past, target, self.array))
-        for chunk, judged in run_chunks(task, missing, opener, self.looks_back, past):
-            write_part(target, chunk, judged.part)
-            yield chunk, judged.summary
+        with closing(run_chunks(task, missing, opener, self.looks_back, past)) as finishing:
+            for chunk, judged in finishing:
+                write_part(target, chunk, judged.part)
+                yield chunk, judged.summary
 
     def _layer(self, index: int) -> dict[str, Any]:
         layer = self.network.graph.layers[index]
@@ -309,7 +320,7 @@ class ChunkTask:
 
     def open(self, shared: Path | None) -> Callable[[int, Past], Judged]:
         """Raises EmulatorError where other versions would find something else."""
-        here, c = _versions(), self.campaign
+        here, c = _versions_here(), self.campaign
         if here != self.versions:
             raise EmulatorError(
                 f"a worker has {here}, the campaign {self.versions}; allowed: the same. Install these there."
@@ -359,6 +370,11 @@ def _package_version() -> str:
     return __version__
 
 
+def _versions_here() -> dict[str, str]:
+    """With that of this package."""
+    return {"emulator": _package_version(), **_versions()}
+
+
 def _versions() -> dict[str, str]:
-    libraries = ("numpy", "numba", "onnxruntime", "scikit-learn")
+    libraries = ("numpy", "numba", "onnxruntime", "pyarrow", "scikit-learn")
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}

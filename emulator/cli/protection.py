@@ -62,6 +62,8 @@ def protect(
 
     The first half of the trials chooses, the other half judges. Shares are of the storage of the campaign's registers.
 
+    With --checksum the checksums' own area, cycles and DUE are not counted here: see `emulator checksum`.
+
     Example: emulator protect runs/a --budget 1% --by register-bit
     """
     from emulator.campaign.results import Results
@@ -127,7 +129,7 @@ def _show(found: Protection, budget: float, of_array: float) -> None:
     show(f"  the trials that chose would say {_percent(found.optimistic(budget))}: too good, they chose")
     show(f"residual SDC-1 rate: {bought.residual}; at most {100 * bought.at_most:.3g} % (certified, 95 %)")
     show(f"residual SDC-FIT: {_fit(bought.fit)}; at most {bought.at_most_fit:.3g} (certified, 95 %)")
-    show(f"detected instead (DUE), harmless upsets among them: {_fit(bought.due_fit)} FIT")
+    show(f"detected by it instead (DUE), harmless upsets among them: {_fit(bought.due_fit)} FIT")
     show(f"the best choice removes {_percent(found.gap(budget))} more of the expected FIT at most")
     rows = [[f"{_percent(share)} {what}", *_row(found.within(share))] for share in SHARES]
     rows += [[f"for {100 * target:g} % less SDC-FIT", *_row(found.smallest(target))] for target in TARGETS]

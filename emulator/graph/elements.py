@@ -245,6 +245,10 @@ def _chain_table(b: GraphBuilder, nodes: Sequence[ir.Node], target: int) -> Int8
     protos = chained(nodes)
     names = {name for proto in protos for name in proto.input}
     constants = {name: b.probe.constants[name] for name in names if name in b.probe.constants}
+    wide = sorted(name for name, constant in constants.items() if not _is_number(constant))
+    if wide:
+        # Those of 256 elements would meet the 256 codes one by one.
+        raise HostOnly(f"constant {wide[0]!r} in a chain of movements differs from element to element")
     feed = protos[0].input[0]
     return _filled(b, protos, {feed: b.tensor(feed)}, constants, protos[-1].output[0], target)
 

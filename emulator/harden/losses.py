@@ -35,9 +35,10 @@ def movement(clean: Reals, struck: Reals, spread: float) -> tuple[float, Reals]:
 
 
 def spread_of(logits: Reals) -> float:
-    """The mean over rows of the squared distance of logits from their mean: the yardstick of `movement`."""
+    """The mean over rows of the squared distance of logits from their mean, the yardstick of `movement`; 1 where there
+    is none."""
     centred = logits - logits.mean(axis=1, keepdims=True)
-    return float((centred**2).sum(axis=1).mean())
+    return float((centred**2).sum(axis=1).mean()) or 1.0
 
 
 def softmax(logits: Reals) -> Reals:

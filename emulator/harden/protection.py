@@ -247,7 +247,7 @@ def protect(
     suited = table.suited(units, only)
     trials = split(results)
     upset, bits, highest = _upsets(results, raw or RawFit())
-    amount = upset * (results.trials["sdc1"].to_numpy(bool) if sdc1 is None else sdc1)
+    amount = upset * (results.trials["sdc1"].to_numpy(bool) if sdc1 is None else _checked(sdc1, results))
     _check_events(amount, trials)
     some = trials.choosing
     worth = expected(
@@ -288,6 +288,20 @@ def storage_share(results: Results, techniques: Techniques) -> float:
         for e in inventory(array)
     }
     return sum(area[name] for name in results.manifest["registers"]) / sum(area.values())
+
+
+def _checked(sdc1: Bools, results: Results) -> Bools:
+    """Flags of the caller's, one a trial."""
+    if sdc1.shape != (len(results),) or sdc1.dtype != bool:
+        raise BadData(
+            f"sdc1 of shape {sdc1.shape}, {sdc1.dtype}; allowed: one bool a trial, ({len(results)},)."
+        )
+    if not sdc1.any() and results.trials["sdc1"].any():
+        raise BadData(
+            f"none of {len(results)} trials changes the answer any more: nothing is left to protect, or to bound by a "
+            "second half. Run more trials, or protect what others do not correct."
+        )
+    return sdc1
 
 
 def _check_events(amount: Floats, trials: Split) -> None:

@@ -120,8 +120,9 @@ def _bounds(observed: Observed, per: Per, margin: Margin, percentile: float) -> 
 
 def _ends(counts: Counts, tail: float) -> tuple[Counts, Counts]:
     """(channels,) the lowest and highest stored value, at most a share `tail` of the values beyond each."""
-    # A twentieth of 400 is 20, not 19.999999.
-    most = np.floor(tail * counts.sum(axis=1, keepdims=True) + 1e-6)
+    seen = counts.sum(axis=1, keepdims=True)
+    # A twentieth of 400 is 20, not 19.999999; the middle value stays.
+    most = np.minimum(np.floor(tail * seen + 1e-6), (seen - 1) // 2)
     low = (np.cumsum(counts, axis=1) > most).argmax(axis=1)
     high = (np.cumsum(counts[:, ::-1], axis=1) > most).argmax(axis=1)
     return low - 128, 127 - high

@@ -68,11 +68,13 @@ class Weight:
         return found
 
     def size(self, real: Floats) -> Floats:
-        """The root mean square of weights, of each channel where they have a scale each, to broadcast with them."""
+        """The root mean square of weights, of each channel where they have a scale each, to broadcast with them; of
+        channels that are nearly 0 a tenth of the middle one."""
         axes = None
         if self.zero_point.size > 1:
             axes = tuple(axis for axis in range(real.ndim) if axis != self.axis)
-        return self.along(_root_mean_square(real, axes), real.ndim)
+        size = _root_mean_square(real, axes)
+        return self.along(np.maximum(size, np.median(size) / 10).astype(np.float32), real.ndim)
 
     def reals(self, stored: Array, scale: Floats) -> Floats:
         """What stored integers mean."""

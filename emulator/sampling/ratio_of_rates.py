@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, inf, log, sqrt
+from math import exp, inf, isfinite, log, nan, sqrt
 from typing import Any
 
 from emulator.sampling.estimate import Estimate
@@ -11,7 +11,7 @@ from emulator.sampling.estimate import Estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """first / second with its interval; inf where the second is 0, in JSON null."""
+    """first / second with its interval; inf where the second is 0, NaN where both are, in JSON null."""
 
     value: float
     low: float
@@ -22,7 +22,7 @@ class Ratio:
     def to_json(self) -> dict[str, Any]:
         """{"value", "low", "high", "confidence", "method"}"""
         ends = {name: getattr(self, name) for name in ("value", "low", "high")}
-        plain = {name: None if end == inf else end for name, end in ends.items()}
+        plain = {name: end if isfinite(end) else None for name, end in ends.items()}
         return {**plain, "confidence": self.confidence, "method": self.method}
 
     def __str__(self) -> str:
@@ -37,6 +37,8 @@ def ratio_of_rates(first: Estimate, second: Estimate) -> Ratio:
     2008, sec. 3). Where a rate is 0 there is no such scale: then the ends are those of the least favourable pair.
     """
     confidence = min(first.confidence, second.confidence)
+    if first.high == second.high == 0:
+        return Ratio(value=nan, low=0.0, high=inf, confidence=confidence, method="ends")
     if first.value == 0 or second.value == 0:
         value = inf if second.value == 0 else 0.0
         low = first.low / second.high if second.high > 0 else inf

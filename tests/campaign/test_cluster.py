@@ -16,10 +16,13 @@ from typing import Any
 import distributed
 import pytest
 
+from emulator.campaign.cluster import Cluster
+from emulator.campaign.executors import run_chunks
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig, EmulatorError
 from emulator.faults.space import FaultSpace
 from emulator.sampling.importance import Importance
+from emulator.sampling.past import Past, no_past
 from emulator.sampling.stopping import max_trials
 
 TRIALS = 9000
@@ -109,6 +112,62 @@ def test_workers_die_and_join(digits: Any, tmp_path: Path, address: str) -> None
     campaign(digits).collect(tmp_path / "alone", workers=1)
     assert files(tmp_path / "alone") == files(tmp_path / "dask")
     assert seen == sorted(set(seen)) and seen[-1] == TRIALS
+
+
+def test_a_worker_that_leaves_takes_nothing_with_it(digits: Any, tmp_path: Path) -> None:
+    """Both workers are in this process."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        gone: list[str] = []
+
+        def progress(state: Any) -> None:
+            if not gone:
+                gone.append(next(iter(client.nthreads())))
+                client.retire_workers(gone)
+
+        found = campaign(digits).collect(tmp_path, workers=client, progress=progress)
+        assert len(found) == TRIALS and len(client.nthreads()) == 1
+
+
+class Sick:
+    """A task whose second chunk fails, in its own way."""
+
+    def open(self, shared: Path | None) -> Any:
+        def work(chunk: int, past: Past) -> int:
+            if chunk == 1:
+                raise OSError("the task's own")
+            return chunk
+
+        return work
+
+
+class Unfit:
+    """A task that no worker can take."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("raise ModuleNotFoundError('no emulator')",)
+
+
+def test_errors_are_told_for_what_they_are(digits: Any) -> None:
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        kept = []
+        with pytest.raises(OSError, match="the task's own"):
+            kept += run_chunks(Sick(), range(3), Cluster(client), lambda _: 0, lambda _: no_past())
+        with pytest.raises(EmulatorError, match="Install systolic-fault-emulator"):
+            list(run_chunks(Unfit(), range(3), Cluster(client), lambda _: 0, lambda _: no_past()))  # type: ignore[arg-type]
+        # Neither task is left on the scheduler.
+        assert not [name for name in cluster.scheduler.worker_plugins if name.startswith("emulator")]
+    with pytest.raises(BadConfig, match="a client that is open"):
+        Cluster(client)
 
 
 @pytest.mark.slow

@@ -44,6 +44,10 @@ def test_movement_has_the_gradient_it_says() -> None:
     np.testing.assert_allclose(-gradient, slope(lambda z: movement(z, struck, 2.5)[0], clean), atol=1e-7)
 
 
+def test_equal_logits_have_a_yardstick() -> None:
+    assert spread_of(np.ones((3, 4))) == 1
+
+
 def test_what_all_logits_move_by_alike_is_no_movement() -> None:
     clean = RNG.normal(0, 3, (5, 4))
     assert movement(clean, clean + 7.0, 1.0)[0] == pytest.approx(0)

@@ -120,6 +120,15 @@ def test_too_few_events_and_no_rates_are_refused(truth: Callable[..., Truth]) ->
         protect(known.campaign(0, 100), raw=RawFit(flip_flop_fit_per_mbit=0.0))
 
 
+def test_flags_of_others_are_checked(truth: Callable[..., Truth]) -> None:
+    results = truth().campaign(0, 1000)
+    for wrong in (np.array([True]), np.ones(1000), np.zeros((1000, 1), bool)):
+        with pytest.raises(BadData, match=r"allowed: one bool a trial, \(1000,\)"):
+            protect(results, sdc1=wrong)
+    with pytest.raises(BadData, match="nothing is left to protect"):
+        protect(results, sdc1=np.zeros(1000, bool))
+
+
 def test_what_others_correct_is_not_paid_for(truth: Callable[..., Truth]) -> None:
     """On a chip where something else takes care of the low bits only the rest counts."""
     results = truth().campaign(0, 1000)

@@ -128,6 +128,14 @@ def test_a_channel_is_trained_in_its_own_unit(fashion: Any) -> None:
     assert sizes["fc.bias_quantized"].shape == ()
 
 
+def test_a_channel_of_zeros_is_trained_in_a_tenth_of_the_others_unit(fashion: Any) -> None:
+    weight = next(w for w in Trainable.of(fashion.network).weights if w.zero_point.size > 1)
+    real = np.zeros((weight.zero_point.size, 1, 3, 3), np.float32)
+    real[1:] = 0.5
+    assert weight.axis == 0
+    np.testing.assert_allclose(weight.size(real).ravel(), [0.05, *[0.5] * (len(real) - 1)])
+
+
 def test_errors_of_a_fault_lead_to_the_logits_that_the_propagation_engine_finds(digits: Any) -> None:
     trainable = Trainable.of(digits.network)
     state, graph = trainable.state(), digits.network.graph

@@ -43,3 +43,9 @@ def test_no_event_leaves_the_ends_of_the_least_favourable_pair() -> None:
     assert fewer.to_json()["value"] is None
     assert (more.value, more.low, more.high) == (0, 0, none.high / some.low)
     assert (neither.low, neither.high) == (0, inf)
+
+
+def test_nothing_before_and_nothing_after_says_nothing() -> None:
+    nothing = Estimate.exact(0.0)
+    found = ratio_of_rates(nothing, nothing)
+    assert found.to_json() == {"value": None, "low": 0.0, "high": None, "confidence": 1.0, "method": "ends"}
