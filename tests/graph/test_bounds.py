@@ -174,3 +174,19 @@ def test_a_relu_alone_stays_behind_the_array() -> None:
     assert rule is not None and (rule.low, rule.high) == (-128, 127)
     assert isinstance(Golden(found.graph).graph.layers[0].target, int)
     onnx.checker.check_model(found.reference)
+
+
+@pytest.mark.parametrize("channels", [255, 256])
+def test_a_bias_behind_a_movement_is_no_table(channels: int) -> None:
+    """256 of them would meet the 256 stored values one by one."""
+    b = Builder(np.random.default_rng(1))
+    x = b.input((1, 2, 8))
+    names, _ = b.weight((8, channels), channels, True)
+    product = b.node("MatMul", [b.real(x), b.node("DequantizeLinear", names, axis=1)])
+    x = b.quantise(product, (1, 2, channels), x.scale * 0.4)
+    moved = b.node("Transpose", [b.real(x)], perm=[1, 0, 2])
+    bias = b.constant("bias", b.rng.normal(0, 20 * x.scale, channels).astype(np.float32))
+    gelu = b.node("BiasGelu", [moved, bias], domain="com.microsoft")
+    network = network_of(b.model(b.quantise(gelu, (2, 1, channels), x.scale)), Path("gelu.onnx"))
+    assert not any(isinstance(op, TableOp) for op in network.graph.ops)
+    check_every_tensor(network, b.rng.normal(0, 1.2, (3, 2, 8)).astype(np.float32))
