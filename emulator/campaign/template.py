@@ -29,5 +29,5 @@ trials = 10000              # stop after so many trials ...
 # min_critical = 100        # ... or when so many distinct faults changed the answer. Without `trials`: no limit of them
 # limit = 100               # use only the first images of `inputs`
 seed = 0
-workers = "auto"            # processes; results do not depend on it
+workers = "auto"            # processes, dask://HOST:PORT or dask-local; results do not depend on it
 """

@@ -33,7 +33,7 @@ def demo(
     ),
     trials: Annotated[int, typer.Option(min=100, help="trials of each sampler")] = 5000,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="images of the bundled test set")] = 200,
-    workers: Annotated[str, typer.Option(help="processes, or auto")] = "auto",
+    workers: Annotated[str, typer.Option(help="processes, auto, dask://HOST:PORT or dask-local")] = "auto",
     json: options.Json = False,
 ) -> None:
     """The tour: a bundled network, two samplers, a report.
@@ -113,7 +113,9 @@ def run(
     ] = None,
     limit: options.Limit = None,
     seed: Annotated[int | None, typer.Option(help="seed of the draws", show_default="0")] = None,
-    workers: Annotated[str | None, typer.Option(help="processes, or auto", show_default="auto")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="processes, auto, dask://HOST:PORT or dask-local", show_default="auto")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
     json: options.Json = False,
 ) -> None:
