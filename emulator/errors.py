@@ -31,3 +31,8 @@ class BadData(EmulatorError):
     """Inputs or stored results with a wrong shape, type or content."""
 
     exit_code = 4
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its kind where it says nothing."""
+    return (str(error) or type(error).__name__).split("\n", 1)[0]

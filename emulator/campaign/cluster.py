@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from emulator.campaign.executors import DASK, DASK_LOCAL, Task, Work, refuse_in_a_worker
-from emulator.errors import BadConfig, EmulatorError
+from emulator.errors import BadConfig, EmulatorError, first_line
 from emulator.sampling.past import Past
 
 try:
@@ -53,9 +53,9 @@ class Cluster:
             stack.callback(_forget, client, key)
             try:
                 client.register_plugin(_Holder(task), name=key)
-            except Exception as error:
+            except Exception as error:  # whatever a worker raises that can't read or import the task
                 raise EmulatorError(
-                    f"the cluster does not take the task: {_first_line(error)}. Install systolic-fault-emulator, the "
+                    f"the cluster does not take the task: {first_line(error)}. Install systolic-fault-emulator, the "
                     "same version, where scheduler and workers run."
                 ) from error
             executor = client.get_executor(pure=False)
@@ -64,21 +64,22 @@ class Cluster:
                 yield _Pool(client, executor, key)
 
     def _client(self, stack: ExitStack) -> distributed.Client:
+        """The caller's, or one that is closed with the stack."""
         if isinstance(self.where, distributed.Client):
             return self.where
-        if self.where == DASK_LOCAL:
+        client = self._connected(self.where, stack)
+        stack.callback(client.close)
+        return client
+
+    def _connected(self, where: str, stack: ExitStack) -> distributed.Client:
+        if where == DASK_LOCAL:
             cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
-            client = distributed.Client(stack.enter_context(cluster))
-            stack.callback(client.close)
-            return client
-        address = self.where.removeprefix(DASK)
+            return distributed.Client(stack.enter_context(cluster))
         try:
-            client = distributed.Client(f"tcp://{address}", timeout=_SECONDS_TO_CONNECT)
-            stack.callback(client.close)
-            return client
+            return distributed.Client(f"tcp://{where.removeprefix(DASK)}", timeout=_SECONDS_TO_CONNECT)
         except (OSError, ValueError) as error:
             raise BadConfig(
-                f"workers={self.where!r}: no scheduler there ({_first_line(error)}). Start `dask scheduler`, and "
+                f"workers={where!r}: no scheduler there ({first_line(error)}). Start `dask scheduler`, and "
                 "`dask worker HOST:PORT` where the work is to be done."
             ) from error
 
@@ -107,7 +108,7 @@ def _told(*failures: type[BaseException]) -> Iterator[None]:
         yield
     except failures as error:
         raise EmulatorError(
-            f"the cluster failed: {_first_line(error)}; finished chunks are kept, a rerun resumes. "
+            f"the cluster failed: {first_line(error)}; finished chunks are kept, a rerun resumes. "
             "If workers ran out of memory, give each more."
         ) from error
 
@@ -116,10 +117,6 @@ def _forget(client: distributed.Client, key: str) -> None:
     # Where the scheduler is gone so is the task.
     with suppress(Exception):
         client.unregister_worker_plugin(key)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).split("\n", 1)[0]
 
 
 # ---- in the worker

@@ -29,7 +29,7 @@ class Task(Protocol[Result]):
     """Picklable: `open()` once a worker gives the function that does chunks there. shared: a file that all workers may
     map, empty at first; None where one works alone, or the system has no such files."""
 
-    def open(self, shared: Path | None) -> Callable[[int, Past], Result]: ...
+    def open(self, shared: Path | None) -> Work[Result]: ...
 
 
 class Pool(Protocol):

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from emulator.campaign.files import read_object, write_atomically
 from emulator.campaign.schema import COLUMNS, Column
-from emulator.errors import BadConfig, BadData
+from emulator.errors import BadConfig, BadData, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -276,7 +276,7 @@ def _sound(directory: Path, chunk: int, digest: str) -> pa.Table:
         return _read(directory, chunk, digest)
     except (pa.ArrowException, OSError, BadData) as error:
         raise BadData(
-            f"{part_path(directory, chunk)}: unreadable ({_first_line(error)}). "
+            f"{part_path(directory, chunk)}: unreadable ({first_line(error)}). "
             "Rerun the campaign: the part is set aside and redone."
         ) from None
 
@@ -385,7 +385,3 @@ def _remove_leftovers(directory: Path) -> None:
         for entry in folder.iterdir() if folder.is_dir() else ():
             if _is_leftover(entry):
                 entry.unlink(missing_ok=True)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]

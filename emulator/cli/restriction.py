@@ -51,9 +51,9 @@ def restrict(
     from emulator.graph.onnx_file import read_onnx, write_onnx
     from emulator.graph.restriction import restricted
     from emulator.harden.accuracy import accuracy
-    from emulator.harden.ranges import Margin, bounds_of, observe, unbounded
+    from emulator.harden.ranges import Margin, bounds_of, observe, parse_per, unbounded
 
-    wider, chosen = Margin.parse(margin), _per(per)
+    wider, chosen = Margin.parse(margin), parse_per(per.lower())
     announce(per=per, margin=margin, percentile=percentile, limit=limit)
     proto, sha256 = read_onnx(model)
     reading: dict[str, Any] = {"shapes": parse_shapes(shape), "answer": answer}
@@ -72,11 +72,6 @@ def restrict(
     else:
         _show(bounds, found, free)
     say(f"next: emulator run {output} --inputs TEST.npz -o DIR")
-
-
-def _per(text: str) -> Any:
-    """As typed; `bounds_of` refuses what it doesn't know."""
-    return text.lower()
 
 
 def _json(

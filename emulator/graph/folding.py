@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from emulator.graph.qgraph import HostOp, MacLayer, Op, QTensor, TableOp
+from emulator.graph.qgraph import MacLayer, Op, QTensor, TableOp, readers_of
 
 _CODES = np.arange(-128, 128)
 
@@ -17,16 +17,16 @@ def with_bounds_folded(
 ) -> tuple[Op, ...]:
     """The operators, those tables gone that only bound what a MAC layer gives to nobody else. answers: names of the
     outputs. A table a channel stays: the requantiser of the array has one pair of bounds a layer."""
-    seen = {name for op in ops if isinstance(op, HostOp) for name in op.inputs} | set(answers)
+    readers = readers_of(ops, tensors)
     folded: dict[int, MacLayer] = {}
     gone: set[int] = set()
     for at, op in enumerate(ops):
-        if isinstance(op, MacLayer) and isinstance(op.target, int) and tensors[op.target].name not in seen:
-            readers = [other for other in ops if op.target in _reads(other)]
-            bounds = _bounds(readers[0], op, tensors) if len(readers) == 1 else None
+        if isinstance(op, MacLayer) and isinstance(op.target, int) and tensors[op.target].name not in answers:
+            followers = readers.get(op.target, [])
+            bounds = _bounds(followers[0], op, tensors) if len(followers) == 1 else None
             if bounds is not None:
                 folded[at] = bounds
-                gone.add(id(readers[0]))
+                gone.add(id(followers[0]))
     return tuple(folded.get(at, op) for at, op in enumerate(ops) if id(op) not in gone)
 
 
@@ -49,7 +49,3 @@ def _bounds(table: Op, layer: MacLayer, tensors: Sequence[QTensor]) -> MacLayer 
 
 def _quantisation(tensor: QTensor) -> tuple[float, int, int]:
     return tensor.scale, tensor.zero_point, tensor.offset
-
-
-def _reads(op: Op) -> set[object]:
-    return {getattr(op, "source", None), getattr(op, "right", None)}

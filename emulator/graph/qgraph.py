@@ -6,7 +6,7 @@ that operators, tables and the array see one type. Any other value, of any type,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -222,6 +222,21 @@ ElementOp = TableOp | PairTableOp | MoveOp | MaxPoolOp | AveragePoolOp | GlobalA
 Op = MacLayer | ElementOp | HostOp
 
 
+def readers_of(ops: Iterable[Op], tensors: Sequence[QTensor]) -> dict[int, list[Op]]:
+    """By tensor index: the operators that read it, host segments among them."""
+    index = {tensor.name: i for i, tensor in enumerate(tensors)}
+    found: dict[int, list[Op]] = {}
+    for op in ops:
+        read = (
+            [op.source, getattr(op, "right", None)]
+            if not isinstance(op, HostOp)
+            else map(index.get, op.inputs)
+        )
+        for tensor in {each for each in read if isinstance(each, int)}:
+            found.setdefault(tensor, []).append(op)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QuantGraph:
     """The network: inputs, tensors, operators in execution order, and the answer, a tensor index or the name of a
@@ -245,6 +260,11 @@ class QuantGraph:
     def index(self) -> dict[str, int]:
         """Tensor name to index."""
         return {tensor.name: i for i, tensor in enumerate(self.tensors)}
+
+    @cached_property
+    def readers(self) -> dict[int, list[Op]]:
+        """By tensor index, see `readers_of`."""
+        return readers_of(self.ops, self.tensors)
 
     @property
     def macs(self) -> int:

@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.load import Network
-from emulator.graph.qgraph import Int8, MacLayer, MoveOp, QTensor, QuantGraph, TableOp
+from emulator.graph.qgraph import HostOp, Int8, MacLayer, MoveOp, QTensor, QuantGraph, TableOp
 
 # The first whose Clip takes its bounds as inputs.
 _OPSET = 11
@@ -75,7 +75,7 @@ def _written(model: onnx.ModelProto) -> set[str]:
 
 def _only_follower(graph: QuantGraph, tensor: int) -> int | None:
     """What becomes of a tensor that one table or movement alone reads."""
-    readers = [op for op in graph.ops if tensor in (getattr(op, "source", None), getattr(op, "right", None))]
+    readers = [op for op in graph.readers.get(tensor, []) if not isinstance(op, HostOp)]
     return readers[0].target if len(readers) == 1 and isinstance(readers[0], TableOp | MoveOp) else None
 
 

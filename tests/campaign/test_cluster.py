@@ -40,18 +40,20 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (directory / "trials").iterdir()}
 
 
-@pytest.fixture
-def address() -> Iterator[str]:
-    """A scheduler of its own process, without workers."""
+@contextmanager
+def scheduler() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """In a process of its own, without workers; and its address."""
     with started("scheduler", "--port", "0", "--no-dashboard") as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if "Scheduler at:" in line:
-                found = line.split("tcp://")[1].strip()
-                break
-        # Nobody else reads what it says, and a full pipe would stop it.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield found
+        line = next(line for line in process.stderr if "Scheduler at:" in line)
+        drain(process)
+        yield process, line.split("tcp://")[1].strip()
+
+
+def drain(process: subprocess.Popen[str]) -> None:
+    """Nobody else reads what it says, and a full pipe would stop it."""
+    assert process.stderr is not None
+    threading.Thread(target=process.stderr.read, daemon=True).start()
 
 
 @contextmanager
@@ -73,8 +75,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def worker(stack: ExitStack, address: str) -> subprocess.Popen[str]:
     found = stack.enter_context(started("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"))
-    assert found.stderr is not None
-    threading.Thread(target=found.stderr.read, daemon=True).start()
+    drain(found)
     return found
 
 
@@ -92,10 +93,11 @@ def test_a_cluster_finds_the_same(digits: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_die_and_join(digits: Any, tmp_path: Path, address: str) -> None:
+def test_workers_die_and_join(digits: Any, tmp_path: Path) -> None:
     """Of three workers one is killed while it works, and another one joins."""
     seen: list[int] = []
     with ExitStack() as stack:
+        _, address = stack.enter_context(scheduler())
         workers = [worker(stack, address) for _ in range(3)]
         with distributed.Client(f"tcp://{address}") as client:
             client.wait_for_workers(3)
@@ -181,15 +183,11 @@ def test_a_sampler_that_learns_finds_the_same(digits: Any, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_a_scheduler_that_dies_loses_nothing(digits: Any, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        scheduler = stack.enter_context(started("scheduler", "--port", "0", "--no-dashboard"))
-        assert scheduler.stderr is not None
-        line = next(line for line in scheduler.stderr if "Scheduler at:" in line)
-        found = line.split("tcp://")[1].strip()
-        threading.Thread(target=scheduler.stderr.read, daemon=True).start()
+        process, found = stack.enter_context(scheduler())
         worker(stack, found)
 
         def progress(state: Any) -> None:
-            kill(scheduler)
+            kill(process)
 
         with pytest.raises(EmulatorError, match="a rerun resumes"):
             campaign(digits).collect(tmp_path / "dask", workers=f"dask://{found}", progress=progress)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.qgraph import HostOp, Int8, MacLayer, QTensor, QuantGraph, TableOp
+from emulator.graph.qgraph import Int8, MacLayer, QTensor, QuantGraph, TableOp
 from emulator.graph.wide import Words, as_stored
 
 
@@ -79,17 +79,8 @@ def bias_overflow(graph: QuantGraph, index: int) -> tuple[int, int]:
 def _relu_follows(graph: QuantGraph, layer: MacLayer) -> bool:
     """Is everything that reads the output a table that maps all below zero to one value?"""
     assert isinstance(layer.target, int)
-    name = graph.tensors[layer.target].name
     zero = graph.tensors[layer.target].zero_point
-    readers = [
-        op
-        for op in graph.ops
-        if (
-            name in op.inputs
-            if isinstance(op, HostOp)
-            else layer.target in (op.source, getattr(op, "right", None))
-        )
-    ]
+    readers = graph.readers.get(layer.target, [])
     return bool(readers) and all(
         isinstance(op, TableOp)
         and bool((op.table[..., : zero + 128] == op.table[..., zero + 128, None]).all())
