@@ -48,6 +48,9 @@ def train(
     steady: Annotated[float, typer.Option(help="weight of what faults move the logits by")] = 5.0,
     own: Annotated[float, typer.Option(help="share of the network's own first answers in the target")] = 1.0,
     tighten: Annotated[float, typer.Option(help="share that ranges of stored values shrink to")] = 1.0,
+    average: Annotated[
+        float, typer.Option(help="what averaged weights keep of themselves in a step; 0: no average")
+    ] = 0.998,
     faults: Annotated[int, typer.Option(min=1, help="faults drawn for an epoch")] = 1500,
     images: Annotated[int, typer.Option(min=1, help="images they strike, of each epoch")] = 400,
     max_loss: Annotated[float, typer.Option(help="accuracy that may be lost: 0.005 is half a point")] = 0.005,
@@ -93,6 +96,7 @@ def train(
         steady=steady,
         own=own,
         tighten=tighten,
+        average=average,
         seed=seed,
     )
     announce(array=array, registers=registers, sampler=sampler, **schedule.settings(), max_loss=max_loss)

@@ -16,7 +16,7 @@ from emulator.harden.optimisers import Arrays
 from emulator.harden.trainable import State
 from emulator.harden.training import Course
 
-SCHEMA = 2
+SCHEMA = 3
 
 _MANIFEST, _CHECKPOINT = "manifest.json", "checkpoint.npz"
 

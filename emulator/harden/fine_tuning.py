@@ -130,10 +130,11 @@ def _begun(training: Training, validation: Validation) -> Checkpoint:
 
 def _after_an_epoch(training: Training, validation: Validation, now: Checkpoint) -> Checkpoint:
     course, progress = training.epoch(now.course)
-    judged = validation.judge(training, training.network(course.state))
+    answer = training.answer(course)
+    judged = validation.judge(training, training.network(answer))
     kept = _better(judged, now.history, validation)
     epoch = Epoch(epoch=course.epoch, loss=progress.loss, struck=progress.struck, judgement=judged, kept=kept)
-    best = course.state if kept else now.best
+    best = answer if kept else now.best
     return Checkpoint(course=course, best=best, history=[*now.history, epoch.to_json()])
 
 

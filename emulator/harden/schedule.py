@@ -16,7 +16,8 @@ class Schedule:
     each parameter (its root mean square, of a weight that of its channel). steady: weight of the `movement` of the
     logits beside the cross entropy. own: share of the network's own first answers in the target, the rest are the
     labels. tighten: by the middle of the training the ranges of all stored tensors shrink to this share: what a fault
-    can do shrinks with them."""
+    can do shrinks with them. average: what the averaged weights, which are judged and
+    kept, keep of themselves in a step: 0 for no average, .998 for about the last 500 steps."""
 
     epochs: int = 20
     steps: int = 150
@@ -29,6 +30,7 @@ class Schedule:
     steady: float = 5.0
     own: float = 1.0
     tighten: float = 1.0
+    average: float = 0.998
     seed: int = 0
 
     @property
@@ -42,6 +44,7 @@ class Schedule:
             (not 0 <= self.struck <= 0.5, "struck from 0 to 0.5"),
             (self.steady < 0 or not 0 <= self.own <= 1, "steady from 0, own from 0 to 1"),
             (not 0 < self.tighten <= 1, "tighten above 0, up to 1"),
+            (not 0 <= self.average < 1, "average from 0, below 1"),
             (not 0 < self.rate < 1, "rate between 0 and 1"),
             (self.optimiser not in OPTIMISERS, f"optimiser {' or '.join(OPTIMISERS)}"),
         )

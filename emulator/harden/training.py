@@ -33,6 +33,8 @@ from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import Sampler
 from emulator.sampling.workbench import Workbench
 
+AVERAGE = "average"
+
 Floats = npt.NDArray[np.float32]
 Reals = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -49,7 +51,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Course:
-    """Where a training stands: epochs done, weights and scales, and what the optimiser remembers of each parameter."""
+    """Where a training stands: epochs done, weights and scales, and what is remembered of each parameter: what the
+    optimiser needs, and AVERAGE, its mean over the last steps."""
 
     epoch: int
     state: State
@@ -101,6 +104,7 @@ class Training:
             name: {n: zero.copy() for n, zero in zeros.items()}
             for name in OPTIMISERS[self.schedule.optimiser].memory
         }
+        memory[AVERAGE] = {name: real.copy() for name, real in state.real.items()}
         return Course(epoch=0, state=state, memory=memory)
 
     def epoch(self, course: Course) -> tuple[Course, Progress]:
@@ -114,6 +118,12 @@ class Training:
         real, memory, loss = steps.taken(course)
         after = Course(epoch=course.epoch + 1, state=replace(state, real=real), memory=memory)
         return after, Progress(epoch=after.epoch, loss=loss, struck=0 if struck is None else len(struck))
+
+    def answer(self, course: Course) -> State:
+        """What the training has come to: the averaged weights, whose answers jitter less than those of the last step
+        (Polyak & Juditsky, SIAM J. Control Optim. 30, 1992)."""
+        averaged = replace(course.state, real=course.memory[AVERAGE])
+        return self.trainable.rescaled(averaged, self._tightened(course.epoch))
 
     def feeds(self, chosen: Ints) -> dict[str, npt.NDArray[Any]]:
         """The images of a batch."""
@@ -224,6 +234,9 @@ class _Steps:
                 size = sizes[name]
                 moved = optimiser.step(real[name] / size, gradient * size, kept, rate=rate, count=count)
                 real[name] = moved * size
+                # Of the first steps the mean is over fewer: the weights of the file are soon forgotten.
+                new = np.float32(max(1 - s.average, 9 / (10 + count)))
+                kept[AVERAGE] += new * (real[name] - kept[AVERAGE])
         return real, memory, float(np.mean(losses))
 
     def _gradients(self, real: Arrays) -> tuple[float, Arrays]:

@@ -15,9 +15,10 @@ from emulator.errors import BadConfig, BadData
 from emulator.graph.load import load
 from emulator.harden import checkpoint
 from emulator.harden.fine_tuning import Validation, fine_tune
+from emulator.harden.optimisers import OPTIMISERS, Adam
 from emulator.harden.schedule import Schedule
 from emulator.harden.trainable import Trainable
-from emulator.harden.training import Training, labelled, parted
+from emulator.harden.training import AVERAGE, Training, labelled, parted
 from emulator.sampling.importance import Importance
 
 SHORT = Schedule(epochs=3, steps=4, batch=24, faults=60, images=20, tighten=0.7, rate=0.003)
@@ -104,7 +105,40 @@ def test_every_epoch_draws_other_faults_and_the_same_ones_again_on_the_same_seed
     # Nothing of the start was touched.
     for name, real in training.trainable.state().real.items():
         np.testing.assert_array_equal(start.state.real[name], real)
-        assert not any(kept[name].any() for kept in start.memory.values())
+        np.testing.assert_array_equal(start.memory[AVERAGE][name], real)
+        assert not any(kept[name].any() for kind, kept in start.memory.items() if kind != AVERAGE)
+
+
+def test_what_is_kept_is_the_average_of_the_weights_of_all_steps(digits: Any) -> None:
+    """The state after each of four steps, from four trainings that end there, and their average by its definition."""
+    one = replace(SHORT, epochs=1, steps=4, tighten=1.0, average=0.5)
+    training, _ = training_of(digits, one)
+    name = training.trainable.weights[0].name
+    course = training.start()
+    expected, steps = course.state.real[name].astype(np.float64), []
+
+    class Recorded(Adam):
+        def step(self, *args: Any, **more: Any) -> Any:
+            steps.append(super().step(*args, **more))
+            return steps[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OPTIMISERS, "adam", Recorded())  # type: ignore[arg-type]
+        after, _ = training.epoch(course)
+    size = training.sizes[name]
+    for count, step in enumerate(steps[:: len(training.trainable.parameters)], start=1):
+        new = max(0.5, 9 / (10 + count))
+        expected += new * (step * size - expected)
+    answer = training.answer(after)
+    np.testing.assert_allclose(answer.real[name], expected, rtol=1e-5, atol=1e-7)
+    assert not np.array_equal(answer.real[name], after.state.real[name])
+    # Scales hold the averaged weights, not the last ones.
+    weight = training.trainable.weights[0]
+    largest = np.abs(weight.integers(answer.real[name], answer.scale[weight.scale])).max()
+    assert largest == 127
+    training, _ = training_of(digits, replace(one, average=0.0))
+    after, _ = training.epoch(training.start())
+    np.testing.assert_array_equal(training.answer(after).real[name], after.state.real[name])
 
 
 def test_a_directory_holds_one_training(digits: Any, tmp_path: Path) -> None:
@@ -142,6 +176,7 @@ def test_labels_are_given_or_the_networks_own_answers(digits: Any) -> None:
         ({"rate": 1.0}, "rate between 0 and 1"),
         ({"optimiser": "lion"}, "adam or sgd"),
         ({"own": 2.0}, "own from 0 to 1"),
+        ({"average": 1.0}, "average from 0, below 1"),
     ],
 )
 def test_impossible_schedules_are_refused(wrong: dict[str, Any], allowed: str) -> None:
