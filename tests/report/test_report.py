@@ -19,17 +19,21 @@ from matplotlib.figure import Figure
 
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
-from emulator.report import figures
+from emulator.report.figures import canvas
+from emulator.report.figures.convergence import convergence
+from emulator.report.figures.masking import masking_funnel
+from emulator.report.figures.pe_map import pe_heat_map
+from emulator.report.figures.rates import avf_by
 from emulator.report.html import TOP_FAULTS, TOP_GROUPS, render_report, write_report
 
 Draw = Callable[..., Axes]
 FIGURES: dict[str, Draw] = {
-    "map": figures.pe_heat_map,
-    "layer": partial(figures.rate_by, key="layer"),
-    "register": partial(figures.rate_by, key="register"),
-    "bit": partial(figures.rate_by, key="bit"),
-    "funnel": figures.masking_funnel,
-    "convergence": figures.convergence,
+    "map": pe_heat_map,
+    "layer": partial(avf_by, key="layer"),
+    "register": partial(avf_by, key="register"),
+    "bit": partial(avf_by, key="bit"),
+    "funnel": masking_funnel,
+    "convergence": convergence,
 }
 
 
@@ -102,7 +106,7 @@ def test_no_label_leaves_the_figure(name: str, importance: Results) -> None:
 
 def test_the_heat_map_shows_the_rate_of_each_pe(uniform: Results) -> None:
     trials = uniform.trials
-    image = figures.pe_heat_map(uniform).images[0].get_array()
+    image = pe_heat_map(uniform).images[0].get_array()
     assert image is not None
     block = 16 // image.shape[0]
     struck = trials[trials["register"].astype(str).str.startswith("pe_")]
@@ -114,18 +118,22 @@ def test_the_heat_map_needs_a_pe_register(importance: Results) -> None:
     sums = importance.trials[importance.trials["register"] == "accumulator"]
     alone = replace(importance, trials=sums)
     with pytest.raises(BadData, match="--registers"):
-        figures.pe_heat_map(alone)
+        pe_heat_map(alone)
     assert 'id="figure-map"' not in render_report(alone)
 
 
-def test_rates_by_an_unknown_key_are_refused(importance: Results) -> None:
+def test_avf_by_an_unknown_key_are_refused(importance: Results) -> None:
     with pytest.raises(BadConfig, match="allowed"):
-        figures.rate_by(importance, key="tile")  # type: ignore[arg-type]
+        avf_by(importance, key="tile")  # type: ignore[arg-type]
 
 
 def test_the_answer_comes_first_with_interval_and_trials(page: str, importance: Results) -> None:
-    assert page.index(str(importance.population_rate())) < page.index("<table")
-    assert page.index(str(importance.rate())) < page.index("<table")
+    first = page[: page.index("<table")]
+    for rate in (importance.population_rate(), importance.rate()):
+        value, low, high = rate.percent()
+        assert f"{value} <small>%</small>" in first
+        assert f"95 % interval {low} to {high} %" in first
+    assert "n = 20\u202f000" in first
 
 
 def test_the_page_loads_nothing(page: str) -> None:
@@ -159,7 +167,7 @@ def test_every_figure_is_inline_well_formed_and_has_its_own_ids(page: str) -> No
     assert len(svgs) == len(FIGURES)
     for svg in svgs:
         ElementTree.fromstring(svg)
-        assert figures.INK not in svg and "var(--ink)" in svg
+        assert canvas.INK not in svg and "var(--ink)" in svg
     ids = [value for name, value in Page(page).attributes if name == "id"]
     assert len(ids) == len(set(ids))
     used = {value[1:] for name, value in Page(page).attributes if name == "href" and value[0] == "#"}
@@ -182,7 +190,10 @@ def test_a_campaign_without_events_reports_a_bound(importance: Results, uniform:
     for results in (importance, uniform):
         quiet = without_events(replace(results, trials=results.trials.head(n)))
         page = render_report(quiet)
-        assert "No trial changed the network" in page and str(quiet.population_rate()) in page
+        assert (
+            "No trial changed the network" in page
+            and f"0 to {quiet.population_rate().percent()[2]} %" in page
+        )
         assert Page(page).rows["protect"] == TOP_GROUPS and "nan" not in page.lower().split("<svg")[0]
 
 
