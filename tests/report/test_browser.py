@@ -101,6 +101,14 @@ def test_it_says_nothing_and_asks_for_nothing(opened: Opened, report: Report) ->
     assert opened.asked == [report.path.as_uri()]
 
 
+def test_no_number_is_broken_over_two_lines(opened: Opened, report: Report) -> None:
+    sites = opened.page.get_by_text(f"{report.results.space_size:,}".replace(",", "\u202f"), exact=True)
+    high = sites.evaluate(
+        "x => [x.getBoundingClientRect().height, parseFloat(getComputedStyle(x).lineHeight)]"
+    )
+    assert high[0] < 1.5 * high[1]
+
+
 def test_nothing_is_wider_than_the_window(opened: Opened) -> None:
     width = opened.page.viewport_size["width"]
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
