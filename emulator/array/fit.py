@@ -15,6 +15,9 @@ from emulator.errors import BadConfig
 
 BITS_PER_MBIT = 1_000_000
 
+FIT_PER_MBIT = 20.0
+"""An order of magnitude, as `RawFit` says."""
+
 Storage = Literal["flip-flop", "sram"]
 
 
@@ -46,8 +49,8 @@ class RawFit:
     Raises BadConfig for a rate that is not a finite number of at least 0.
     """
 
-    flip_flop_fit_per_mbit: float = 20.0
-    sram_fit_per_mbit: float = 20.0
+    flip_flop_fit_per_mbit: float = FIT_PER_MBIT
+    sram_fit_per_mbit: float = FIT_PER_MBIT
     by_register: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:

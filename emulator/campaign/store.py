@@ -11,11 +11,12 @@ import hashlib
 import io
 import json
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -361,7 +362,7 @@ def only_writer(directory: Path) -> Iterator[None]:
         raise BadConfig(f"{path}: can't be written ({error.strerror}). Choose another -o.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file)
         except BlockingIOError:
             raise BadConfig(
                 f"{directory}: another run is writing here; nothing was written. Wait for it, or choose another -o."
@@ -370,6 +371,26 @@ def only_writer(directory: Path) -> Iterator[None]:
             message = f"{directory} can't be locked ({error.strerror}): see that no other run writes there"
             warnings.warn(message, stacklevel=2)
         yield
+
+
+def _take(file: IO[bytes]) -> None:
+    """The lock of a writer. Tried twice: a look at it by `being_written` is soon over."""
+    with suppress(BlockingIOError):
+        return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    time.sleep(0.1)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def being_written(directory: Path) -> bool:
+    """Does a process hold the lock of this directory? False where locks don't work."""
+    try:
+        with (directory / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_ours(path: Path) -> bool:

@@ -288,7 +288,7 @@ def check_files(file: Path | None, figure: Path | None) -> None:
                 f"{str(path)!r}: {str(path.parent)!r} is not a folder. Create it, or choose another."
             )
     if figure is not None:
-        from emulator.report.figures import check_figure_path
+        from emulator.report.figures.files import check_figure_path
 
         check_figure_path(figure)
 
@@ -307,7 +307,8 @@ def _waveform(
 
 def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> dict[str, Any]:
     from emulator.faults.plan import plan_of
-    from emulator.report.figures import error_map, save_figure
+    from emulator.report.figures.error_map import error_map
+    from emulator.report.figures.files import save_figure
 
     if path is None:
         return {}

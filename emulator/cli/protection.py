@@ -183,7 +183,8 @@ def _percent(share: float) -> str:
 
 
 def _draw(found: Protection, budget: float, path: Path) -> None:
-    from emulator.report.figures import protection_curve, save_figure
+    from emulator.report.figures.files import save_figure
+    from emulator.report.figures.protection import protection_curve
 
     curve = found.curve.shown()
     marks: dict[str, Any] = {f"{100 * budget:g} %": found.within(budget)}

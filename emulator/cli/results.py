@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from emulator.array.fit import FIT_PER_MBIT
 from emulator.cli import options
-from emulator.cli.terminal import command, show, show_json, table
+from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 
 def register(app: typer.Typer) -> None:
@@ -61,21 +62,47 @@ def report(
         Path | None,
         typer.Option(help="another campaign to draw beside it: a uniform one, or the network before"),
     ] = None,
+    fit_per_mbit: Annotated[
+        float, typer.Option(min=0, help="raw upsets of every stored bit, FIT per Mbit: that of your process")
+    ] = FIT_PER_MBIT,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="follow a running campaign; a browser loads the page again by itself"),
+    ] = False,
+    every: Annotated[int, typer.Option(min=1, help="with --live: seconds from one page to the next")] = 5,
+    figures: Annotated[
+        Path | None, typer.Option(help="folder: write each figure there as a file too", show_default="none")
+    ] = None,
+    format: Annotated[str, typer.Option(help="of --figures: pdf, svg or png")] = "pdf",
     json: options.Json = False,
 ) -> None:
     """Write the report: one HTML file, no network needed.
 
-    Example: emulator report runs/a
+    With --live it waits for the first trials, and ends when no run writes there any more; that page, or the one that
+    Ctrl-C leaves, stands still.
+
+    Example: emulator report runs/a --figures runs/a/figures --format svg
     """
     from emulator.campaign.results import Results
+    from emulator.report.gallery import check_format, write_figures
     from emulator.report.html import write_report
+    from emulator.report.live import follow
 
+    check_format(format)
     against = None if compare is None else Results.open(compare)
-    path = write_report(Results.open(directory), output or directory / "report.html", compare=against)
-    if json:
-        show_json({"report": str(path)})
+    announce(fit_per_mbit=f"{fit_per_mbit:g}", every=every if live else None)
+    target = output or directory / "report.html"
+    if live:
+        follow(directory, target, every=every, compare=against, fit_per_mbit=fit_per_mbit, told=say)
     else:
-        show(str(path))
+        write_report(Results.open(directory), target, compare=against, fit_per_mbit=fit_per_mbit)
+    files = [] if figures is None else write_figures(Results.open(directory), figures, format, against)
+    if json:
+        drawn = {} if figures is None else {"figures": [str(file) for file in files]}
+        show_json({"report": str(target), **drawn})
+        return
+    for file in (target, *files):
+        show(str(file))
 
 
 @command

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import shlex
-from collections.abc import Callable
+from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from emulator.array.fit import FIT_PER_MBIT, RawFit, sdc_fit
+from emulator.array.registers import register
+from emulator.array.spec import ArraySpec
+from emulator.campaign.files import write_atomically
 from emulator.campaign.results import Results
-from emulator.errors import BadConfig, BadData
-from emulator.report import figures
-from emulator.sampling.estimate import Estimate, grouped
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from emulator.errors import BadConfig
+from emulator.report.gallery import gallery
+from emulator.report.inline_svg import inline_svg
+from emulator.sampling.estimate import Estimate, decimals, grouped
 
 TOP_GROUPS, TOP_FAULTS = 20, 20
-
-# Figures are drawn in the light theme; their colours become variables that the page sets for either theme.
-_THEME = {
-    figures.INK: "ink",
-    figures.MUTED: "muted",
-    figures.GRID: "grid",
-    figures.GREY: "grey",
-    figures.BLUE: "blue",
-    figures.ORANGE: "orange",
-    figures.SKY: "sky",
-}
 
 
 class Figure(NamedTuple):
@@ -42,39 +31,49 @@ class Figure(NamedTuple):
     caption: str
 
 
-def write_report(results: Results, path: str | Path, compare: Results | None = None) -> Path:
-    """Writes the report to `path` and returns it; `compare`: another campaign on the same space to draw convergence
-    against: a uniform one, or one of the network before it was hardened.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """Of a page that follows a running campaign. done: how far it is, in words; written: when, in words; every: seconds
+    after which a browser loads it again."""
 
-    Raises BadConfig if the file can't be written.
+    done: str
+    written: str
+    every: int
+
+
+def write_report(
+    results: Results,
+    path: str | Path,
+    compare: Results | None = None,
+    *,
+    fit_per_mbit: float = FIT_PER_MBIT,
+    live: Live | None = None,
+) -> Path:
+    """Writes the report to `path`, whole or not at all, and returns it.
+
+    compare: another campaign on the same space to draw convergence against: a uniform one, or one of the network before
+    it was hardened. fit_per_mbit: raw upsets of a stored bit before any masking, in FIT per Mbit, 0 or more; the
+    default is an order of magnitude (`emulator.array.fit`). live: for a page that is written again and again. Raises
+    BadConfig if the file can't be written.
     """
     target = Path(path)
-    page = render_report(results, compare)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise BadConfig(f"{target}: can't be written ({error.strerror}). Choose another path.") from error
+    page = render_report(results, compare, fit_per_mbit=fit_per_mbit, live=live)
+    write_atomically(target, page.encode())
     return target
 
 
-def render_report(results: Results, compare: Results | None = None) -> str:
-    """The page as text."""
+def render_report(
+    results: Results,
+    compare: Results | None = None,
+    *,
+    fit_per_mbit: float = FIT_PER_MBIT,
+    live: Live | None = None,
+) -> str:
+    """The page as text; arguments and errors are those of `write_report`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    if compare is not None and (results.counted or compare.counted):
-        raise BadConfig(
-            "campaigns that go through every site do not converge; allowed to compare: two that draw. Leave out "
-            "compare."
-        )
     if compare is not None:
-        parts = ("inputs", "array", "space")
-        other = [name for name in parts if results.manifest[name] != compare.manifest[name]]
-        if other:
-            raise BadConfig(
-                f"{compare.directory} has another {' and another '.join(other)} than {results.directory}; allowed to "
-                "compare: campaigns on the same faults and inputs. Leave out compare, or run both alike."
-            )
+        _check_comparable(results, compare)
     environment = Environment(
         loader=PackageLoader("emulator.report"),
         autoescape=True,
@@ -82,24 +81,49 @@ def render_report(results: Results, compare: Results | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["grouped"] = _grouped
-    environment.filters["percent"] = _percent
+    environment.filters |= {"grouped": _grouped, "percent": _percent, "three_digits": _three_digits}
     return environment.get_template("report.html.j2").render(
         r=results,
         m=results.manifest,
-        live=results.rate(),
+        live=live,
+        live_rate=results.rate(),
         population=results.population_rate(),
         without_ties=results.population_rate(ties=False),
         sdc5=results.population_rate("sdc5"),
         million=_per_million(results.population_rate()),
+        fit=_fit(results, fit_per_mbit),
+        fit_per_mbit=f"{fit_per_mbit:g}",
         masked=results.masked(),
         protect=_protection(results),
         figures=_figures(results, compare),
         critical=_critical(results),
         configuration=_configuration(results.manifest),
         manifest_text=json.dumps(results.manifest, indent=2, ensure_ascii=False),
-        compare=compare,
     )
+
+
+def _check_comparable(results: Results, compare: Results) -> None:
+    if results.counted or compare.counted:
+        raise BadConfig(
+            "campaigns that go through every site do not converge; allowed to compare: two that draw. Leave out "
+            "compare."
+        )
+    parts = ("inputs", "array", "space")
+    other = [name for name in parts if results.manifest[name] != compare.manifest[name]]
+    if other:
+        raise BadConfig(
+            f"{compare.directory} has another {' and another '.join(other)} than {results.directory}; allowed to "
+            "compare: campaigns on the same faults and inputs. Leave out compare, or run both alike."
+        )
+
+
+def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
+    return {
+        name: Figure(
+            plate.title, inline_svg(plate.draw(), name), f"{plate.title}. {plate.caption}", plate.caption
+        )
+        for name, plate in gallery(results, compare).items()
+    }
 
 
 # ---- numbers in words
@@ -123,6 +147,31 @@ def _per_million(rate: Estimate) -> tuple[str, str, str]:
         return _grouped(float(f"{value:.2g}")) if value >= 10 else f"{value:.2g}"
 
     return count(rate.value), count(rate.low), count(rate.high)
+
+
+def _three_digits(number: float) -> float:
+    return float(f"{number:.3g}")
+
+
+class FitInWords(NamedTuple):
+    """Value, low and high of the SDC rate in FIT, with the digits that the interval supports. mbit: of storage."""
+
+    value: str
+    low: str
+    high: str
+    mbit: str
+
+
+def _fit(results: Results, fit_per_mbit: float) -> FitInWords:
+    """Every register bit of the campaign is upset alike, so the AVF is that of the whole population."""
+    raw = RawFit(flip_flop_fit_per_mbit=fit_per_mbit, sram_fit_per_mbit=fit_per_mbit)
+    array = ArraySpec(**results.manifest["array"])
+    bits = sum(register(array, name).total_bits for name in results.manifest["registers"])
+    avf = results.population_rate()
+    fit = sdc_fit(bits, raw.flip_flop_fit_per_mbit, (avf.value, avf.low, avf.high))
+    places = decimals(fit.value, (fit.high - fit.low) / 2)
+    value, low, high = (f"{x:.{places}f}" for x in fit)
+    return FitInWords(value=value, low=low, high=high, mbit=f"{bits / 1e6:.3g}")
 
 
 # ---- tables
@@ -173,88 +222,10 @@ def _configuration(manifest: dict[str, Any]) -> dict[str, list[tuple[str, str]]]
 
 
 def _shown(value: Any) -> str:
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(_shown(item) for item in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-# ---- figures
-
-
-# A class of an exhaustive campaign lies in several bits and PEs, and its rates are exact from the start.
-_OF_DRAWN = ("bit", "map", "convergence")
-
-
-def _figures(results: Results, compare: Results | None) -> dict[str, Figure]:
-    against = (
-        f"the {compare.sampler} campaign on {compare.manifest['model']['name']}"
-        if compare is not None
-        else "what uniform sampling would give (computed)"
-    )
-    drawn: dict[str, tuple[Callable[[], Axes], str, str]] = {
-        "layer": (
-            lambda: figures.rate_by(results, key="layer"),
-            "By layer",
-            "Every live site counted."
-            if results.sampler == "exhaustive" and not results.incomplete
-            else "Bars leave room for sites that are not judged yet."
-            if results.incomplete
-            else "Points are estimates, bars their 95 % intervals.",
-        ),
-        "register": (
-            lambda: figures.rate_by(results, key="register"),
-            "By register",
-            "All layers together; names as in the register inventory.",
-        ),
-        "bit": (
-            lambda: figures.rate_by(results, key="bit"),
-            "By struck bit",
-            "All registers together; narrow registers have no high bits.",
-        ),
-        "map": (
-            lambda: figures.pe_heat_map(results),
-            "Over the PE array",
-            "All PE registers together. Partial sums enter at row 0, activations at column 0.",
-        ),
-        "funnel": (
-            lambda: figures.masking_funnel(results),
-            "Where faults die",
-            "A fault is masked at the first stage where the run equals the golden one again.",
-        ),
-        "convergence": (
-            lambda: figures.convergence(results, compare=compare),
-            "Convergence",
-            f"Running estimate with its 95 % interval, against {against}.",
-        ),
-    }
-    found = {}
-    for name in _OF_DRAWN if results.counted else ():
-        del drawn[name]
-    for name, (draw, title, caption) in drawn.items():
-        try:
-            axes = draw()
-        except BadData:  # a campaign on accumulators alone has no map of PEs
-            continue
-        found[name] = Figure(title, _inline_svg(axes, name), f"{title}. {caption}", caption)
-    return found
-
-
-def _inline_svg(axes: Axes, name: str) -> str:
-    """The figure as an <svg> that fits into a page: no prolog, no metadata, own ids, themed colours."""
-    import matplotlib as mpl
-
-    file = io.StringIO()
-    # Text stays text: small, searchable, in the font of the page. The salt makes the ids reproducible.
-    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        figure: Any = axes.get_figure(root=True)
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg).replace("xlink:href=", "href=")
-    for colour, variable in _THEME.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    return svg

@@ -47,7 +47,7 @@ class Estimate:
 
     def percent(self) -> tuple[str, str, str]:
         """Value, low, high in per cent with the digits the interval supports: ("3.1", "2.8", "3.4")."""
-        digits = _decimals(100 * self.value, 100 * self.half_width)
+        digits = decimals(100 * self.value, 100 * self.half_width)
         return (
             f"{100 * self.value:.{digits}f}",
             f"{100 * self.low:.{digits}f}",
@@ -73,8 +73,9 @@ def _rounded(estimate: Estimate) -> float:
     return estimate.n if round(estimate.ess) == estimate.n else float(f"{estimate.ess:.3g}")
 
 
-def _decimals(value: float, half_width: float) -> int:
-    """One significant digit of the half width (two when it starts with 1), and at least one of the value."""
+def decimals(value: float, half_width: float) -> int:
+    """Digits behind the point that an interval supports: one significant digit of the half width (two when it starts
+    with 1), and at least one of the value."""
     if half_width <= 0:
         return 2 if value <= 0 else max(0, 3 - floor(log10(value)))
     place = floor(log10(half_width))

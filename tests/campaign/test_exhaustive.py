@@ -21,7 +21,8 @@ from emulator.faults.space import FaultSpace
 from emulator.faults.strikes import errors_of
 from emulator.graph.load import load
 from emulator.propagate.classes import Changes, Classes
-from emulator.report.figures import convergence, pe_heat_map
+from emulator.report.figures.convergence import convergence
+from emulator.report.figures.pe_map import pe_heat_map
 from emulator.report.html import render_report
 from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.site_classes import classes_of

@@ -1,8 +1,10 @@
 """The store: whole files or none, one campaign a directory, damage is found and redone."""
 
 import errno
+import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,23 @@ def test_a_second_writer_is_refused_and_told(campaign: Path) -> None:
         store.only_writer(campaign).__enter__()
     with store.only_writer(campaign):
         store.check_manifest(campaign, MANIFEST)
+
+
+def test_whether_a_directory_is_being_written_is_seen_from_outside(campaign: Path, tmp_path: Path) -> None:
+    assert not store.being_written(tmp_path / "nowhere")
+    with store.only_writer(campaign):
+        assert store.being_written(campaign)
+    assert not store.being_written(campaign)
+
+
+def test_who_just_looks_keeps_no_writer_out(campaign: Path) -> None:
+    with (campaign / ".lock").open("wb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        away = threading.Timer(0.03, fcntl.flock, (looking, fcntl.LOCK_UN))
+        away.start()
+        with store.only_writer(campaign):
+            assert store.being_written(campaign)
+        away.join()
 
 
 def test_a_lock_alone_is_an_empty_directory(tmp_path: Path) -> None:

@@ -257,6 +257,26 @@ def test_report(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!")
 
 
+def test_report_writes_figures_for_papers(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    options = ("-o", tmp_path / "r.html", "--figures", tmp_path / "f", "--format", "svg", "--json")
+    found = emulator("report", place / "runs/a", *options).json
+    names = {"layer", "register", "bit", "map", "funnel", "convergence"}
+    assert {Path(file) for file in found["figures"]} == {tmp_path / "f" / f"{name}.svg" for name in names}
+    assert set((tmp_path / "f").iterdir()) == {Path(file) for file in found["figures"]}
+    wrong = emulator("report", place / "runs/a", "--format", "eps")
+    assert (wrong.code, "pdf, svg, png" in wrong.err) == (2, True)
+
+
+def test_a_live_report_of_a_finished_campaign_is_the_ordinary_one(
+    place: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    pages = []
+    for live in ((), ("--live", "--every", 1)):
+        emulator("report", place / "runs/a", "-o", tmp_path / "r.html", *live)
+        pages.append((tmp_path / "r.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
 def test_demo(tmp_path: Path, emulator: Emulator) -> None:
     options = ("--trials", 200, "--limit", 4, "--workers", 1, "-o", tmp_path, "--json")
     found = emulator("demo", *options).json

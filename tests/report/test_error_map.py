@@ -18,7 +18,8 @@ from emulator.campaign.explain import Explanation
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault
 from emulator.gemm import GemmShape
-from emulator.report.figures import error_map, save_figure
+from emulator.report.figures.error_map import error_map
+from emulator.report.figures.files import save_figure
 
 
 def plan_of(shape: GemmShape, dataflow: Dataflow = "ws") -> Schedule:

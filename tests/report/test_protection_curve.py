@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from emulator.errors import BadConfig
-from emulator.report.figures import protection_curve, save_figure
+from emulator.report.figures.files import save_figure
+from emulator.report.figures.protection import protection_curve
 
 SHARE, REMOVED = np.array([0.0, 0.001, 0.02, 0.5]), np.array([0.0, 0.4, 0.9, 1.0])
 

@@ -17,19 +17,24 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from emulator.campaign.bit_avf import avf_by_bit
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
-from emulator.report import figures
+from emulator.report.figures import canvas
+from emulator.report.figures.convergence import convergence
+from emulator.report.figures.masking import masking_funnel
+from emulator.report.figures.pe_map import pe_heat_map
+from emulator.report.figures.rates import MOST_ROWS, avf_by
 from emulator.report.html import TOP_FAULTS, TOP_GROUPS, render_report, write_report
 
 Draw = Callable[..., Axes]
 FIGURES: dict[str, Draw] = {
-    "map": figures.pe_heat_map,
-    "layer": partial(figures.rate_by, key="layer"),
-    "register": partial(figures.rate_by, key="register"),
-    "bit": partial(figures.rate_by, key="bit"),
-    "funnel": figures.masking_funnel,
-    "convergence": figures.convergence,
+    "map": pe_heat_map,
+    "layer": partial(avf_by, key="layer"),
+    "register": partial(avf_by, key="register"),
+    "bit": partial(avf_by, key="bit"),
+    "funnel": masking_funnel,
+    "convergence": convergence,
 }
 
 
@@ -102,7 +107,7 @@ def test_no_label_leaves_the_figure(name: str, importance: Results) -> None:
 
 def test_the_heat_map_shows_the_rate_of_each_pe(uniform: Results) -> None:
     trials = uniform.trials
-    image = figures.pe_heat_map(uniform).images[0].get_array()
+    image = pe_heat_map(uniform).images[0].get_array()
     assert image is not None
     block = 16 // image.shape[0]
     struck = trials[trials["register"].astype(str).str.startswith("pe_")]
@@ -114,18 +119,95 @@ def test_the_heat_map_needs_a_pe_register(importance: Results) -> None:
     sums = importance.trials[importance.trials["register"] == "accumulator"]
     alone = replace(importance, trials=sums)
     with pytest.raises(BadData, match="--registers"):
-        figures.pe_heat_map(alone)
+        pe_heat_map(alone)
     assert 'id="figure-map"' not in render_report(alone)
 
 
-def test_rates_by_an_unknown_key_are_refused(importance: Results) -> None:
+def _drawn(axes: Axes) -> np.ndarray:
+    """The points of a figure, (points, 2)."""
+    return np.asarray(axes.collections[1].get_offsets())
+
+
+@pytest.mark.parametrize("key", ["layer", "register"])
+def test_a_point_is_the_avf_of_its_row(key: Any, uniform: Results) -> None:
+    axes = avf_by(uniform, key=key)
+    frame = uniform.summary(by=[key])
+    rows = {text.get_text(): place for place, text in enumerate(axes.get_yticklabels())}
+    # In network order, not by rate.
+    assert list(rows) == list(frame[key])
+    for name, avf in zip(frame[key], frame["avf"], strict=True):
+        assert _drawn(axes)[rows[name]] == pytest.approx((100 * avf, rows[name]))
+
+
+def test_a_point_is_the_avf_of_its_bit(importance: Results) -> None:
+    points = _drawn(avf_by(importance, key="bit"))
+    found = avf_by_bit(importance)
+    assert points == pytest.approx(np.array([(bit, 100 * e.value) for bit, e in found.items()]))
+
+
+def test_of_many_rows_those_with_most_sdc1_are_drawn(uniform: Results) -> None:
+    names = [f"layer{i}" for i in range(MOST_ROWS + 5)]
+    silent = set(names[3:8])
+    layer = np.array(names)[np.arange(len(uniform)) % len(names)]
+    entries = uniform.manifest["space"]["breakdown"]
+    even = [{**entries[0], "layer_name": name, "sites": 10, "live": 5} for name in names]
+    manifest = {
+        **uniform.manifest,
+        "space": {"size": 10 * len(names), "live": 5 * len(names), "breakdown": even},
+        "layers": [{"name": name} for name in names],
+    }
+    trials = uniform.trials.assign(layer_name=layer, sdc1=[name not in silent for name in layer])
+    axes = avf_by(replace(uniform, manifest=manifest, trials=trials))
+    assert [text.get_text() for text in axes.get_yticklabels()] == [n for n in names if n not in silent]
+
+
+def test_avfs_that_lie_far_apart_are_drawn_on_a_log_scale_with_hollow_zeros(uniform: Results) -> None:
+    register = uniform.trials["register"].astype(str)
+    trials = uniform.trials.assign(sdc1=(register == "pe_c1") & (np.arange(len(register)) % 2 == 0))
+    far = [
+        {**entry, "sites": entry["live"] if entry["register"] == "pe_c1" else 50 * entry["sites"]}
+        for entry in uniform.manifest["space"]["breakdown"]
+    ]
+    size = sum(entry["sites"] for entry in far)
+    manifest = {**uniform.manifest, "space": {**uniform.manifest["space"], "size": size, "breakdown": far}}
+    axes = avf_by(replace(uniform, manifest=manifest, trials=trials), key="register")
+    assert axes.get_xscale() == "log"
+    edge, colours = axes.get_xlim()[0], axes.collections[1].get_facecolors()
+    for (x, _), text, colour in zip(_drawn(axes), axes.get_yticklabels(), colours, strict=True):
+        hollow = tuple(colour[:3]) == (1, 1, 1)
+        assert hollow == (text.get_text() != "pe_c1") == (x == edge)
+    assert avf_by(uniform).get_xscale() == "linear"
+
+
+def test_the_rate_in_fit_is_raw_rate_times_bits_times_avf(importance: Results) -> None:
+    # Rows x columns x width; pe_b and pe_d are 8 bits wide in row 0.
+    bits = 256 * 8 + 2 * (16 * 8 + 240 * 20) + 2 * 256 * 32 + 1024 * 16 * 32
+    assert f"{bits / 1e6:.3g}" == "0.553"
+    avf = importance.population_rate()
+    for raw, page in ((20, render_report(importance)), (500, render_report(importance, fit_per_mbit=500))):
+        (cell,) = re.findall(r"at (\d+) FIT/Mbit raw</p>\s*<p class=.big.>([\d.]+) <small>FIT</small>", page)
+        assert cell[0] == str(raw)
+        assert float(cell[1]) == pytest.approx(raw * bits / 1e6 * avf.value, rel=0.05)
+        low, high = re.findall(r"interval ([\d.]+) to ([\d.]+)\s*</p>", page)[0]
+        assert float(low) == pytest.approx(raw * bits / 1e6 * avf.low, rel=0.05)
+        assert float(high) == pytest.approx(raw * bits / 1e6 * avf.high, rel=0.05)
+        assert "0.553 Mbit" in page
+    with pytest.raises(BadConfig, match="0 or more"):
+        render_report(importance, fit_per_mbit=-1)
+
+
+def test_avf_by_an_unknown_key_are_refused(importance: Results) -> None:
     with pytest.raises(BadConfig, match="allowed"):
-        figures.rate_by(importance, key="tile")  # type: ignore[arg-type]
+        avf_by(importance, key="tile")  # type: ignore[arg-type]
 
 
 def test_the_answer_comes_first_with_interval_and_trials(page: str, importance: Results) -> None:
-    assert page.index(str(importance.population_rate())) < page.index("<table")
-    assert page.index(str(importance.rate())) < page.index("<table")
+    first = page[: page.index("<table")]
+    for rate in (importance.population_rate(), importance.rate()):
+        value, low, high = rate.percent()
+        assert f"{value} <small>%</small>" in first
+        assert f"95 % interval {low} to {high} %" in first
+    assert "n = 20\u202f000" in first
 
 
 def test_the_page_loads_nothing(page: str) -> None:
@@ -159,7 +241,7 @@ def test_every_figure_is_inline_well_formed_and_has_its_own_ids(page: str) -> No
     assert len(svgs) == len(FIGURES)
     for svg in svgs:
         ElementTree.fromstring(svg)
-        assert figures.INK not in svg and "var(--ink)" in svg
+        assert canvas.INK not in svg and "var(--ink)" in svg
     ids = [value for name, value in Page(page).attributes if name == "id"]
     assert len(ids) == len(set(ids))
     used = {value[1:] for name, value in Page(page).attributes if name == "href" and value[0] == "#"}
@@ -182,7 +264,10 @@ def test_a_campaign_without_events_reports_a_bound(importance: Results, uniform:
     for results in (importance, uniform):
         quiet = without_events(replace(results, trials=results.trials.head(n)))
         page = render_report(quiet)
-        assert "No trial changed the network" in page and str(quiet.population_rate()) in page
+        assert (
+            "No trial changed the network" in page
+            and f"0 to {quiet.population_rate().percent()[2]} %" in page
+        )
         assert Page(page).rows["protect"] == TOP_GROUPS and "nan" not in page.lower().split("<svg")[0]
 
 
