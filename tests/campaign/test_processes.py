@@ -1,0 +1,46 @@
+"""Workers that end while they send: the pool ends with them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import itertools, multiprocessing, sys
+from contextlib import closing
+from emulator.campaign.executors import run_chunks
+from emulator.campaign.processes import Processes
+from emulator.errors import EmulatorError
+from emulator.sampling.past import no_past
+
+class Talker:
+    def open(self, shared):
+        return lambda chunk, past: bytes(3 << 20)  # many times what a pipe holds
+
+if __name__ == "__main__":
+    chunks = run_chunks(Talker(), itertools.count(), Processes(2), lambda _: 0, lambda _: no_past())
+    with closing(chunks):
+        for chunk, _ in itertools.islice(chunks, 5):
+            pass
+        if sys.argv[1] == "killed":
+            multiprocessing.active_children()[0].kill()
+            try:
+                for _ in chunks:
+                    pass
+            except EmulatorError as error:
+                assert "a worker process died" in str(error)
+    print("ended")
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_a_pool_ends_whatever_its_workers_were_sending(tmp_path: Path, how: str) -> None:
+    script = tmp_path / "talk.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script, how], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
