@@ -229,11 +229,10 @@ def stored_trials(directory: Path) -> int:
 
 
 def end_with(directory: Path, chunk: int) -> None:
-    """Removes the parts behind this chunk, and what a worker killed while it wrote has left."""
+    """Removes the parts behind this chunk."""
     for stored in stored_chunks(directory):
         if stored > chunk:
             part_path(directory, stored).unlink()
-    _remove_leftovers(directory)
 
 
 def stored_chunks(directory: Path) -> list[int]:

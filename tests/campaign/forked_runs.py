@@ -5,27 +5,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import select
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_SECONDS = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blow:
-    """A signal that a run sends itself in place of an operation on its directory: the one of this number that opens,
-    renames, removes or makes a file or folder there."""
-
-    operation: int
-    signal: signal.Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +61,13 @@ class Run:
         return os.waitstatus_to_exitcode(status), said.decode(errors="replace")
 
 
-def start(arguments: Sequence[str], *, temporary: Path, fresh: bool = False, blow: Blow | None = None) -> Run:
+Trap = Callable[[], None]
+"""Set in the process that is to run, before it does."""
+
+
+def start(
+    arguments: Sequence[str], *, temporary: Path, fresh: bool = False, trap: Trap = lambda: None
+) -> Run:
     """`emulator ARGUMENTS`. temporary: for its temporary files. fresh: in a new interpreter, as a user starts it."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -80,21 +78,20 @@ def start(arguments: Sequence[str], *, temporary: Path, fresh: bool = False, blo
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(writing, 2)
         os.environ["TMPDIR"] = str(temporary)
+        trap()
         if fresh:
             os.execv(sys.executable, [sys.executable, "-m", "emulator", *arguments])
-        os._exit(_in_this_process(arguments, blow))
+        os._exit(_in_this_process(arguments))
     finally:
         os._exit(70)
 
 
-def _in_this_process(arguments: Sequence[str], blow: Blow | None) -> int:
+def _in_this_process(arguments: Sequence[str]) -> int:
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     tempfile.tempdir = None
     # Workers are forked as well: nothing here has threads that a fork could cut off.
     fork = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda _: fork  # type: ignore[assignment,return-value]
-    if blow is not None:
-        _arm(blow, arguments[arguments.index("-o") + 1])
     from emulator.cli.main import app
 
     try:
@@ -112,14 +109,32 @@ def _in_this_process(arguments: Sequence[str], blow: Blow | None) -> int:
 _OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir"}
 
 
-def _arm(blow: Blow, directory: str) -> None:
-    left, own = blow.operation, os.getpid()
+def in_place_of(operation: int, directory: Path, number: signal.Signals) -> Trap:
+    """A signal in place of an operation on a directory: the one of this number that opens, renames, removes or makes
+    a file or folder there."""
 
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        if event in _OPERATIONS and str(arguments[0]).startswith(directory) and os.getpid() == own:
-            left -= 1
-            if left == -1:
-                os.kill(own, blow.signal)
+    def trap() -> None:
+        left, own = operation, os.getpid()
 
-    sys.addaudithook(hook)
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            if event in _OPERATIONS and str(arguments[0]).startswith(str(directory)) and os.getpid() == own:
+                left -= 1
+                if left == -1:
+                    os.kill(own, number)
+
+        sys.addaudithook(hook)
+
+    return trap
+
+
+def at_length(size: int, *, deadly: bool) -> Trap:
+    """Whoever writes more bytes than these into a file is refused by the kernel (EFBIG), or killed, in the middle."""
+
+    def trap() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        if deadly:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+    return trap

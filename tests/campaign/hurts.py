@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from forked_runs import Blow
+from forked_runs import at_length, in_place_of
 from torture import Scene
 
 # Of a fresh interpreter, until the campaign begins.
@@ -27,7 +28,7 @@ def killed_at_an_operation(scene: Scene) -> None:
         return
     number, at = _signal(scene), int(scene.rng.integers(OPERATIONS))
     scene.story.append(f"{number.name} before operation {at}")
-    code, said = scene.start(Blow(operation=at, signal=number)).wait()
+    code, said = scene.start(in_place_of(at, scene.directory, number)).wait()
     scene.check(code, said, allowed={0, -number})
 
 
@@ -57,17 +58,23 @@ def worker_killed(scene: Scene) -> None:
     scene.check(code, said, allowed={0, LOST_A_WORKER})
 
 
-def file_limit(scene: Scene) -> None:
-    """From some moment on the kernel refuses to write more into any file, in the middle of it (EFBIG)."""
+def killed_in_a_write(scene: Scene) -> None:
+    """By the kernel, when a file has got so long: what was written of it stays."""
+    if scene.fresh:
+        killed_at_a_moment(scene)
+        return
     size = int(scene.rng.integers(PART_BYTES))
-    before = scene.rng.random() < 0.5
-    if before:
-        # Workers inherit it.
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        run = scene.start()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    scene.story.append(f"killed at byte {size} of a file")
+    code, said = scene.start(at_length(size, deadly=True)).wait()
+    scene.check(code, said, allowed={0, LOST_A_WORKER, -signal.SIGXFSZ})
+
+
+def file_limit(scene: Scene) -> None:
+    """From the start, or from some moment on, the kernel refuses to write more into any file, in the middle of it."""
+    size = int(scene.rng.integers(PART_BYTES))
+    if scene.rng.random() < 0.5:
         scene.story.append(f"files of {size} bytes at most")
+        run = scene.start(at_length(size, deadly=False))
     else:
         run = scene.start()
         scene.story.append(f"files of {size} bytes at most after {_pause(scene):.3f} s")
@@ -94,16 +101,17 @@ def full_disk(scene: Scene) -> None:
 
 
 def rival(scene: Scene) -> None:
-    """Two write at once: one does, the other is refused, or comes when all is done."""
-    runs = [scene.start()]
-    scene.story.append(f"a rival after {_pause(scene, 0.3):.3f} s")
-    runs.append(scene.start())
-    ended = [run.wait() for run in runs]
-    scene.story.append(f"exits {[code for code, _ in ended]}")
-    refused = [said for code, said in ended if code == BAD_CONFIG]
-    assert len(refused) <= 1 and all("another run is writing here" in said for said in refused), ended
-    code, said = min(ended)
-    scene.check(code, said, allowed={0})
+    """Another run while one is held: refused if that one is writing, else it does the work."""
+    run = scene.start()
+    scene.story.append(f"a rival after {_pause(scene):.3f} s")
+    run.strike(run.pid, signal.SIGSTOP)
+    expected = BAD_CONFIG if _is_locked(scene) else 0
+    code, said = scene.start().wait()
+    run.strike(run.pid, signal.SIGCONT)
+    last, last_said = run.wait()
+    scene.story.append(f"exits {code}, {last}")
+    assert code == expected and (code == 0 or "another run is writing here" in said), (expected, said)
+    scene.check(last, last_said, allowed={0})
 
 
 def part_damaged(scene: Scene) -> None:
@@ -202,7 +210,7 @@ DAMAGES: tuple[Callable[[Scene, bytes], bytes], ...] = (
 
 HURTS = (
     killed_at_an_operation,
-    killed_at_an_operation,
+    killed_in_a_write,
     killed_at_a_moment,
     worker_killed,
     worker_killed,
@@ -220,6 +228,18 @@ HURTS = (
 
 def _signal(scene: Scene) -> signal.Signals:
     return signal.SIGKILL if scene.rng.random() < 0.6 else signal.SIGTERM
+
+
+def _is_locked(scene: Scene) -> bool:
+    path = scene.directory / ".lock"
+    if not path.exists():
+        return False
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _pause(scene: Scene, share: float = 1.0) -> float:

@@ -41,6 +41,7 @@ def hold(
     "hurt",
     [
         hurts.killed_at_an_operation,
+        hurts.killed_in_a_write,
         hurts.worker_killed,
         hurts.full_disk,
         hurts.rival,

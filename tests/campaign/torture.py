@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from forked_runs import Blow, Run, start
+from forked_runs import Run, Trap, start
 from small_disk import SmallDisk, may_mount
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -116,11 +116,11 @@ class Scene:
     def directory(self) -> Path:
         return self.folder / "campaign"
 
-    def start(self, blow: Blow | None = None, end: int = -1) -> Run:
+    def start(self, trap: Trap = lambda: None, end: int = -1) -> Run:
         arguments = self.reference.subject.arguments(
             self.directory, self.reference.subject.ends[end], self.workers
         )
-        return start(arguments, temporary=self.folder, fresh=self.fresh, blow=blow)
+        return start(arguments, temporary=self.folder, fresh=self.fresh, trap=trap)
 
     def begin(self) -> None:
         """A shorter campaign, which is extended from now on."""
