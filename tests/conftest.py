@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 # Helpers that several rooms' tests import by name; test directories are no packages.
 sys.path.insert(0, str(Path(__file__).parent / "array"))
+sys.path.insert(0, str(Path(__file__).parent / "campaign"))
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
 sys.path.insert(0, str(Path(__file__).parent / "propagate"))
 sys.path.insert(0, str(Path(__file__).parent / "rtl"))

@@ -15,13 +15,12 @@ from emulator.campaign.trial import Columns
 from emulator.faults.fault import FaultBatch
 from emulator.sampling.past import Past, no_past
 
+_COLUMNS = ("layer", "register", "row", "col", "bits", "cycle", "tile", "input_id", "sdc1", "log_weight")
+
 
 def read_past(directory: Path, array: ArraySpec, chunks: int) -> Past:
     """All trials of the first `chunks` chunks, which are finished."""
-    return past_of([read_part(directory, chunk) for chunk in range(chunks)], array)
-
-
-_COLUMNS = ("layer", "register", "row", "col", "bits", "cycle", "tile", "input_id", "sdc1", "log_weight")
+    return past_of([read_part(directory, chunk, _COLUMNS) for chunk in range(chunks)], array)
 
 
 def past_of_results(results: Results, array: ArraySpec) -> Past:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import tempfile
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,8 +51,15 @@ class Processes:
 
 def _end_work(pool: ProcessPoolExecutor) -> None:
     """Nobody waits for what they are doing. `terminate_workers`, from Python 3.14 on."""
-    for process in list((pool._processes or {}).values()):
+    for process in _processes(pool):
         process.terminate()
+    # One that was sending has left half an answer: the pool would wait for the rest as long as anybody could send it,
+    # and we could.
+    pool._result_queue._writer.close()  # type: ignore[attr-defined]
+
+
+def _processes(pool: ProcessPoolExecutor) -> list[BaseProcess]:
+    return list((pool._processes or {}).values())
 
 
 class _Pool:
@@ -60,6 +68,11 @@ class _Pool:
         self.count = count
 
     def size(self) -> int:
+        # The pool itself waits for ever if one dies that was sending.
+        if multiprocessing.connection.wait(
+            [process.sentinel for process in _processes(self.pool)], timeout=0
+        ):
+            raise BrokenProcessPool
         return self.count
 
     def submit(self, chunk: int, past: Past) -> Future[Any]:

@@ -31,7 +31,6 @@ from emulator.campaign.store import (
     encoded_part,
     end_with,
     only_writer,
-    read_manifest,
     read_part,
     stored_trials,
     write_manifest,
@@ -74,6 +73,9 @@ class ChunkSummary:
     sites: npt.NDArray[np.int64] = field(repr=False)
     covered: int
     critical: npt.NDArray[Any] = field(repr=False)
+
+
+_SUMMARISED = ("sdc1", "log_weight", "class_size", "fault_id")
 
 
 class Campaign:
@@ -152,22 +154,32 @@ class Campaign:
         workers: a number of processes, 'auto' for one a core, 'dask://HOST:PORT', 'dask-local' or a
         `distributed.Client`. What is found does not depend on them.
         """
-        opener, target = opener_of(workers), Path(directory)
-        check_manifest(target, self.manifest())
+        opener, target, manifest = opener_of(workers), Path(directory), self.manifest()
+        check_manifest(
+            target, manifest
+        )  # before there is a lock: nothing is written where another campaign is
         with only_writer(target):
-            return self._collect(target, opener, progress)
+            return self._collect(target, manifest, opener, progress)
 
     def _collect(
-        self, target: Path, opener: Opener | None, progress: Callable[[Progress], None] | None
+        self,
+        target: Path,
+        manifest: dict[str, Any],
+        opener: Opener | None,
+        progress: Callable[[Progress], None] | None,
     ) -> Results:
-        self._refuse_to_shrink(target)
-        looked = self._looked(target)
-        write_manifest(target, {**self.manifest(), "looked": looked})
+        stored = check_manifest(target, manifest)
+        # Was this campaign ever to stop on what it found? More trials don't undo that.
+        looked = self.stop.looks or (stored is not None and bool(stored["looked"]))
+        # The same run again is no other one: what lies beyond its end is what a killed worker was ahead.
+        if stored is not None and stored["stop"] != manifest["stop"]:
+            self._refuse_to_shrink(target, looked)
+        write_manifest(target, {**manifest, "looked": looked})
         done = complete_chunks(target, self.chunks.rows)
         task = ChunkTask(campaign=self, digest=campaign_digest(target), versions=_versions_here())
         # Closed here, not by the garbage collector: what is wrong with workers then is told.
         with closing(self._summaries(target, task, done, opener)) as summaries:
-            last = self._take(summaries, set(done), _InOrder(self._tally(looked)), progress)
+            last = self._take(summaries, set(done), self._in_order(looked), progress)
         # Chunks finished ahead of the one that ended the campaign are not part of it.
         end_with(target, last)
         return Results.open(target)
@@ -196,27 +208,24 @@ class Campaign:
                     return last
         return last
 
-    def _refuse_to_shrink(self, target: Path) -> None:
+    def _refuse_to_shrink(self, target: Path, looked: bool) -> None:
         """Trials are expensive: a rerun may ask for more of them, never silently throw some away."""
-        if not check_manifest(target, self.manifest()):
-            return
-        if read_manifest(target)["stop"] == self.stop.settings():
-            return  # the same run again: what lies beyond its end is what a killed worker was ahead
-        stored, enough = stored_trials(target), self._trials_enough(target)
+        stored = stored_trials(target)
+        enough = self._trials_enough(target, stored, looked)
         if enough is not None and enough < stored:
             raise BadConfig(
                 f"{target} holds {stored} trials, {enough} are enough for '{self.stop}'; nothing was deleted. Ask for "
                 "more trials or a stricter rule, or choose another -o."
             )
 
-    def _trials_enough(self, target: Path) -> int | None:
+    def _trials_enough(self, target: Path, stored: int, looked: bool) -> int | None:
         """After how many of the stored trials the stop rule is met; None: they are not enough."""
         limit = self.stop.limit()
-        if limit is not None and stored_trials(target) > limit:
+        if limit is not None and stored > limit:
             return limit
-        in_order = _InOrder(self._tally(self._looked(target)))
+        in_order = self._in_order(looked)
         for chunk in complete_chunks(target, DrawnChunks(limit=None).rows):
-            for _, estimate in in_order.add(chunk, self.summary(chunk, read_part(target, chunk))):
+            for _, estimate in in_order.add(chunk, self._stored_summary(target, chunk)):
                 if self.stop.met(in_order.standing(estimate, seconds=0.0)):
                     return in_order.trials
         return None
@@ -236,10 +245,8 @@ class Campaign:
             return DrawnChunks(limit=self.stop.limit())
         return CountedChunks(count=count_chunks(self.space, len(self.samples)))
 
-    def _looked(self, target: Path) -> bool:
-        """Is this run, or was an earlier one into `target`, to stop on what it found? More trials don't undo that."""
-        stored = check_manifest(target, self.manifest()) and bool(read_manifest(target)["looked"])
-        return stored or self.stop.looks
+    def _in_order(self, looked: bool) -> _InOrder:
+        return _InOrder(self._tally(looked), named=self.stop.counts_critical)
 
     def _tally(self, looked: bool) -> Tally | ConfidenceSequence | HorvitzThompson:
         if not isinstance(self.sampler, Sampler):
@@ -261,6 +268,9 @@ class Campaign:
             critical=columns["fault_id"][sdc1],
         )
 
+    def _stored_summary(self, target: Path, chunk: int) -> ChunkSummary:
+        return self.summary(chunk, read_part(target, chunk, _SUMMARISED))
+
     def judged(self, bench: Workbench, chunk: int, past: Past) -> Columns:
         """The trials of a chunk: every column of the schema. past: those that a sampler that learns looks back at."""
         first = self.chunks.first(chunk)
@@ -280,7 +290,7 @@ class Campaign:
     ) -> Generator[tuple[int, ChunkSummary]]:
         finished = set(done)
         for chunk in done:
-            yield chunk, self.summary(chunk, read_part(target, chunk))
+            yield chunk, self._stored_summary(target, chunk)
         missing = (chunk for chunk in takewhile(self.chunks.exists, count()) if chunk not in finished)
         past = lru_cache(maxsize=1)(partial(read_past, target, self.array))
         with closing(run_chunks(task, missing, opener, self.looks_back, past)) as finishing:
@@ -336,10 +346,12 @@ class ChunkTask:
 
 
 class _InOrder:
-    """Takes chunks as they come, gives estimates in chunk order."""
+    """Takes chunks as they come, gives estimates in chunk order. named: are critical faults to be told apart? The
+    names are kept for that, and grow with the campaign."""
 
-    def __init__(self, tally: Tally | ConfidenceSequence | HorvitzThompson) -> None:
+    def __init__(self, tally: Tally | ConfidenceSequence | HorvitzThompson, named: bool) -> None:
         self.tally = tally
+        self.named = named
         self.waiting: dict[int, ChunkSummary] = {}
         self.next = 0
         self.trials = 0
@@ -355,7 +367,8 @@ class _InOrder:
             else:
                 self.tally.add(ready.sdc1, ready.weight)
             self.trials += len(ready.sdc1)
-            self.critical.update(ready.critical)
+            if self.named:
+                self.critical.update(ready.critical)
             self.next += 1
             yield self.next - 1, self.tally.estimate()
 

@@ -13,7 +13,7 @@ import json
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -63,14 +63,14 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_manifest(directory: Path, manifest: Manifest) -> bool:
-    """True if `directory` holds this campaign (a rerun resumes it), False if it is absent or empty.
+def check_manifest(directory: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """What `directory` holds of this campaign, its manifest (a rerun resumes it); None if it is absent or empty.
 
     Raises BadConfig, naming each difference, if it holds another campaign, or anything else.
     """
     if not (directory / _MANIFEST).exists():
         _refuse_foreign(directory)
-        return False
+        return None
     stored = read_manifest(directory)
     different = differences(stored, _plain(manifest))
     if different:
@@ -79,12 +79,11 @@ def check_manifest(directory: Path, manifest: Manifest) -> bool:
             f"{directory} holds another campaign; nothing was written. Different:\n{lines}\n"
             "To keep it, choose another -o; to replace it, delete the directory; to resume, undo the change."
         )
-    return True
+    return stored
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Starts a campaign in `directory`, or extends it (only `stop` and `looked` differ); raises as `check_manifest`."""
-    check_manifest(directory, manifest)
+    """Starts a campaign in `directory`, or extends it; whether it may is for `check_manifest` to say."""
     text = json.dumps(_plain(manifest), indent=2, ensure_ascii=False) + "\n"
     write_atomically(directory / _MANIFEST, text.encode())
 
@@ -146,7 +145,10 @@ def _short(value: Any) -> str:
 
 
 def _fresh_start(directory: Path) -> str:
-    return f"Restore the file, or delete {directory} and run the campaign again."
+    return (
+        f"The trials are not lost: start the same campaign with another -o and copy its {_MANIFEST} here; "
+        f"or delete {directory} and run it again."
+    )
 
 
 # ---- parts
@@ -182,10 +184,11 @@ def write_part(directory: Path, chunk: int, part: bytes) -> None:
     write_atomically(part_path(directory, chunk), part)
 
 
-def read_part(directory: Path, chunk: int) -> dict[str, npt.NDArray[Any]]:
-    """The columns of one chunk, as `write_part` takes them; BadData if it can't be read."""
-    table = _sound(directory, chunk, campaign_digest(directory))
-    return {column.name: _numpy_array(column, table[column.name]) for column in COLUMNS}
+def read_part(directory: Path, chunk: int, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Columns of one chunk, all or those of `names`, as `encoded_part` takes them; BadData if it can't be read."""
+    columns = [column for column in COLUMNS if names is None or column.name in names]
+    table = _sound(directory, chunk, campaign_digest(directory), [column.name for column in columns])
+    return {column.name: _numpy_array(column, table[column.name]) for column in columns}
 
 
 def read_parts(directory: Path) -> pa.Table:
@@ -227,11 +230,10 @@ def stored_trials(directory: Path) -> int:
 
 
 def end_with(directory: Path, chunk: int) -> None:
-    """Removes the parts behind this chunk, and what a worker killed while it wrote has left."""
+    """Removes the parts behind this chunk."""
     for stored in stored_chunks(directory):
         if stored > chunk:
             part_path(directory, stored).unlink()
-    _remove_leftovers(directory)
 
 
 def stored_chunks(directory: Path) -> list[int]:
@@ -242,42 +244,44 @@ def stored_chunks(directory: Path) -> list[int]:
 
 def _healthy_rows(directory: Path, chunk: int, digest: str) -> int:
     """The rows of a part; -1 if it had to be set aside."""
-    import pyarrow as pa
-
     try:
         return int(_read(directory, chunk, digest).num_rows)
-    except (pa.ArrowException, OSError, BadData):
+    except BadData:
         path = part_path(directory, chunk)
         path.replace(path.with_name(f"{path.name}.corrupt"))
         return -1
 
 
-def _read(directory: Path, chunk: int, digest: str) -> pa.Table:
+def _read(directory: Path, chunk: int, digest: str, names: Sequence[str] | None = None) -> pa.Table:
+    """A part, all of it or the columns `names`; BadData, which says what is wrong, if it isn't one of this campaign."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    # A file object of our own: pyarrow would read Hive partitions into the path.
-    data = pa.BufferReader(part_path(directory, chunk).read_bytes())
-    table = pq.ParquetFile(data, page_checksum_verification=True).read()
-    if not table.schema.equals(_arrow_schema()):
+    try:
+        # A file object of our own: pyarrow would read Hive partitions into the path.
+        data = pa.BufferReader(part_path(directory, chunk).read_bytes())
+        file = pq.ParquetFile(data, page_checksum_verification=True)
+        schema = file.schema_arrow
+        table = file.read(None if names is None else [*names, "chunk"])
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise BadData(first_line(error)) from None
+    if not schema.equals(_arrow_schema()):
         raise BadData("its columns are not those of this version")
-    if (table.schema.metadata or {}).get(_CAMPAIGN.encode()) != digest.encode():
+    if (schema.metadata or {}).get(_CAMPAIGN.encode()) != digest.encode():
         raise BadData("its trials belong to another campaign")
     if not pc.all(pc.equal(table["chunk"], chunk)).as_py() and table.num_rows:
         raise BadData("its trials belong to another chunk")
     return table
 
 
-def _sound(directory: Path, chunk: int, digest: str) -> pa.Table:
+def _sound(directory: Path, chunk: int, digest: str, names: Sequence[str] | None = None) -> pa.Table:
     """A part that must read well; BadData if it doesn't."""
-    import pyarrow as pa
-
     try:
-        return _read(directory, chunk, digest)
-    except (pa.ArrowException, OSError, BadData) as error:
+        return _read(directory, chunk, digest, names)
+    except BadData as error:
         raise BadData(
-            f"{part_path(directory, chunk)}: unreadable ({first_line(error)}). "
+            f"{part_path(directory, chunk)}: unreadable ({error}). "
             "Rerun the campaign: the part is set aside and redone."
         ) from None
 

@@ -35,11 +35,10 @@ class GoldenPool:
         room = max(0, BUDGET_BYTES - self._first_slot) // self._slot_bytes
         self.capacity = min(images, room) if _can_share(golden) else 0
         self._file = path.open("r+b")
-        if self.capacity and not self._reserve(0, self._first_slot):
+        size = self._first_slot + self.capacity * self._slot_bytes
+        if not (self._reserve(0, self._first_slot) and self._stretch(size)):
             self.capacity = 0
         if self.capacity:
-            size = self._first_slot + self.capacity * self._slot_bytes
-            self._file.truncate(size)
             # Writable, because kernels are compiled for arrays that are; whoever is given a run only reads it.
             self._bytes = np.memmap(self._file, np.uint8, "r+", shape=(size,))
 
@@ -63,6 +62,14 @@ class GoldenPool:
         """Is there room on the disk? Touching a mapped page without any, even to read it, may kill the process."""
         try:
             os.posix_fallocate(self._file.fileno(), start, size)
+        except OSError:
+            return False
+        return True
+
+    def _stretch(self, size: int) -> bool:
+        """May the file be so long? Not where files are limited, and on some file systems not without the room."""
+        try:
+            self._file.truncate(size)
         except OSError:
             return False
         return True

@@ -16,8 +16,8 @@ from emulator.sampling.estimate import Estimate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a campaign has reached: trials, distinct critical faults (SDC-1) among them, seconds of this run, and the
-    estimate of SDC-1 over live sites."""
+    """What a campaign has reached: trials, distinct critical faults (SDC-1) among them (0 where no rule counts them),
+    seconds of this run, and the estimate of SDC-1 over live sites."""
 
     trials: int
     critical: int
@@ -40,7 +40,12 @@ class StopRule:
     @property
     def looks(self) -> bool:
         """Does it depend on what the trials found? Then only an interval that holds at any time keeps its promise."""
-        return _looks(self.settings())
+        return _asks(self.settings(), "ci_half_width", "min_critical")
+
+    @property
+    def counts_critical(self) -> bool:
+        """Does it ask for the number of distinct critical faults? No other rule needs their names."""
+        return _asks(self.settings(), "min_critical")
 
     def settings(self) -> dict[str, Any]:
         """The rule as JSON."""
@@ -195,6 +200,7 @@ def min_critical(critical: int) -> StopRule:
     return MinCritical(critical)
 
 
-def _looks(settings: dict[str, Any]) -> bool:
+def _asks(settings: dict[str, Any], *rules: str) -> bool:
+    """Is one of these rules among those of the settings?"""
     parts = [*settings.get("any", []), *settings.get("all", [])]
-    return any(name in settings for name in ("ci_half_width", "min_critical")) or any(map(_looks, parts))
+    return any(name in settings for name in rules) or any(_asks(part, *rules) for part in parts)

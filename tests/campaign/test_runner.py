@@ -147,7 +147,16 @@ def test_a_campaign_stops_at_so_many_distinct_critical_faults(digits: Any, tmp_p
 
 
 def test_a_fault_drawn_again_is_no_further_critical_one() -> None:
-    in_order = _InOrder(Tally())
+    assert critical_ones(named=True) == (3, 5)
+
+
+def test_names_of_critical_faults_are_kept_where_they_count_only() -> None:
+    assert critical_ones(named=False) == (0, 5)
+
+
+def critical_ones(named: bool) -> tuple[int, int]:
+    """Distinct critical faults, and trials, after three chunks."""
+    in_order = _InOrder(Tally(), named=named)
     for chunk, names in enumerate((["a", "b"], ["b"], ["c", "c"])):
         critical = np.array(names, object)
         y = np.ones(len(critical), bool)
@@ -156,8 +165,8 @@ def test_a_fault_drawn_again_is_no_further_critical_one() -> None:
             sdc1=y, weight=one, sites=one.astype(int), covered=len(critical), critical=critical
         )
         (estimate,) = (e for _, e in in_order.add(chunk, summary))
-    assert in_order.standing(estimate, seconds=0.0).critical == 3
-    assert in_order.standing(estimate, seconds=0.0).trials == 5
+    standing = in_order.standing(estimate, seconds=0.0)
+    return standing.critical, standing.trials
 
 
 def test_time_ends_a_run_and_its_rerun_has_it_again(digits: Any, tmp_path: Path) -> None:

@@ -117,6 +117,26 @@ def test_a_truncated_or_flipped_part_is_set_aside(campaign: Path) -> None:
     ]
 
 
+def test_a_part_whose_names_are_no_text_is_set_aside(campaign: Path) -> None:
+    path = store.part_path(campaign, 1)
+    data = path.read_bytes()
+    assert data.count(b"trial_id") > 1
+    path.write_bytes(data.replace(b"trial_id", b"tri\xff\xfe_id"))
+    with pytest.raises(BadData, match=r"part-000001\.parquet: unreadable"):
+        store.read_parts(campaign)
+    assert store.complete_chunks(campaign, lambda _: 50) == [0, 2]
+
+
+def test_some_columns_read_back_as_all_do(campaign: Path) -> None:
+    some, every = store.read_part(campaign, 1, ["until_cycle", "register"]), store.read_part(campaign, 1)
+    assert sorted(some) == ["register", "until_cycle"]
+    for name, values in some.items():
+        assert values.tolist() == every[name].tolist()
+    store.part_path(campaign, 1).replace(store.part_path(campaign, 2))
+    with pytest.raises(BadData, match="another chunk"):
+        store.read_part(campaign, 2, ["register"])
+
+
 def test_a_short_chunk_is_not_complete_but_kept(campaign: Path) -> None:
     write(campaign, 2, trials(2, n=7))
     assert store.complete_chunks(campaign, lambda chunk: 50) == [0, 1]
@@ -141,11 +161,8 @@ def test_a_run_killed_before_its_manifest_can_start_again(tmp_path: Path) -> Non
     assert not store.check_manifest(tmp_path, MANIFEST)
 
 
-def test_a_campaign_ends_with_its_last_chunk_and_without_leftovers(campaign: Path) -> None:
-    leftover = campaign / "trials" / ".part-000009.parquet.17.tmp"
-    leftover.write_bytes(b"half")
+def test_a_campaign_ends_with_its_last_chunk(campaign: Path) -> None:
     store.end_with(campaign, 0)
-    assert not leftover.exists()
     assert store.complete_chunks(campaign, lambda _: 50) == [0]
     assert store.complete_chunks(campaign / "absent", lambda _: 50) == []
 
@@ -160,7 +177,7 @@ def test_another_campaign_is_refused_and_each_difference_named(campaign: Path) -
     other = {**MANIFEST, "seed": 8, "model": {"name": "m", "sha256": "bb"}, "new": [1]}
     before = (campaign / "manifest.json").read_bytes()
     with pytest.raises(BadConfig) as refused:
-        store.write_manifest(campaign, other)
+        store.check_manifest(campaign, other)
     for line in (
         "seed: stored 7, new 8",
         'model.sha256: stored "aa", new "bb"',
@@ -175,17 +192,33 @@ def test_another_campaign_is_refused_and_each_difference_named(campaign: Path) -
 def test_a_foreign_directory_is_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("dear")
     with pytest.raises(BadConfig, match="not a campaign directory; nothing was written"):
-        store.write_manifest(tmp_path, MANIFEST)
+        store.check_manifest(tmp_path, MANIFEST)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(BadConfig, match="is a file"):
-        store.write_manifest(tmp_path / "thesis.tex", MANIFEST)
+        store.check_manifest(tmp_path / "thesis.tex", MANIFEST)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])
-def test_a_corrupt_manifest_is_one_clear_error(campaign: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b""])
+def test_a_corrupt_manifest_is_one_clear_error_that_mends_it(
+    campaign: Path, tmp_path: Path, content: bytes
+) -> None:
     (campaign / "manifest.json").write_bytes(content)
-    with pytest.raises(BadData, match=r"manifest\.json"):
+    with pytest.raises(BadData, match=r"manifest\.json.* another -o and copy its manifest\.json here"):
         store.check_manifest(campaign, MANIFEST)
+    store.write_manifest(tmp_path / "b", MANIFEST)
+    (tmp_path / "b" / "manifest.json").replace(campaign / "manifest.json")
+    assert store.check_manifest(campaign, MANIFEST)
+    assert store.complete_chunks(campaign, lambda _: 50) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("schema", [3, 5, "4", None])
+def test_a_manifest_of_another_version_is_one_clear_error(campaign: Path, schema: Any) -> None:
+    store.write_manifest(campaign, {**MANIFEST, "schema": schema})
+    words = r"manifest\.json: schema {}, of another version; allowed: 4\. Choose another -o"
+    for read in (store.read_manifest, store.read_parts, lambda path: store.check_manifest(path, MANIFEST)):
+        with pytest.raises(BadData, match=words.format(repr(schema))):
+            read(campaign)
+    assert len(store.stored_chunks(campaign)) == 3
 
 
 def test_missing_manifest_and_trials_are_told_apart(tmp_path: Path) -> None:

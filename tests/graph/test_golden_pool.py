@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,17 @@ def test_images_beyond_the_budget_are_not_kept(
     run = digits.inference(1)
     assert pool.put(last + 1, run) is run and pool.get(last + 1, digits.inputs[1]) is None
     assert (tmp_path / "pool").stat().st_size <= 200_000
+
+
+def test_a_file_that_may_not_grow_keeps_nothing(digits: Any, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        pool = GoldenPool(digits.golden, empty(tmp_path), 5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    run = digits.inference(1)
+    assert pool.put(1, run) is run and pool.get(1, digits.inputs[1]) is None
 
 
 def test_a_full_disk_keeps_nothing_and_loses_nothing(

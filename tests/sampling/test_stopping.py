@@ -89,6 +89,11 @@ def test_rules_that_depend_on_outcomes_say_so_however_deep_they_are() -> None:
         assert (max_trials(1) & (rule | max_time(2))).looks
 
 
+def test_only_rules_on_critical_faults_count_them() -> None:
+    assert not (max_trials(9) & max_time(3) | ci_half_width(0.1)).counts_critical
+    assert (max_trials(9) | (ci_half_width(0.1) & min_critical(4))).counts_critical
+
+
 def test_rules_read_as_they_combine() -> None:
     rule = max_trials(20_000) | (ci_half_width(0.002) & max_time(60)) | min_critical(5)
     assert str(rule) == "20,000 trials or (half-width 0.2 % and 60 s) or 5 critical faults"
