@@ -203,10 +203,10 @@ def test_probing_leaves_the_golden_run_untouched(any_subject: Subject) -> None:
     s = any_subject
     before = s.image.copy()
     source = FiniteDifferenceSource(s.golden, [list(last_writers(s.golden))[-1]])
-    first = source.jacobians(s.sample, s.image)
+    first = source.jacobians(s.sample, s.image, every_class(s.network))
     assert np.array_equal(s.image.values, before.values)
     assert np.array_equal(s.image.accumulators, before.accumulators)
-    for tensor, jacobian in source.jacobians(s.sample, s.image).items():
+    for tensor, jacobian in source.jacobians(s.sample, s.image, every_class(s.network)).items():
         np.testing.assert_array_equal(jacobian, first[tensor])
     nothing = np.zeros(0, np.int64)
     empty = finite_differences(s.golden, s.image, source.tensors[0], nothing, nothing)
@@ -216,10 +216,14 @@ def test_probing_leaves_the_golden_run_untouched(any_subject: Subject) -> None:
 # ---- Jacobians
 
 
+def every_class(network: Network) -> npt.NDArray[np.intp]:
+    return np.arange(network.graph.classes)
+
+
 def jacobians_of(
     source: GradientSource | FiniteDifferenceSource, bundled: Any, image: int
 ) -> dict[int, npt.NDArray[np.float32]]:
-    return source.jacobians(bundled.inputs[image], bundled.inference(image))
+    return source.jacobians(bundled.inputs[image], bundled.inference(image), every_class(bundled.network))
 
 
 @pytest.mark.parametrize("step", [1, 60, 255])
@@ -253,7 +257,7 @@ def test_jacobians_of_a_float_answer_are_in_255ths_of_its_range(
         if kind == "gradient"
         else FiniteDifferenceSource(s.golden, [logits])
     )
-    found = source.jacobians(s.sample, s.image)[logits]
+    found = source.jacobians(s.sample, s.image, every_class(s.network))[logits]
     np.testing.assert_allclose(found, -np.eye(10) * scale / (real.max() - real.min()) * 255, rtol=1e-3)
 
 
