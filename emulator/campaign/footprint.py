@@ -14,6 +14,7 @@ from emulator.faults.footprint import run_bytes
 from emulator.faults.layers_on_cycles import ROOM_BYTES
 from emulator.faults.plan import plan_of
 from emulator.faults.salvo import VOLLEY
+from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden
 from emulator.graph.load import Network
 from emulator.sampling.baselines import Scored
@@ -38,9 +39,10 @@ SCORED_BYTES = 250 * MIB
 DRAWN_BYTES = 100 * MIB
 # Errors of a volley, where each fault spoils a whole column of sums.
 SUM_BYTES = 20
-# A row of an exhaustive campaign; an output stores so many different values.
-ROW_BYTES = 200
-ROWS_PER_OUTPUT = 32
+# A row of a chunk where classes of sites are counted; as many for an output of the layer and a register, and in all.
+ROW_BYTES = 1600
+ROWS_PER_REGISTER = 12
+MOST_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +67,10 @@ class Footprint:
         return self.idle + self.work + self.image
 
 
-def footprint(network: Network, array: ArraySpec, samples: Samples, sampler: Sampler | Counted) -> Footprint:
+def footprint(network: Network, space: FaultSpace, samples: Samples, sampler: Sampler | Counted) -> Footprint:
     """Of a campaign of these."""
-    graph, file = network.graph, network.original.ByteSize()
+    graph, array, file = network.graph, space.array, network.original.ByteSize()
     lookahead = _lookahead(sampler)
-    outputs = [layer.shape.m * layer.columns for layer in graph.layers]
     work = KERNELS_BYTES + _cycle_bytes(network, array)
     work += SUM_BYTES * VOLLEY * max(layer.shape.m for layer in graph.layers)
     work += DRAWN_BYTES if lookahead is None else SCORED_BYTES
@@ -77,7 +78,7 @@ def footprint(network: Network, array: ArraySpec, samples: Samples, sampler: Sam
         values = sum(tensor.size for tensor in graph.tensors)
         work += GRADIENT_COPIES * file + GRADIENT_ACTIVATION_BYTES * values
     if not isinstance(sampler, Sampler):
-        work += ROW_BYTES * ROWS_PER_OUTPUT * max(outputs)
+        work += _row_bytes(space)
     return Footprint(
         idle=LIBRARIES_BYTES + COPIES * file + _input_bytes(samples),
         work=work,
@@ -99,6 +100,14 @@ def _jacobian_bytes(network: Network, lookahead: int) -> int:
     tensors = {h.tensor for h in horizons(Golden(graph), lookahead) if h is not None}
     elements = sum(graph.tensors[tensor].size for tensor in tensors)
     return elements * min(RIVALS, graph.classes) * np.dtype(np.float32).itemsize
+
+
+def _row_bytes(space: FaultSpace) -> int:
+    """The rows of the largest layer, which is a chunk."""
+    layers = [space.graph.layers[index] for index in {stratum.layer for stratum in space.strata}]
+    registers = len({stratum.register.name for stratum in space.strata if stratum.live})
+    outputs = max(layer.shape.m * layer.columns for layer in layers)
+    return ROW_BYTES * min(MOST_ROWS, ROWS_PER_REGISTER * registers) * outputs
 
 
 def _cycle_bytes(network: Network, array: ArraySpec) -> int:

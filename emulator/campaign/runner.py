@@ -152,7 +152,7 @@ class Campaign:
 
     @cached_property
     def _footprint(self) -> Footprint:
-        return footprint(self.network, self.array, self.samples, self.sampler)
+        return footprint(self.network, self.space, self.samples, self.sampler)
 
     def collect(
         self,

@@ -107,7 +107,7 @@ def test_a_run_takes_what_its_arrays_take(digits: Any, dataflow: str) -> None:
 @pytest.mark.parametrize("sampler", [Importance(), Importance(lookahead=0), Gradient(), Uniform()])
 def test_what_is_kept_of_an_image_is_what_was_foreseen(digits: Any, sampler: Sampler) -> None:
     made = campaign(digits, sampler)
-    needed = footprint(made.network, made.array, made.samples, sampler)
+    needed = footprint(made.network, made.space, made.samples, sampler)
     bench = Workbench(made.network, made.array, made.space, made.samples.inputs)
     bench.inference(0)
     runs = bench.kept.used
@@ -235,11 +235,11 @@ def test_the_plan_tells_the_memory(digits: Any) -> None:
     assert f"memory: 2.0 GB for this process: {text_of(told['needed'])} needed" in shown
 
 
-def test_too_little_memory_is_an_error_of_usage(digits: Any) -> None:
-    found = command(digits, "--memory", "50MB", "--workers", "1", "-o", "nowhere/run")
+def test_too_little_memory_is_an_error_of_usage(digits: Any, tmp_path: Path) -> None:
+    found = command(digits, "--memory", "50MB", "--workers", "1", "-o", str(tmp_path / "run"))
     assert found.returncode == 2
     assert "error: memory: 50 MB for this process; allowed: from" in found.stderr
-    assert not Path("nowhere").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def command(digits: Any, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -63,6 +63,18 @@ def test_the_last_one_is_at_hand_without_any_room() -> None:
     assert kept.used == 0
 
 
+def test_the_last_one_goes_before_the_next_is_made() -> None:
+    kept, alive = Kept(0), []
+
+    def make() -> Made:
+        alive.append(len(Made.alive))
+        return Made(10)
+
+    for key in range(4):
+        kept.get(key, CHEAP, make, lambda made: made.size)
+    assert alive == [0, 0, 0, 0]
+
+
 def test_what_takes_longer_to_make_displaces_what_does_not_and_never_the_reverse() -> None:
     kept, log = Kept(30), []
     for key in range(3):

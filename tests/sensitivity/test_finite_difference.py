@@ -20,6 +20,7 @@ from emulator.graph.qgraph import Sample
 from emulator.sensitivity import finite_difference
 from emulator.sensitivity.finite_difference import FiniteDifferenceSource, finite_differences
 from emulator.sensitivity.gradients import GradientSource
+from emulator.sensitivity.jacobian import rivals_of
 
 Ints = npt.NDArray[np.int64]
 IMAGES = (0, 2, 5)
@@ -259,6 +260,27 @@ def test_jacobians_of_a_float_answer_are_in_255ths_of_its_range(
     )
     found = source.jacobians(s.sample, s.image, every_class(s.network))[logits]
     np.testing.assert_allclose(found, -np.eye(10) * scale / (real.max() - real.min()) * 255, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "finite-difference"])
+def test_jacobians_of_some_classes_are_those_of_all(digits: Any, kind: str) -> None:
+    s = subject(digits.network, digits.inputs[1])
+    tensors = [layer.target for layer in digits.network.graph.layers[-2:]]
+    gradients = kind == "gradient"
+    source = GradientSource(s.network, tensors) if gradients else FiniteDifferenceSource(s.golden, tensors)
+    every = source.jacobians(s.sample, s.image, every_class(s.network))
+    some = source.jacobians(s.sample, s.image, np.array([2, 3, 7]))
+    for tensor in tensors:
+        np.testing.assert_array_equal(some[tensor], every[tensor][:, [2, 3, 7]])
+
+
+def test_rivals_are_the_largest_logits() -> None:
+    rng = np.random.default_rng(5)
+    for classes in (2, 16, 17, 1000):
+        logits = rng.integers(-20, 20, classes).astype(np.int8)
+        ranked = sorted(range(classes), key=lambda each: (-int(logits[each]), each))
+        assert rivals_of(logits).tolist() == sorted(ranked[:16])
+    assert 7 in rivals_of(np.array([np.nan] * 7 + [1.0] + [-np.inf] * 20))
 
 
 def test_chunks_do_not_change_the_jacobian(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
