@@ -79,11 +79,17 @@ class LayerOnCycles:
         self._grid = grid(plan.spec)
         self._host = compile_layer(plan, operands, requantisation)
         self._golden = observer(plan)
-        most = max(SNAPSHOT_BYTES // (4 * self._grid.words), 1)
-        self._period = max(SNAPSHOT_CYCLES, -(-plan.window_cycles // most))
+        self._period = _period(plan)
         self._snapshots = self._golden_run()
         self._work = Observed(*(words.copy() for words in self._golden))
         self._place = _places(plan)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes, but for the operands."""
+        tables = (*self._host, *self._golden, *self._work)
+        arrays = [table for table in tables if isinstance(table, np.ndarray)]
+        return len(self._snapshots) * self._snapshots[0].nbytes + sum(array.nbytes for array in arrays)
 
     def _golden_run(self) -> list[Words]:
         """States at the start of cycles 0, period, 2 * period ... before completion."""
@@ -228,6 +234,17 @@ class LayerOnCycles:
             # Here a row is a column of the layer.
             return n0 + changes.col, m0
         return m0, n0 + changes.col
+
+
+def snapshot_bytes(plan: Schedule) -> int:
+    """What the snapshots of a layer take, about."""
+    return (plan.window_cycles // _period(plan) + 1) * 4 * grid(plan.spec).words
+
+
+def _period(plan: Schedule) -> int:
+    """Cycles from one snapshot to the next."""
+    most = max(SNAPSHOT_BYTES // (4 * grid(plan.spec).words), 1)
+    return max(SNAPSHOT_CYCLES, -(-plan.window_cycles // most))
 
 
 def _places(plan: Schedule) -> Ints:

@@ -63,6 +63,7 @@ class CampaignConfig(BaseModel):
     limit: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0, lt=1 << 63)
     workers: int | str = "auto"
+    memory: int | str | None = None
 
     def campaign(self) -> Campaign:
         """Load model and data and build the campaign; raises the error of whatever is wrong first."""
@@ -78,6 +79,7 @@ class CampaignConfig(BaseModel):
             sampler=self._sampler(),
             stop=self._stop(),
             seed=self.seed,
+            memory=self.memory,
         )
 
     def _sampler(self) -> Sampler | Counted:

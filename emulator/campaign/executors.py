@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from emulator.errors import BadConfig
 from emulator.sampling.past import Past
@@ -102,22 +101,29 @@ def refuse_in_a_worker() -> None:
         raise BadConfig(f"campaign started inside a worker process. {GUARD}")
 
 
-def opener_of(workers: Any) -> Opener | None:
-    """What `--workers` says: a number of processes, 'auto' for one a usable core, 'dask://HOST:PORT' or 'dask-local';
-    or a `distributed.Client`. Raises BadConfig for anything else."""
-    from emulator.campaign.processes import Processes
-
+def counted_workers(workers: Any) -> int | Literal["auto"] | None:
+    """What `--workers` says: a number of processes of this machine, or 'auto'; None for 'dask://HOST:PORT',
+    'dask-local' and a `distributed.Client`. Raises BadConfig for other numbers and words."""
     if workers == "auto":
-        workers = len(os.sched_getaffinity(0))
+        return "auto"
     if isinstance(workers, str) and workers.isdecimal():
         workers = int(workers)
     if isinstance(workers, int) and workers >= 1:
-        return None if workers == 1 else Processes(workers)
+        return workers
     if isinstance(workers, int) or (isinstance(workers, str) and not workers.startswith("dask")):
         raise BadConfig(
             f"workers={workers!r}; allowed: 'auto', a number from 1, {DASK}HOST:PORT or {DASK_LOCAL}. "
             "Try --workers auto."
         )
+    return None
+
+
+def opener_of(count: int | None, cluster: Any) -> Opener | None:
+    """So many processes, 1: this one; None: the cluster. Raises BadConfig where that is none."""
+    if count is not None:
+        from emulator.campaign.processes import Processes
+
+        return None if count == 1 else Processes(count)
     from emulator.campaign.cluster import Cluster
 
-    return Cluster(workers)
+    return Cluster(cluster)

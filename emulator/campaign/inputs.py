@@ -64,11 +64,12 @@ def random_samples(graph: QuantGraph, count: int, seed: int) -> Samples:
 def _checked(arrays: Arrays, graph: QuantGraph, limit: int | None, where: str) -> Samples:
     if limit is not None and limit < 1:
         raise BadConfig(f"limit={limit}; allowed: 1 or more samples. Leave it out to take all.")
-    chosen = {spec.name: _array_of(arrays, graph, spec, where)[:limit] for spec in graph.inputs}
+    chosen = {spec.name: _array_of(arrays, graph, spec, where, limit) for spec in graph.inputs}
     check_counts(chosen, where)
     digest = hashlib.sha256()
     for array in chosen.values():
-        digest.update(repr(array.shape).encode() + array.tobytes())
+        digest.update(repr(array.shape).encode())
+        digest.update(array.data.cast("B"))
     first = chosen[graph.inputs[0].name]
     count = len(first)
     inputs: Sequence[Sample] = list(first)
@@ -82,8 +83,10 @@ def _checked(arrays: Arrays, graph: QuantGraph, limit: int | None, where: str) -
     )
 
 
-def _array_of(arrays: Arrays, graph: QuantGraph, spec: InputSpec, where: str) -> npt.NDArray[Any]:
-    """(samples, ...) of one input, in the type the network takes."""
+def _array_of(
+    arrays: Arrays, graph: QuantGraph, spec: InputSpec, where: str, limit: int | None
+) -> npt.NDArray[Any]:
+    """(samples, ...) of one input, the first `limit` samples, in the type the network takes."""
     name = spec.name if spec.name in arrays or len(graph.inputs) > 1 else "inputs"
     if name not in arrays:
         found = ", ".join(arrays) or "nothing"
@@ -91,7 +94,9 @@ def _array_of(arrays: Arrays, graph: QuantGraph, spec: InputSpec, where: str) ->
         alone = " or 'inputs'" if len(graph.inputs) == 1 else ""
         raise BadData(f"data {where!r} holds {found}; allowed: {wanted}{alone}. Rename it.")
     check_array(name, arrays[name], spec.sample_shape, spec.dtype, where)
-    return np.ascontiguousarray(arrays[name])
+    chosen = np.ascontiguousarray(arrays[name][:limit])
+    # A copy where some are left out, so that those can go.
+    return chosen if len(chosen) == len(arrays[name]) else chosen.copy()
 
 
 def _labels(arrays: Arrays, limit: int | None, count: int, where: str) -> npt.NDArray[np.int64] | None:

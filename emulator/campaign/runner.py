@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from itertools import count, takewhile
 from pathlib import Path
@@ -19,9 +19,11 @@ import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
 from emulator.campaign.chunks import Chunks, CountedChunks, DrawnChunks
-from emulator.campaign.executors import Opener, opener_of, run_chunks
+from emulator.campaign.executors import Opener, counted_workers, opener_of, run_chunks
+from emulator.campaign.footprint import Footprint, footprint
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.looking_back import read_past
+from emulator.campaign.memory import MemoryPlan, bytes_of, share_out
 from emulator.campaign.results import Results
 from emulator.campaign.store import (
     SCHEMA,
@@ -40,6 +42,7 @@ from emulator.campaign.trial import Columns, count_chunk, run_chunk
 from emulator.errors import BadConfig, EmulatorError, UnsupportedModel
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
+from emulator.graph.golden_pool import PoolFile
 from emulator.graph.load import Network
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.counted import Counted, count_chunks, sites_of_chunk
@@ -81,7 +84,9 @@ _SUMMARISED = ("sdc1", "log_weight", "class_size", "fault_id")
 class Campaign:
     """Faults drawn by `sampler` from `space` over `inputs`, until `stop`.
 
-    inputs: an npz path or a float32 array (samples, ...). collect() runs it into a directory, or resumes it.
+    inputs: an npz path or a float32 array (samples, ...). memory: '4GB', or bytes, for all processes of this machine
+    together, on a cluster for each worker; None: half of what is free, on a cluster 4 GB. What is found does not depend
+    on it. collect() runs it into a directory, or resumes it.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Campaign:
         stop: StopRule | None = None,
         seed: int = 0,
         limit: int | None = None,
+        memory: str | int | None = None,
     ) -> None:
         self.network = network
         self.array = array
@@ -116,6 +122,7 @@ class Campaign:
         self.stop = self._stop(stop)
         self.chunks = self._chunks()
         self.seed = seed
+        self.memory = None if memory is None else bytes_of(memory)
 
     def manifest(self) -> dict[str, Any]:
         """What identifies this campaign; a directory holds one."""
@@ -141,6 +148,14 @@ class Campaign:
             "versions": _versions(),
         }
 
+    def memory_plan(self, workers: Any = "auto") -> MemoryPlan:
+        """How the memory is shared out among these workers. Raises BadConfig where it is too little."""
+        return share_out(self._footprint, self.memory, counted_workers(workers))
+
+    @cached_property
+    def _footprint(self) -> Footprint:
+        return footprint(self.network, self.space, self.samples, self.sampler)
+
     def collect(
         self,
         directory: str | Path,
@@ -149,23 +164,24 @@ class Campaign:
         progress: Callable[[Progress], None] | None = None,
     ) -> Results:
         """Run, or resume, into `directory` and return its results. Raises BadConfig if it holds another
-        campaign, or another run writes there; an interrupted run keeps every finished chunk.
+        campaign, another run writes there, or memory is too little; an interrupted run keeps every finished chunk.
 
-        workers: a number of processes, 'auto' for one a core, 'dask://HOST:PORT', 'dask-local' or a
-        `distributed.Client`. What is found does not depend on them.
+        workers: a number of processes, 'auto' for one a core or as many as there is memory for, 'dask://HOST:PORT',
+        'dask-local' or a `distributed.Client`. What is found does not depend on them.
         """
-        opener, target, manifest = opener_of(workers), Path(directory), self.manifest()
-        check_manifest(
-            target, manifest
-        )  # before there is a lock: nothing is written where another campaign is
+        plan, target, manifest = self.memory_plan(workers), Path(directory), self.manifest()
+        opener = opener_of(plan.workers, workers)
+        # Before there is a lock: nothing is written where another campaign is.
+        check_manifest(target, manifest)
         with only_writer(target):
-            return self._collect(target, manifest, opener, progress)
+            return self._collect(target, manifest, opener, plan, progress)
 
     def _collect(
         self,
         target: Path,
         manifest: dict[str, Any],
         opener: Opener | None,
+        plan: MemoryPlan,
         progress: Callable[[Progress], None] | None,
     ) -> Results:
         stored = check_manifest(target, manifest)
@@ -176,7 +192,7 @@ class Campaign:
             self._refuse_to_shrink(target, looked)
         write_manifest(target, {**manifest, "looked": looked})
         done = complete_chunks(target, self.chunks.rows)
-        task = ChunkTask(campaign=self, digest=campaign_digest(target), versions=_versions_here())
+        task = ChunkTask(campaign=self, plan=plan, digest=campaign_digest(target), versions=_versions_here())
         # Closed here, not by the garbage collector: what is wrong with workers then is told.
         with closing(self._summaries(target, task, done, opener)) as summaries:
             last = self._take(summaries, set(done), self._in_order(looked), progress)
@@ -325,6 +341,7 @@ class ChunkTask:
     """What a worker needs; the workbench is built where the work is done. digest: that of the campaign's directory."""
 
     campaign: Campaign
+    plan: MemoryPlan
     digest: str
     versions: dict[str, str]
 
@@ -335,7 +352,8 @@ class ChunkTask:
             raise EmulatorError(
                 f"a worker has {here}, the campaign {self.versions}; allowed: the same. Install these there."
             )
-        bench = Workbench(c.network, c.array, c.space, c.samples.inputs, shared=shared)
+        pool = None if shared is None else PoolFile(shared, self.plan.pool)
+        bench = Workbench(c.network, c.array, c.space, c.samples.inputs, room=self.plan.room, pool=pool)
 
         def work(chunk: int, past: Past) -> Judged:
             columns = c.judged(bench, chunk, past)

@@ -30,4 +30,5 @@ trials = 10000              # stop after so many trials ...
 # limit = 100               # use only the first images of `inputs`
 seed = 0
 workers = "auto"            # processes, dask://HOST:PORT or dask-local; results do not depend on it
+# memory = "4GB"            # all processes together, on a cluster each worker; default: half of what is free, 4 GB
 """

@@ -26,8 +26,8 @@ from emulator.sampling.workbench import Workbench
 
 Columns = dict[str, npt.NDArray[Any]]
 
-# Judged at once: the logits of each are kept.
-CLASSES = 1 << 16
+# Of the classes that are judged at once the logits are kept.
+LOGITS = 1 << 20
 
 _STAGES = np.array([stage.name.lower() for stage in Stage], object)
 
@@ -72,8 +72,9 @@ def _judge_classes(bench: Workbench, found: SiteClasses) -> Columns:
     parts: list[Columns] = []
     hang = np.zeros(len(found.changes.op), np.bool_)
     hang[found.of] = found.extent.hang
-    for start in range(0, max(1, len(hang)), CLASSES):
-        some = slice(start, start + CLASSES)
+    most = max(1, LOGITS // bench.network.graph.classes)
+    for start in range(0, max(1, len(hang)), most):
+        some = slice(start, start + most)
         effects = bench.propagator.run_classes(bench.inference(found.image), changes_of(found.changes, some))
         parts.append(
             {**_outcome(bench, found.image, effects, hang[some]), "n_corrupt_out": effects.corrupted}

@@ -116,6 +116,13 @@ def run(
     workers: Annotated[
         str | None, typer.Option(help="processes, auto, dask://HOST:PORT or dask-local", show_default="auto")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="of all processes here together, e.g. 4GB; on a cluster of each worker",
+            show_default="half of what is free; on a cluster 4GB",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
     json: options.Json = False,
 ) -> None:
@@ -147,6 +154,7 @@ def run(
         "limit": limit,
         "seed": seed,
         "workers": workers,
+        "memory": memory,
     }
     given = {key: value for key, value in flags.items() if value is not None}
     if target.suffix == ".toml":
@@ -163,7 +171,7 @@ def run(
         _announce(chosen, given)
     campaign = config.campaign()
     if dry_run:
-        _plan(campaign, json)
+        _plan(campaign, config.workers, json)
         return
     results, rate = _collect(campaign, config.output, config.workers)
     if json:
@@ -207,6 +215,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
 
     console = Console(stderr=True)
     check_manifest(output, campaign.manifest())
+    say(f"memory (--memory): {campaign.memory_plan(workers)}")
     columns = (
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
@@ -234,13 +243,13 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     return results, new_trials / (time.perf_counter() - started)
 
 
-def _plan(campaign: Campaign, json: bool) -> None:
+def _plan(campaign: Campaign, workers: int | str, json: bool) -> None:
     from emulator.sampling.planning import margin_of_error, sample_size
     from emulator.sampling.registry import COUNTED
 
     manifest = campaign.manifest()
     space = campaign.space
-    limit = campaign.stop.limit()
+    limit, memory = campaign.stop.limit(), campaign.memory_plan(workers)
     sites = space.live * len(campaign.samples)
     plan = {
         "space_size": space.size,
@@ -253,6 +262,7 @@ def _plan(campaign: Campaign, json: bool) -> None:
         "layers": len(manifest["layers"]),
         "registers": manifest["registers"],
         "cycles": sum(layer["cycles"] for layer in manifest["layers"]),
+        "memory": memory.to_json(),
         "uniform_half_width": None if limit is None else margin_of_error(min(limit, sites), sites),
         "uniform_trials": sample_size(sites, error=0.01),
     }
@@ -264,6 +274,7 @@ def _plan(campaign: Campaign, json: bool) -> None:
         f"{plan['images']} images x {space.live:,} live sites; {plan['layers']} layers, {plan['cycles']:,} cycles"
     )
     show(f"registers: {', '.join(plan['registers'])}")
+    show(f"memory: {memory}")
     sampler = dict(manifest["sampler"])
     settings = "".join(f", {key} {value}" for key, value in sampler.items() if key != "name")
     if sampler["name"] in COUNTED:

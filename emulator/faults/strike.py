@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,17 +15,15 @@ from emulator.array.operands import Operands
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
 from emulator.array.upset import Upset
+from emulator.faults.layers_on_cycles import LayersOnCycles
 from emulator.faults.plan import plan_of
 from emulator.faults.strikes import CLOSED_FORM, CYCLE, ENGINES, UNSOLVED, Strikes, in_order
 from emulator.faults.words import WordBlock
 from emulator.graph.golden import Golden, Inference
 
-# Layers kept ready for the cycle engine: its golden run takes about as long as three faults.
-LAYERS_KEPT = 8
-
-
 # Of an image, as long as its inference is kept: they take longer than a few faults.
 _operands: WeakKeyDictionary[Inference, dict[int, Operands]] = WeakKeyDictionary()
+_layers_on_cycles = LayersOnCycles()
 
 
 def operands(golden: Golden, image: Inference, layer: int) -> Operands:
@@ -73,15 +70,14 @@ def strike_by_cycles(
     drained: the errors of the accumulators as they are drained, never those of requantised words, though the former do
     not explain what is written.
     """
-    engine = _layer_on_cycles(golden, image, array, layer)
+    mac = golden.graph.layers[layer]
+
+    def ready() -> LayerOnCycles:
+        return LayerOnCycles(plan_of(array, mac), operands(golden, image, layer), mac.requantisation)
+
+    engine = _layers_on_cycles.get(golden, image, array, layer, ready)
     parts = [_of_response(engine.strike(together), drained) for together in upsets]
     return in_order(parts, np.arange(len(parts)), len(parts))
-
-
-@lru_cache(maxsize=LAYERS_KEPT)
-def _layer_on_cycles(golden: Golden, image: Inference, array: ArraySpec, layer: int) -> LayerOnCycles:
-    mac = golden.graph.layers[layer]
-    return LayerOnCycles(plan_of(array, mac), operands(golden, image, layer), mac.requantisation)
 
 
 def of_closed_form(errors: AccumulatorErrors) -> Strikes:

@@ -1,6 +1,6 @@
 """Fault-free runs in a file that all workers of a campaign map: computed once an image, held in memory once a machine.
 
-Images beyond the budget are not kept here; nor are networks that compute host values, whose sizes are known only then.
+Images beyond its room are not kept here; nor are networks that compute host values, whose sizes are known only then.
 Pages nobody uses are the operating system's to write out.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +17,32 @@ import numpy.typing as npt
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.qgraph import HostOp, Sample
 
-BUDGET_BYTES = 2 << 30
 LINE_BYTES = 64
 PAGE_BYTES = 4096
 
 
-class GoldenPool:
-    """The runs of images 0 .. images - 1 of one campaign in the file `path`, empty or already in use."""
+class PoolFile(NamedTuple):
+    """room: bytes it may grow to."""
 
-    def __init__(self, golden: Golden, path: Path, images: int) -> None:
+    path: Path
+    room: int
+
+
+class GoldenPool:
+    """The runs of images 0 .. images - 1 of one campaign in a file, empty or already in use."""
+
+    def __init__(self, golden: Golden, file: PoolFile, images: int) -> None:
         self.golden = golden
         program = golden.program
         self._accumulators_at = _rounded(program.value_size, LINE_BYTES)
         self._slot_bytes = _rounded(self._accumulators_at + 4 * program.acc_size, PAGE_BYTES)
         # A byte an image says whether its run is there; the runs follow.
         self._first_slot = _rounded(max(1, images), PAGE_BYTES)
-        room = max(0, BUDGET_BYTES - self._first_slot) // self._slot_bytes
+        room = max(0, file.room - self._first_slot) // self._slot_bytes
         self.capacity = min(images, room) if _can_share(golden) else 0
-        self._file = path.open("r+b")
+        self._file = file.path.open("r+b")
         size = self._first_slot + self.capacity * self._slot_bytes
-        if not (self._reserve(0, self._first_slot) and self._stretch(size)):
+        if self.capacity and not (self._reserve(0, self._first_slot) and self._stretch(size)):
             self.capacity = 0
         if self.capacity:
             # Writable, because kernels are compiled for arrays that are; whoever is given a run only reads it.

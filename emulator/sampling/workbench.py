@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,29 +12,34 @@ import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
 from emulator.errors import UnsupportedModel
+from emulator.faults.footprint import operand_bytes
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden, Inference
-from emulator.graph.golden_pool import GoldenPool
+from emulator.graph.golden_pool import GoldenPool, PoolFile
 from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 from emulator.propagate.outcome import margin
 from emulator.propagate.propagator import Propagator
+from emulator.sampling.kept import Kept
 from emulator.sensitivity.finite_difference import FiniteDifferenceSource
 from emulator.sensitivity.first_order import margin_slopes
 from emulator.sensitivity.gradients import Floats, GradientSource
 from emulator.sensitivity.horizon import STRUCK, Horizon, horizons
-from emulator.sensitivity.jacobian import JacobianSource, Sensitivity
+from emulator.sensitivity.jacobian import JacobianSource, Rivals, Sensitivity, rivals_of
 from emulator.sensitivity.outlook import Predictor
 
 T = TypeVar("T")
 
-RUNS_BYTES = 512 << 20
-JACOBIANS_BYTES = 1 << 30
+# Beside the network itself, where nobody says how much there is.
+ROOM_BYTES = 3 << 29
+
+# Worth of what is kept: a backward pass for each rival takes longer than one run, a byte of what it leaves.
+_RUN, _JACOBIANS = range(2)
 
 
 class Workbench:
-    """One network, one array, one fault space, one set of images; one a process. shared: a file in which the processes
-    of a campaign keep golden runs for each other (`GoldenPool`)."""
+    """One network, one array, one fault space, one set of images; one a process. room: bytes for what is known about
+    images, beyond the one at work. pool: golden runs that the processes of a campaign keep for each other."""
 
     def __init__(
         self,
@@ -44,30 +48,24 @@ class Workbench:
         space: FaultSpace,
         inputs: Sequence[Sample],
         *,
-        shared: Path | None = None,
+        room: int = ROOM_BYTES,
+        pool: PoolFile | None = None,
     ) -> None:
         self.network = network
         self.array = array
         self.space = space
         self.inputs = inputs
         self.golden = Golden(network.graph)
-        self._kept: dict[Hashable, Any] = {}
-        self._pool = None if shared is None else GoldenPool(self.golden, shared, len(inputs))
-        program = self.golden.program
-        streamed = sum(mac.shape.groups * mac.shape.m * mac.shape.k for mac in network.graph.layers)
-        per_image = program.value_size + 4 * program.acc_size + streamed
-        self.inference = lru_cache(maxsize=max(1, RUNS_BYTES // per_image))(self._inference)
+        self._once: dict[Hashable, Any] = {}
+        self.kept = Kept(room)
+        self._pool = None if pool is None else GoldenPool(self.golden, pool, len(inputs))
         self._ahead = lru_cache(maxsize=None)(self._look_ahead)
-        outputs = sum(layer.shape.m * layer.columns for layer in network.graph.layers)
-        self.jacobians = lru_cache(maxsize=max(1, JACOBIANS_BYTES // (4 * network.graph.classes * outputs)))(
-            self._jacobians
-        )
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` gives, made when first asked for under this key and kept as long as the workbench."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        found: T = self._kept[key]
+        if key not in self._once:
+            self._once[key] = make()
+        found: T = self._once[key]
         return found
 
     @property
@@ -100,6 +98,7 @@ class Workbench:
             propagator=self.propagator,
             image=self.inference(image),
             horizons=self._ahead(lookahead, sensitivity).horizons,
+            rivals=self._rivals(image),
             jacobians=self.jacobians(image, lookahead, sensitivity),
         )
 
@@ -108,10 +107,21 @@ class Workbench:
         ahead = self._ahead(STRUCK, "gradient")
         jacobians = self.jacobians(image, STRUCK, "gradient")
         return {
-            layer: margin_slopes(self.golden, self.inference(image), jacobians[horizon.tensor])
+            layer: margin_slopes(
+                self.golden, self.inference(image), self._rivals(image), jacobians[horizon.tensor]
+            )
             for layer, horizon in enumerate(ahead.horizons)
             if horizon is not None
         }
+
+    def inference(self, image: int) -> Inference:
+        """The golden run."""
+        return self.kept.get(("run", image), _RUN, partial(self._inference, image), self._run_bytes)
+
+    def jacobians(self, image: int, lookahead: int, sensitivity: Sensitivity) -> Mapping[int, Floats]:
+        """d logit / d value of the rivals at the tensor of each horizon, (elements, rivals)."""
+        key = image, lookahead, sensitivity
+        return self.kept.get(key, _JACOBIANS, partial(self._jacobians, *key), _jacobian_bytes)
 
     def _inference(self, image: int) -> Inference:
         if self._pool is None:
@@ -121,7 +131,19 @@ class Workbench:
 
     def _jacobians(self, image: int, lookahead: int, sensitivity: Sensitivity) -> Mapping[int, Floats]:
         source = self._ahead(lookahead, sensitivity).source
-        return {} if source is None else source.jacobians(self.inputs[image], self.inference(image))
+        if source is None:
+            return {}
+        return source.jacobians(self.inputs[image], self.inference(image), self._rivals(image))
+
+    def _run_bytes(self, run: Inference) -> int:
+        """With its operands; pools that lie in the shared file are counted there."""
+        own = [array for array in (run.values, run.accumulators) if array.flags.owndata]
+        return operand_bytes(self.network.graph, self.array) + sum(
+            array.nbytes for array in (*own, *run.host.values())
+        )
+
+    def _rivals(self, image: int) -> Rivals:
+        return rivals_of(self.golden.logits(self.inference(image)))
 
     def _look_ahead(self, lookahead: int, sensitivity: Sensitivity) -> _Ahead:
         found = horizons(self.golden, lookahead)
@@ -138,6 +160,10 @@ class Workbench:
                 f"importance sampling by gradients: {error}. Or take the sensitivity that needs none, "
                 "--sensitivity finite-difference, or the sampler that needs neither, --sampler uniform."
             ) from error
+
+
+def _jacobian_bytes(jacobians: Mapping[int, Floats]) -> int:
+    return sum(jacobian.nbytes for jacobian in jacobians.values())
 
 
 class _Ahead(NamedTuple):

@@ -18,6 +18,7 @@ from emulator.propagate.classes import Changes
 from emulator.propagate.outcome import Answer, in_lsb, lsb_of
 from emulator.propagate.propagator import Propagator
 from emulator.propagate.stage import Stage
+from emulator.sensitivity.jacobian import Rivals
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -64,18 +65,17 @@ class FiniteDifferenceSource:
         self.step = step
         self._propagator = Propagator(golden)
 
-    def jacobians(self, sample: Sample, image: Inference) -> dict[int, Floats]:
+    def jacobians(self, sample: Sample, image: Inference, rivals: Rivals) -> dict[int, Floats]:
         """See `JacobianSource`. Near the ends of int8 a step is as long as the range allows: there the difference is
         lopsided, at the ends one-sided."""
-        return {tensor: self._jacobian(image, tensor) for tensor in self.tensors}
+        return {tensor: self._jacobian(image, tensor, rivals) for tensor in self.tensors}
 
-    def _jacobian(self, image: Inference, tensor: int) -> Floats:
-        classes = self.golden.graph.classes
-        jacobian = np.empty((self.golden.graph.tensors[tensor].size, classes), np.float32)
-        chunk = max(1, CHUNK_BYTES // (LOGIT_BYTES * 2 * classes))
+    def _jacobian(self, image: Inference, tensor: int, rivals: Rivals) -> Floats:
+        jacobian = np.empty((self.golden.graph.tensors[tensor].size, len(rivals)), np.float32)
+        chunk = max(1, CHUNK_BYTES // (LOGIT_BYTES * 2 * self.golden.graph.classes))
         for first in range(0, len(jacobian), chunk):
             some = slice(first, first + chunk)
-            jacobian[some] = self._slopes(image, tensor, np.arange(len(jacobian))[some])
+            jacobian[some] = self._slopes(image, tensor, np.arange(len(jacobian))[some])[:, rivals]
         return jacobian
 
     def _slopes(self, image: Inference, tensor: int, elements: Ints) -> Floats:

@@ -14,14 +14,17 @@ from emulator.faults.strikes import Strikes
 from emulator.graph.golden import Golden, Inference
 from emulator.graph.program import Col
 from emulator.propagate.outcome import in_lsb
+from emulator.sensitivity.jacobian import Rivals
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def margin_slopes(golden: Golden, image: Inference, jacobian: npt.NDArray[np.float32]) -> Floats:
-    """(elements,) d margin / d value from (elements, classes) d logit / d value; margin: the first answer's lead."""
-    second, first = np.argsort(in_lsb(golden.logits(image)), kind="stable")[-2:]
+def margin_slopes(
+    golden: Golden, image: Inference, rivals: Rivals, jacobian: npt.NDArray[np.float32]
+) -> Floats:
+    """(elements,) d margin / d value from (elements, rivals) d logit / d value; margin: the first answer's lead."""
+    second, first = np.argsort(in_lsb(golden.logits(image))[rivals], kind="stable")[-2:]
     slopes: Floats = (jacobian[:, first] - jacobian[:, second]).astype(np.float64)
     return slopes
 

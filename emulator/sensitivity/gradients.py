@@ -13,6 +13,7 @@ from emulator.graph.qgraph import Sample
 from emulator.graph.session import open_session, with_outputs
 from emulator.propagate.outcome import lsb_of
 from emulator.sensitivity.backward import StraightThrough, gradient_model
+from emulator.sensitivity.jacobian import Rivals
 from emulator.sensitivity.qdq import to_qdq
 
 Floats = npt.NDArray[np.float32]
@@ -23,7 +24,7 @@ SOFT = StraightThrough(kind="soft", width_lsb=4.0)
 
 
 class GradientSource:
-    """Jacobians of the logits at chosen tensors; one backward pass an image with one seed a class."""
+    """Jacobians of the logits at chosen tensors; one backward pass for each image and rival."""
 
     def __init__(
         self, network: Network, tensors: Sequence[int], *, straight_through: StraightThrough = SOFT
@@ -37,18 +38,22 @@ class GradientSource:
         self._outputs = [f"grad:{name}" for name in names]
         self._session = open_session(with_outputs(model, self._outputs), optimised=True)
 
-    def jacobians(self, sample: Sample, image: Inference) -> dict[int, Floats]:
+    def jacobians(self, sample: Sample, image: Inference, rivals: Rivals) -> dict[int, Floats]:
         """See `JacobianSource`."""
-        # One class at a time: a batch would be no faster, and models of fixed batch 1 are common.
-        seeds = np.eye(self.graph.classes, dtype=np.float32)[:, np.newaxis]
-        feeds = self.graph.feeds(sample)
-        rows_of = [self._session.run(self._outputs, feeds | {"seed": seed}) for seed in seeds]
-        gradients = [np.concatenate(rows) for rows in zip(*rows_of, strict=True)]
-        output = self.graph.output
+        feeds, output = self.graph.feeds(sample), self.graph.output
         lsb = self.graph.tensors[output].scale if isinstance(output, int) else lsb_of(image.host[output])
-        result = {}
-        for index, gradient in zip(self.tensors, gradients, strict=True):
-            tensor = self.graph.tensors[index]
-            rows = tensor.to_storage(gradient.reshape(-1, *tensor.shape)).astype(np.float32)
-            result[index] = np.ascontiguousarray(rows.T * np.float32(tensor.scale / lsb))
-        return result
+        rows = {
+            index: np.empty((len(rivals), self.graph.tensors[index].size), np.float32)
+            for index in self.tensors
+        }
+        # One class at a time: a batch would be no faster, and models of fixed batch 1 are common.
+        for row, rival in enumerate(rivals):
+            seed = np.zeros((1, self.graph.classes), np.float32)
+            seed[0, rival] = 1.0
+            gradients = self._session.run(self._outputs, feeds | {"seed": seed})
+            for index, gradient in zip(self.tensors, gradients, strict=True):
+                tensor = self.graph.tensors[index]
+                stored = tensor.to_storage(gradient.reshape(-1, *tensor.shape)).astype(np.float32)
+                rows[index][row] = stored[0] * np.float32(tensor.scale / lsb)
+        # One by one, so that there are never two of all.
+        return {index: np.ascontiguousarray(rows.pop(index).T) for index in self.tensors}

@@ -26,6 +26,7 @@ from emulator.propagate.propagator import Propagator
 from emulator.propagate.scratch import Scratch, list_changed, restore
 from emulator.propagate.stage import Stage
 from emulator.sensitivity.horizon import Horizon
+from emulator.sensitivity.jacobian import Rivals
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -34,9 +35,9 @@ Ints = npt.NDArray[np.int64]
 
 class Outlook(NamedTuple):
     """Of faults, or classes of them, (faults,) each. margin: of the fault-free answer; left: what is left of it if the
-    logits move as predicted; movement: by how much they move in all; all in logit LSB. changed: elements that the
-    struck layer stores wrongly. alive: something is wrong at the horizon, else the fault is masked; foreseen: its layer
-    has a horizon, else nothing of this is known."""
+    logits of the rivals move as predicted; movement: by how much they move in all; all in logit LSB. changed: elements
+    that the struck layer stores wrongly. alive: something is wrong at the horizon, else the fault is masked; foreseen:
+    its layer has a horizon, else nothing of this is known."""
 
     layer: Ints
     margin: Floats
@@ -71,7 +72,7 @@ def _predict(
     change: Floats,
     alive: npt.NDArray[np.bool_],
 ) -> None:
-    """Predicted change of every logit for the classes `chosen`, all of one layer; alive: not yet masked."""
+    """Predicted change of each rival's logit for the classes `chosen`, all of one layer; alive: not yet masked."""
     start = p.tensor_start[frontier]
     changed = np.empty(p.tensor_start[frontier + 1] - start, np.int64)
     for c in chosen:
@@ -89,17 +90,19 @@ def _predict(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictor:
-    """Foresees faults of one image. jacobians: (elements, classes) at the tensor of each horizon."""
+    """Foresees faults of one image. rivals: the classes whose logits are followed; jacobians: (elements, rivals) at the
+    tensor of each horizon."""
 
     golden: Golden
     propagator: Propagator = field(repr=False)
     image: Inference = field(repr=False)
     horizons: tuple[Horizon | None, ...] = field(repr=False)
+    rivals: Rivals = field(repr=False)
     jacobians: Mapping[int, Floats] = field(repr=False)
 
     def outlook(self, layer: Ints, strikes: Strikes) -> Outlook:
         """Fault f struck MAC layer layer[f]."""
-        found = self._outlook(layer, np.zeros((len(layer), self.golden.graph.classes), np.float32))
+        found = self._outlook(layer, np.zeros((len(layer), len(self.rivals)), np.float32))
         seen = np.flatnonzero(found.foreseen)
         classes = Classes(self.golden.program, self.image)
         of = classes.add(layer[seen], errors_of(strikes.errors, seen))
@@ -120,8 +123,8 @@ class Predictor:
         return found._replace(changed=np.diff(changes.ptr), alive=alive)
 
     def _outlook(self, layer: Ints, change: Floats) -> Outlook:
-        """Of predicted changes of the logits (faults, classes)."""
-        logits = in_lsb(self.golden.logits(self.image)).astype(np.float32)
+        """Of predicted changes of the logits (faults, rivals)."""
+        logits = in_lsb(self.golden.logits(self.image)).astype(np.float32)[self.rivals]
         top = int(logits.argmax())
         moved: Floats = logits + change
         left: Floats = moved[:, top] - np.delete(moved, top, axis=1).max(axis=1)
@@ -137,9 +140,9 @@ class Predictor:
         )
 
     def predicted_change(self, changes: Changes) -> tuple[Floats, Flags]:
-        """(faults, classes) predicted change of the logits in LSB, and which classes reach their horizon."""
+        """(faults, rivals) predicted change of the logits in LSB, and which faults reach their horizon."""
         program = self.golden.program
-        change = np.zeros((len(changes.op), self.golden.graph.classes), np.float32)
+        change = np.zeros((len(changes.op), len(self.rivals)), np.float32)
         alive = np.zeros(len(changes.op), np.bool_)
         self.propagator.scratch.current[:] = self.image.values
         for index, horizon in enumerate(self.horizons):

@@ -12,21 +12,20 @@ import numpy as np
 import pytest
 
 from emulator.campaign.inputs import random_samples
-from emulator.graph import golden_pool
 from emulator.graph.golden import Golden
-from emulator.graph.golden_pool import GoldenPool
+from emulator.graph.golden_pool import GoldenPool, PoolFile
 from emulator.graph.load import load
 
 
-def empty(folder: Path) -> Path:
+def empty(folder: Path, room: int = 1 << 30) -> PoolFile:
     path = folder / "pool"
     path.touch()
-    return path
+    return PoolFile(path, room)
 
 
 def test_what_one_puts_another_gets(digits: Any, tmp_path: Path) -> None:
-    path = empty(tmp_path)
-    one, two = (GoldenPool(digits.golden, path, 5) for _ in range(2))
+    file = empty(tmp_path)
+    one, two = (GoldenPool(digits.golden, file, 5) for _ in range(2))
     sample = digits.inputs[3]
     assert one.get(3, sample) is None
     run = digits.inference(3)
@@ -39,14 +38,11 @@ def test_what_one_puts_another_gets(digits: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.host["input"], run.host["input"])
         assert found.values.dtype == np.int8 and found.accumulators.dtype == np.int32
     assert np.shares_memory(kept.values, one.put(3, run).values)
-    assert GoldenPool(digits.golden, path, 5).get(3, sample) is not None
+    assert GoldenPool(digits.golden, file, 5).get(3, sample) is not None
 
 
-def test_images_beyond_the_budget_are_not_kept(
-    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(golden_pool, "BUDGET_BYTES", 200_000)
-    pool = GoldenPool(digits.golden, empty(tmp_path), 1000)
+def test_images_beyond_its_room_are_not_kept(digits: Any, tmp_path: Path) -> None:
+    pool = GoldenPool(digits.golden, empty(tmp_path, room=200_000), 1000)
     assert 0 < pool.capacity < 1000
     last = pool.capacity - 1
     pool.put(last, digits.inference(0))
@@ -89,7 +85,7 @@ def test_only_what_was_reserved_is_touched(digits: Any) -> None:
     """In a file system of memory a page that is only read takes room too, and without any the process dies."""
     memory = Path("/dev/shm")
     with tempfile.NamedTemporaryFile(dir=memory if memory.is_dir() else None) as file:
-        pool = GoldenPool(digits.golden, Path(file.name), 400)
+        pool = GoldenPool(digits.golden, PoolFile(Path(file.name), 1 << 30), 400)
         header = os.stat(file.name).st_blocks
         assert all(pool.get(image, digits.inputs[image]) is None for image in range(400))
         assert os.stat(file.name).st_blocks == header

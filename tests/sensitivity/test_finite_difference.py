@@ -20,6 +20,7 @@ from emulator.graph.qgraph import Sample
 from emulator.sensitivity import finite_difference
 from emulator.sensitivity.finite_difference import FiniteDifferenceSource, finite_differences
 from emulator.sensitivity.gradients import GradientSource
+from emulator.sensitivity.jacobian import rivals_of
 
 Ints = npt.NDArray[np.int64]
 IMAGES = (0, 2, 5)
@@ -203,10 +204,10 @@ def test_probing_leaves_the_golden_run_untouched(any_subject: Subject) -> None:
     s = any_subject
     before = s.image.copy()
     source = FiniteDifferenceSource(s.golden, [list(last_writers(s.golden))[-1]])
-    first = source.jacobians(s.sample, s.image)
+    first = source.jacobians(s.sample, s.image, every_class(s.network))
     assert np.array_equal(s.image.values, before.values)
     assert np.array_equal(s.image.accumulators, before.accumulators)
-    for tensor, jacobian in source.jacobians(s.sample, s.image).items():
+    for tensor, jacobian in source.jacobians(s.sample, s.image, every_class(s.network)).items():
         np.testing.assert_array_equal(jacobian, first[tensor])
     nothing = np.zeros(0, np.int64)
     empty = finite_differences(s.golden, s.image, source.tensors[0], nothing, nothing)
@@ -216,10 +217,14 @@ def test_probing_leaves_the_golden_run_untouched(any_subject: Subject) -> None:
 # ---- Jacobians
 
 
+def every_class(network: Network) -> npt.NDArray[np.intp]:
+    return np.arange(network.graph.classes)
+
+
 def jacobians_of(
     source: GradientSource | FiniteDifferenceSource, bundled: Any, image: int
 ) -> dict[int, npt.NDArray[np.float32]]:
-    return source.jacobians(bundled.inputs[image], bundled.inference(image))
+    return source.jacobians(bundled.inputs[image], bundled.inference(image), every_class(bundled.network))
 
 
 @pytest.mark.parametrize("step", [1, 60, 255])
@@ -253,8 +258,29 @@ def test_jacobians_of_a_float_answer_are_in_255ths_of_its_range(
         if kind == "gradient"
         else FiniteDifferenceSource(s.golden, [logits])
     )
-    found = source.jacobians(s.sample, s.image)[logits]
+    found = source.jacobians(s.sample, s.image, every_class(s.network))[logits]
     np.testing.assert_allclose(found, -np.eye(10) * scale / (real.max() - real.min()) * 255, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "finite-difference"])
+def test_jacobians_of_some_classes_are_those_of_all(digits: Any, kind: str) -> None:
+    s = subject(digits.network, digits.inputs[1])
+    tensors = [layer.target for layer in digits.network.graph.layers[-2:]]
+    gradients = kind == "gradient"
+    source = GradientSource(s.network, tensors) if gradients else FiniteDifferenceSource(s.golden, tensors)
+    every = source.jacobians(s.sample, s.image, every_class(s.network))
+    some = source.jacobians(s.sample, s.image, np.array([2, 3, 7]))
+    for tensor in tensors:
+        np.testing.assert_array_equal(some[tensor], every[tensor][:, [2, 3, 7]])
+
+
+def test_rivals_are_the_largest_logits() -> None:
+    rng = np.random.default_rng(5)
+    for classes in (2, 16, 17, 1000):
+        logits = rng.integers(-20, 20, classes).astype(np.int8)
+        ranked = sorted(range(classes), key=lambda each: (-int(logits[each]), each))
+        assert rivals_of(logits).tolist() == sorted(ranked[:16])
+    assert 7 in rivals_of(np.array([np.nan] * 7 + [1.0] + [-np.inf] * 20))
 
 
 def test_chunks_do_not_change_the_jacobian(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from emulator.sampling.importance import Importance
 from emulator.sampling.past import no_past
 from emulator.sampling.rng import rng_for
 from emulator.sampling.workbench import Workbench
+from emulator.sensitivity import jacobian
 from emulator.sensitivity.crossing import crossing
 from emulator.sensitivity.horizon import horizons
 from emulator.sensitivity.jacobian import Sensitivity
@@ -268,6 +269,21 @@ def test_scores_rank_what_flips_the_answer_first(digits: Any, sensitivity: Sensi
             wins.append(float((above > 0).mean() + 0.5 * (above == 0).mean()))
     assert len(wins) >= 4
     assert np.mean(wins) > 0.9
+
+
+def test_with_fewer_rivals_no_more_of_the_margin_is_foreseen_to_be_lost(
+    digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it is left of the nearest of those that are followed; most often they are enough."""
+    left = {}
+    for rivals in (3, 10):
+        monkeypatch.setattr(jacobian, "RIVALS", rivals)
+        bench = bench_of(digits, images=4)
+        faults = bench.space.draw(np.random.default_rng(0), 2000)
+        found = Importance().outlook(bench, np.arange(2000) % 4, faults)
+        left[rivals], alive = found.left, found.alive
+    assert (left[3] >= left[10]).all()
+    assert (left[3][alive] == left[10][alive]).mean() > 0.9
 
 
 def test_an_answer_that_is_read_again_stays_ahead(tmp_path: Path, digits: Any) -> None:
