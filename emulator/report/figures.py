@@ -7,7 +7,7 @@ those of Okabe & Ito, and cividis: told apart by every kind of colour vision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.tiling import Schedule
+from emulator.campaign.error_rates import Point
 from emulator.campaign.explain import Explanation
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
@@ -223,6 +224,47 @@ def protection_curve(
     _style(ax, f"added {unit} (% of the unprotected)", "SDC-FIT left (%)", grid="y")
     ax.xaxis.set_major_formatter(lambda cost, _: f"{cost:g}")
     ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return ax
+
+
+def error_rate_curves(
+    curves: Mapping[str, Sequence[Point]], *, clean: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Accuracy, or without labels the share of answers that stay the same, against the bit-error rate, in per cent.
+
+    curves: by name, points of ascending rate, with the interval of each as a band. clean: the accuracy without upsets,
+    dashed.
+    """
+    ax = _axes(ax, 3.4)
+    ax.set_xscale("log")
+    colours = (BLUE, ORANGE, INK, SKY, GREY)
+    for place, (name, points) in enumerate(curves.items()):
+        colour, marker = colours[place % len(colours)], "osD^v"[place % 5]
+        kept = [p.accuracy if p.accuracy is not None else p.sdc1.complement() for p in points]
+        x = [p.rate for p in points]
+        ax.fill_between(
+            x,
+            [100 * e.low for e in kept],
+            [100 * e.high for e in kept],
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+        )
+        ax.plot(
+            x,
+            [100 * e.value for e in kept],
+            marker + "-",
+            color=colour,
+            markersize=4,
+            linewidth=1.6,
+            label=name,
+        )
+    if clean is not None:
+        ax.axhline(100 * clean, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    ax.set_ylim(0, 102)
+    labelled = any(p.accuracy is not None for points in curves.values() for p in points)
+    _style(ax, "upsets a bit and cycle", "accuracy (%)" if labelled else "answers that stay (%)", grid="y")
+    ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left")
     return ax
 
 
