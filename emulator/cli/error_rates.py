@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from emulator.cli import options
-from emulator.cli.terminal import announce, command, say, show, show_json, table
+from emulator.cli.terminal import INTERRUPTED, announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
-    from emulator.campaign.error_rates import Point
+    import numpy as np
+    import numpy.typing as npt
 
-POINTS = 9
-# Expected upsets in an inference of live bits, at the ends of the rates that are chosen for the user.
+    from emulator.campaign.error_rate_store import ErrorRateStore
+    from emulator.campaign.error_rates import Curve, ErrorRates, Point
+    from emulator.campaign.executors import Opener
+    from emulator.faults.space import FaultSpace
+    from emulator.graph.load import Network
+    from emulator.sampling.estimate import Estimate
+
+ARRAY = "gemmini-16"
+# Expected upsets of live sites in an inference, at the ends of the rates that are chosen for the user.
 FEWEST, MOST = 0.1, 1000.0
 
 
@@ -30,38 +40,59 @@ def ber(
     rates: Annotated[
         str | None,
         typer.Option(
-            help="comma-separated, upsets a bit and cycle",
-            show_default=f"{POINTS}, from {FEWEST:g} to {MOST:g} live upsets an inference",
+            help="bit-error rates, upsets a bit and cycle, comma-separated",
+            show_default=f"1 and 3 of each decade, from {FEWEST:g} to {MOST:g} live upsets an inference",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="inferences with an upset, at each rate")] = 1000,
+    voltage: Annotated[
+        Path | None,
+        typer.Option(
+            help="instead: CSV of supply_v,bit_error_rate, of your process; draws against volts",
+            show_default="none",
+        ),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="struck inferences at each rate, as many on every image (rounded up)")
+    ] = 1000,
     array: Annotated[
-        str, typer.Option("--array", help="presets or .toml files, comma-separated")
-    ] = "gemmini-16",
-    registers: options.Registers = None,
-    each: Annotated[
-        bool, typer.Option("--each", help="a curve for each register, not for all together")
-    ] = False,
+        list[str] | None,
+        typer.Option("--array", help="preset or .toml; repeatable, a curve each", show_default=ARRAY),
+    ] = None,
+    registers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--registers", help="comma-separated; repeatable, a curve for each group", show_default="all"
+        ),
+    ] = None,
     layers: options.Layers = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
     workers: Annotated[str, typer.Option(help="processes, auto, dask://HOST:PORT or dask-local")] = "auto",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file of all points")] = None,
-    figure: Annotated[Path | None, typer.Option(help="write the curves here: .svg, .pdf, .png")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="JSON file of all points; resumed", show_default="none"),
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="write the curves here: .svg, .pdf, .png", show_default="none")
+    ] = None,
     shape: options.Shape = None,
     answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
-    """Accuracy against the bit-error rate: many upsets in one inference.
+    """Accuracy against the bit-error rate: every bit flips in every cycle with one probability.
 
-    Example: emulator ber model_int8.onnx --inputs test.npz --registers accumulator,pe_b --each --figure ber.svg
+    Several upsets meet in one inference and are followed exactly. Accuracy is against the labels of the inputs, or
+    without any against the fault-free answers. Ctrl-C ends the command with the points it has; with -o a rerun goes on
+    from there.
+
+    Example: emulator ber model_int8.onnx --inputs test.npz --limit 200 --registers accumulator --registers pe_b,pe_c1
+    -o ber.json --figure ber.svg
     """
-    from emulator.campaign.config import load_array
+    from emulator.campaign.error_rate_store import ErrorRateStore
     from emulator.campaign.error_rates import ErrorRates
     from emulator.campaign.executors import opener_of
     from emulator.campaign.inputs import load_samples
     from emulator.cli.inspection import check_files
-    from emulator.faults.space import FaultSpace
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
 
@@ -69,87 +100,143 @@ def ber(
     opener = opener_of(workers)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     samples = load_samples(inputs, network.graph, limit)
-    announce(trials=trials, array=array, limit=limit, seed=seed, workers=workers)
-    curves: dict[str, list[Point]] = {}
-    for name in options.split(array) or []:
-        spec = load_array(name)
-        for label, names in _groups(options.split(registers), each, spec).items():
-            space = FaultSpace(network, spec, registers=names, layers=options.split(layers))
-            sweep = ErrorRates(
-                network=network,
-                space=space,
-                samples=samples,
-                rates=_rates(rates, space.live),
-                trials=trials,
-                seed=seed,
-            )
-            points = curves.setdefault(f"{name} {label}", [])
-            for point in sweep.points(opener):
-                points.append(point)
-                say(f"{name} {label}: {point.rate:.3g} done")
-    plain = {name: [point.to_json() for point in points] for name, points in curves.items()}
-    if output is not None:
-        _write(output, {"model": str(model), "seed": seed, "curves": plain})
-    if figure is not None:
-        _draw(curves, figure)
-    if json:
-        show_json({"curves": plain})
-        return
-    for name, points in curves.items():
-        show(f"{name}\n{_table(points)}\n")
+    volts = _volts(rates, voltage)
+    arrays = array or [ARRAY]
+    sweep = ErrorRates(
+        network=network,
+        samples=samples,
+        curves=_curves(network, arrays, registers, options.split(layers), list(volts) if volts else rates),
+        trials=trials,
+        seed=seed,
+    )
+    announce(trials=trials, array=" --array ".join(arrays), limit=limit, seed=seed, workers=workers)
+    clean = sweep.answers()
+    store = ErrorRateStore(sweep, sweep.without_upsets(clean), output)
+    against = "fault-free answers" if samples.labels is None else "labels"
+    say(f"{sweep.passes} struck inferences of each of {len(samples)} images at each rate, against {against}")
+    interrupted = _run(sweep, clean, store, opener)
+    _present(store, volts, sweep.without_upsets(clean), figure, json)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
-def _groups(names: list[str] | None, each: bool, spec: Any) -> dict[str, list[str] | None]:
-    """The registers of each curve, by its label."""
-    from emulator.array.registers import inventory
-
-    if not each:
-        return {",".join(names) if names else "all registers": names}
-    return {name: [name] for name in names or [entry.name for entry in inventory(spec)]}
-
-
-def _rates(text: str | None, live: int) -> tuple[float, ...]:
+def _volts(rates: str | None, voltage: Path | None) -> dict[float, float]:
+    """By bit-error rate; none without a table."""
+    from emulator.campaign.voltage import read_voltages
     from emulator.errors import BadConfig
 
-    if text is None:
-        ratio = (MOST / FEWEST) ** (1 / (POINTS - 1))
-        return tuple(float(f"{FEWEST * ratio**i / live:.2g}") for i in range(POINTS))
+    if voltage is None:
+        return {}
+    if rates is not None:
+        raise BadConfig("--rates and --voltage; allowed: one of them. The table has the rates.")
+    return read_voltages(voltage)
+
+
+def _curves(
+    network: Network,
+    arrays: list[str],
+    registers: list[str] | None,
+    layers: list[str] | None,
+    rates: list[float] | str | None,
+) -> list[Curve]:
+    """One for each array and group of registers, named by what differs."""
+    from emulator.campaign.config import load_array
+    from emulator.campaign.error_rates import Curve
+    from emulator.faults.space import FaultSpace
+
+    curves = []
+    for spec in [load_array(name) for name in arrays]:
+        for group in registers or (None,):
+            space = FaultSpace(network, spec, registers=options.split(group), layers=layers)
+            names = [spec.name] if len(arrays) > 1 else []
+            names += [group or "all registers"] if registers or not names else []
+            curves.append(Curve(name=" ".join(names), space=space, rates=_rates(rates, space)))
+    return curves
+
+
+def _rates(given: list[float] | str | None, space: FaultSpace) -> tuple[float, ...]:
+    from emulator.errors import BadConfig
+    from emulator.faults.bit_errors import BitErrors
+
+    if given is None:
+        return _half_decades(FEWEST / space.live, min(MOST / space.live, BitErrors(space).highest_rate))
+    if isinstance(given, list):
+        return tuple(given)
     try:
-        return tuple(sorted(float(part) for part in options.split(text) or []))
+        return tuple(sorted({float(part) for part in options.split(given) or []}))
     except ValueError:
-        raise BadConfig(f"--rates {text}; allowed: numbers such as 1e-10,1e-9.") from None
+        raise BadConfig(f"--rates {given}; allowed: numbers such as 1e-10,1e-9.") from None
 
 
-def _table(points: list[Point]) -> str:
+def _half_decades(low: float, high: float) -> tuple[float, ...]:
+    """1, 3, 10, 30 ... times a power of ten, from low to high."""
+    from math import floor, log10
+
+    powers = range(floor(log10(low)), floor(log10(high)) + 1)
+    steps = (float(f"{digit}e{power}") for power in powers for digit in (1, 3))
+    return tuple(rate for rate in steps if low <= rate <= high)
+
+
+def _run(
+    sweep: ErrorRates, clean: npt.NDArray[np.int64], store: ErrorRateStore, opener: Opener | None
+) -> bool:
+    """Every point that is not stored yet; was it interrupted?"""
+    known = sum(map(len, store.curves().values()))
+    if known:
+        say(f"{known} points are there already")
+    try:
+        with closing(sweep.points(clean, opener, store.done)) as points:
+            for curve, point in points:
+                store.add(curve, point)
+                say(f"{curve.name}, {point.bit_error_rate:.2g}: accuracy {_percent(point.accuracy)} %")
+    except KeyboardInterrupt:
+        if not any(store.curves().values()):
+            raise
+        say("interrupted; the points below are done")
+        return True
+    return False
+
+
+def _present(
+    store: ErrorRateStore, volts: Mapping[float, float], clean: Estimate, figure: Path | None, json: bool
+) -> None:
+    """The figure, then JSON or tables."""
+    curves = store.curves()
+    if figure is not None:
+        from emulator.report.figures import error_rate_curves, save_figure
+
+        labelled = store.sweep.samples.labels is not None
+        save_figure(error_rate_curves(curves, clean=clean, labelled=labelled, volts=volts), figure)
+        say(f"figure: {figure}")
+    if json:
+        voltages = [{"bit_error_rate": rate, "supply_v": volt} for rate, volt in volts.items()]
+        show_json({**store.to_json(), "voltages": voltages})
+        return
+    show(f"without upsets: accuracy {_percent(clean)} %")
+    for name, points in curves.items():
+        show(f"\n{name}\n{_table(points, volts)}")
+
+
+def _table(points: list[Point], volts: Mapping[float, float]) -> str:
+    header = ["bit-error rate", "upsets an inference", "live", "accuracy (%)", "SDC-1 (%)", "DUE (%)"]
     rows = [
         [
-            f"{point.rate:.3g}",
+            f"{point.bit_error_rate:.2g}",
             f"{point.upsets:.3g}",
-            str(point.sdc1),
+            f"{point.live_upsets:.3g}",
+            _percent(point.accuracy),
+            _percent(point.sdc1),
             _percent(point.due),
-            "-" if point.accuracy is None else _percent(point.accuracy),
         ]
         for point in points
     ]
-    return table(["upsets a bit and cycle", "an inference", "SDC-1", "DUE", "accuracy"], rows)
+    if volts:
+        header.insert(0, "supply (V)")
+        for row, point in zip(rows, points, strict=True):
+            row.insert(0, f"{volts[point.bit_error_rate]:g}")
+    return table(header, rows)
 
 
-def _percent(estimate: Any) -> str:
+def _percent(estimate: Estimate) -> str:
     value, low, high = estimate.percent()
-    return f"{value} % [{low}, {high}]"
-
-
-def _write(path: Path, found: dict[str, Any]) -> None:
-    import json
-
-    from emulator.campaign.files import write_atomically
-
-    write_atomically(path, (json.dumps(found, indent=1) + "\n").encode())
-    say(f"points: {path}")
-
-
-def _draw(curves: dict[str, list[Point]], path: Path) -> None:
-    from emulator.report.figures import error_rate_curves, save_figure
-
-    save_figure(error_rate_curves(curves), path)
-    say(f"figure: {path}")
+    return f"{value} [{low}, {high}]"

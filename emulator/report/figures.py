@@ -20,7 +20,7 @@ from emulator.campaign.error_rates import Point
 from emulator.campaign.explain import Explanation
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
-from emulator.sampling.estimate import grouped
+from emulator.sampling.estimate import Estimate, grouped
 from emulator.sampling.estimators import Tally
 from emulator.sampling.intervals import wilson
 
@@ -228,44 +228,61 @@ def protection_curve(
 
 
 def error_rate_curves(
-    curves: Mapping[str, Sequence[Point]], *, clean: float | None = None, ax: Axes | None = None
+    curves: Mapping[str, Sequence[Point]],
+    *,
+    clean: Estimate | None = None,
+    labelled: bool = True,
+    volts: Mapping[float, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """Accuracy, or without labels the share of answers that stay the same, against the bit-error rate, in per cent.
+    """Accuracy, in per cent, against the bit-error rate (log scale), or where given against the supply voltage.
 
-    curves: by name, points of ascending rate, with the interval of each as a band. clean: the accuracy without upsets,
-    dashed.
+    curves: by name, points of ascending rate, with the interval of each as a band; of a single one the live upsets an
+    inference are on the upper axis. clean: the accuracy without upsets, dashed; labelled: it is against labels, not the
+    fault-free answers. volts: by bit-error rate.
     """
     ax = _axes(ax, 3.4)
-    ax.set_xscale("log")
-    colours = (BLUE, ORANGE, INK, SKY, GREY)
     for place, (name, points) in enumerate(curves.items()):
-        colour, marker = colours[place % len(colours)], "osD^v"[place % 5]
-        kept = [p.accuracy if p.accuracy is not None else p.sdc1.complement() for p in points]
-        x = [p.rate for p in points]
-        ax.fill_between(
-            x,
-            [100 * e.low for e in kept],
-            [100 * e.high for e in kept],
-            color=colour,
-            alpha=0.18,
-            linewidth=0,
-        )
-        ax.plot(
-            x,
-            [100 * e.value for e in kept],
-            marker + "-",
-            color=colour,
-            markersize=4,
-            linewidth=1.6,
-            label=name,
-        )
+        _error_rate_band(ax, points, volts, place, name)
     if clean is not None:
-        ax.axhline(100 * clean, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        ax.axhline(100 * clean.value, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        _note(ax, 1.01, 100 * clean.value, "no upsets", ax.get_yaxis_transform())
     ax.set_ylim(0, 102)
-    labelled = any(p.accuracy is not None for points in curves.values() for p in points)
-    _style(ax, "upsets a bit and cycle", "accuracy (%)" if labelled else "answers that stay (%)", grid="y")
-    ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left")
+    wrt = "accuracy (%)" if labelled else "answers as without upsets (%)"
+    _style(ax, "supply voltage (V)" if volts else "bit-error rate (upsets a bit and cycle)", wrt, grid="y")
+    if not volts:
+        ax.set_xscale("log")
+        if len(curves) == 1:
+            _live_upsets_above(ax, next(iter(curves.values())))
+    ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower right" if volts else "lower left")
     return ax
+
+
+def _error_rate_band(
+    ax: Axes, points: Sequence[Point], volts: Mapping[float, float] | None, place: int, name: str
+) -> None:
+    """The curve drawn as the `place`-th: colours and markers first, then line styles."""
+    again, kind = divmod(place, 5)
+    colour, marker = (BLUE, ORANGE, INK, SKY, GREY)[kind], "osD^v"[kind]
+    x = [volts[p.bit_error_rate] if volts else p.bit_error_rate for p in points]
+    value, low, high = (
+        [100 * getattr(p.accuracy, field) for p in points] for field in ("value", "low", "high")
+    )
+    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    style = ("-", "--", ":", "-.")[again % 4]
+    ax.plot(x, value, color=colour, marker=marker, linestyle=style, markersize=4, linewidth=1.6, label=name)
+
+
+def _live_upsets_above(ax: Axes, points: Sequence[Point]) -> None:
+    if not points:
+        return
+    live = points[0].live_upsets / points[0].bit_error_rate
+    above = ax.secondary_xaxis(
+        "top", functions=(lambda x: np.asarray(x) * live, lambda x: np.asarray(x) / live)
+    )
+    above.set_xlabel("live upsets an inference", color=INK, fontsize=9)
+    above.tick_params(colors=MUTED, labelcolor=INK, labelsize=9, length=3)
+    above.spines["top"].set_visible(False)
 
 
 # ---- one fault
