@@ -79,9 +79,10 @@ def ber(
     answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
-    """Accuracy against the bit-error rate: every bit flips in every cycle with one probability.
+    """Accuracy against the bit-error rate.
 
-    Several upsets meet in one inference and are followed exactly. Accuracy is against the labels of the inputs, or
+    Every bit flips in every cycle with this probability, independently of all others; the upsets of an inference are
+    followed together, exactly. Accuracy is against the labels of the inputs, or
     without any against the fault-free answers. Ctrl-C ends the command with the points it has; with -o a rerun goes on
     from there.
 
@@ -113,7 +114,10 @@ def ber(
     clean = sweep.answers()
     store = ErrorRateStore(sweep, sweep.without_upsets(clean), output)
     against = "fault-free answers" if samples.labels is None else "labels"
-    say(f"{sweep.passes} struck inferences of each of {len(samples)} images at each rate, against {against}")
+    say(
+        f"{sweep.passes * len(samples)} struck inferences at each rate, {sweep.passes} on each of the {len(samples)} "
+        f"images, against {against}"
+    )
     interrupted = _run(sweep, clean, store, opener)
     _present(store, volts, sweep.without_upsets(clean), figure, json)
     if interrupted:
