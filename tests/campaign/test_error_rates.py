@@ -250,6 +250,9 @@ def test_finished_points_are_kept_and_found_again(digits: Any, tmp_path: Path) -
     # Fewer rates are asked for, and none is thrown away.
     (less,) = store(sweep_of(digits, 30.0)).curves().values()
     assert [point.live_upsets for point in less] == pytest.approx([30.0])
+    # So is another curve.
+    more = replace(sweep, curves=[*sweep.curves, replace(sweep.curves[0], name="again", rates=(1e-9,))])
+    assert store(more).curves()["again"] == [] and store(more).done == again.done
     written = path.read_bytes()
     for other in (sweep_of(digits, 1.0, seed=1), sweep_of(digits, 1.0, trials=7 * IMAGES)):
         with pytest.raises(BadConfig, match="another sweep"):
