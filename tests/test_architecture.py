@@ -25,6 +25,7 @@ HOMES = {
     "vcd": {"report"},
     "pyarrow": {"campaign"},
     "typer": {"cli"},
+    "distributed": {"campaign"},
 }
 
 

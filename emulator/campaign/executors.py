@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
@@ -118,8 +119,16 @@ def counted_workers(workers: Any) -> int | Literal["auto"] | None:
     return None
 
 
-def opener_of(count: int | None, cluster: Any) -> Opener | None:
-    """So many processes, 1: this one; None: the cluster. Raises BadConfig where that is none."""
+def usable_cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def opener_of(count: int | Literal["auto"] | None, cluster: Any) -> Opener | None:
+    """So many processes, 1: this one, 'auto': one a usable core; None: the cluster. Raises BadConfig where that is
+    none."""
+    if count == "auto":
+        count = usable_cores()
     if count is not None:
         from emulator.campaign.processes import Processes
 

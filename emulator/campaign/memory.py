@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+from emulator.campaign.executors import usable_cores
 from emulator.campaign.footprint import Footprint
 from emulator.errors import BadConfig
 
@@ -126,7 +127,7 @@ def _need(footprint: Footprint, workers: int | None) -> int:
 
 
 def _workers_for(footprint: Footprint, memory: int) -> int:
-    counts = range(len(os.sched_getaffinity(0)), 1, -1)
+    counts = range(usable_cores(), 1, -1)
     return next((count for count in counts if _need(footprint, count) <= memory), 1)
 
 

@@ -9,6 +9,7 @@ import typer
 from emulator.cli import (
     checksum,
     comparison,
+    error_rates,
     inspection,
     machine,
     protection,
@@ -49,6 +50,7 @@ running.register(app)
 validation.register(app)
 inspection.register(app)
 results.register(app)
+error_rates.register(app)
 comparison.register(app)
 search.register(app)
 training.register(app)

@@ -7,7 +7,7 @@ are drawn among the live sites, and rates over the whole population are live_sha
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -126,6 +126,17 @@ class FaultSpace:
         upset = Upset(register=stratum.register.name, row=row, col=col, bits=(bit,), cycle=cycle)
         return Fault(layer=stratum.layer, upset=upset)
 
+    def faults(self, index: Ints) -> FaultBatch:
+        """`site` of many indices, in a space of fewer than 2^63 sites."""
+
+        def place(i: int, index: Ints) -> tuple[Ints, Sites]:
+            stratum = self.strata[i]
+            cycle, word = np.divmod(index - self._site_starts[i], stratum.register.total_bits)
+            at = Sites(*stratum.register.place(word), cycle)
+            return stratum.register.lifetime.offset(stratum.plan, at)[0], at
+
+        return self._batch(index, np.array(self._site_starts[1:]), place)
+
     def check(self, fault: Fault) -> None:
         """Raise BadConfig where the fault, of any kind, is not in a place and cycle of this space."""
         stratum, u = self._stratum_of(fault)[1], fault.upset
@@ -186,17 +197,25 @@ class FaultSpace:
 
     def live_faults(self, index: Ints) -> FaultBatch:
         """The faults with these live indices, each in [0, live)."""
-        where = np.searchsorted(self._live_ends, index, side="right")
-        columns = {name: np.empty(len(index), np.int64) for name in FaultBatch.__slots__}
-        for i in np.unique(where):
-            stratum, chosen = self.strata[i], where == i
-            offset = index[chosen] - (self._live_ends[i] - stratum.live)
+
+        def place(i: int, index: Ints) -> tuple[Ints, Sites]:
+            stratum = self.strata[i]
+            offset = index - (self._live_ends[i] - stratum.live)
             fold = np.searchsorted(stratum.fold_ends, offset, side="right")
             before = np.where(fold > 0, stratum.fold_ends[fold - 1], 0)
-            at = stratum.register.lifetime.site(stratum.plan, fold, offset - before)
+            return fold, stratum.register.lifetime.site(stratum.plan, fold, offset - before)
+
+        return self._batch(index, self._live_ends, place)
+
+    def _batch(self, index: Ints, ends: Ints, place: Callable[[int, Ints], tuple[Ints, Sites]]) -> FaultBatch:
+        """ends: where the indices of each stratum end. place: of a stratum's, (fold, sites)."""
+        where = np.searchsorted(ends, index, side="right")
+        columns = {name: np.empty(len(index), np.int64) for name in FaultBatch.__slots__}
+        for i in np.unique(where).tolist():
+            stratum, chosen = self.strata[i], where == i
             columns["layer"][chosen] = stratum.layer
             columns["register"][chosen] = stratum.register.code
-            columns["fold"][chosen] = fold
+            columns["fold"][chosen], at = place(i, index[chosen])
             for name, column in zip(Sites._fields, at, strict=True):
                 columns[name][chosen] = column
         return FaultBatch(**columns)

@@ -184,6 +184,10 @@ class Golden:
             return self.tensor(inference, self.graph.output)
         return inference.host[self.graph.output].reshape(-1)
 
+    def top1(self, inference: Inference) -> int:
+        """The class with the largest logit, the first of several."""
+        return int(self.logits(inference).argmax())
+
     def accumulator(self, inference: Inference, layer: int) -> Accumulators:
         """(m, groups * n) int32 of MAC layer `layer`."""
         mac = self.graph.layers[layer]

@@ -26,7 +26,7 @@ from emulator.graph.qgraph import MacLayer
 Emulator = Callable[..., Any]
 
 COMMANDS = "demo init run quantize check inspect inject rank status report replay info".split()
-COMMANDS += "compare search train restrict checksum protect".split()
+COMMANDS += "ber compare search train restrict checksum protect".split()
 ESTIMATE = {"value", "low", "high", "confidence", "n", "ess", "method"}
 CAMPAIGN = set(
     """sdc1_live sdc1 sdc5 masked trials live_share space_size by_layer by_register by_bit sampler""".split()

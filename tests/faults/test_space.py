@@ -159,6 +159,17 @@ def test_indices_of_a_batch_are_the_indices_of_its_faults(
     ]
 
 
+@given(data=st.data(), seed=st.integers(0, 1 << 30))
+@settings(max_examples=40)
+def test_many_sites_are_those_of_their_indices(bundled: Any, data: st.DataObject, seed: int) -> None:
+    space = data.draw(spaces(bundled.network, bundled.array))
+    index = np.random.default_rng(seed).integers(0, space.size, 40)
+    faults = space.faults(index)
+    one_by_one = [space.site(i) for i in index.tolist()]
+    assert [place_of(faults, i, space.array) for i in range(len(faults))] == one_by_one
+    assert (faults.fold >= 0).tolist() == [space.is_live(fault) for fault in one_by_one]
+
+
 @given(data=st.data())
 @settings(max_examples=60)
 def test_the_breakdown_adds_up(bundled: Any, data: st.DataObject) -> None:
