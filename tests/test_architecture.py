@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "emulator"
-FLOOR = {"gemm", "jit", "errors", "bundled", "instructions", "simd"}
+FLOOR = {"choices", "gemm", "jit", "errors", "bundled", "instructions", "simd"}
 ROOMS = (
     "graph", "array", "faults", "propagate", "sensitivity", "sampling", "campaign", "report", "harden", "cli",
 )  # fmt: skip

@@ -9,12 +9,14 @@ import typer
 from emulator.cli import (
     checksum,
     comparison,
+    injection,
     inspection,
     machine,
     protection,
     restriction,
     results,
     running,
+    schema,
     search,
     training,
     validation,
@@ -48,6 +50,7 @@ def _options(
 running.register(app)
 validation.register(app)
 inspection.register(app)
+injection.register(app)
 results.register(app)
 comparison.register(app)
 search.register(app)
@@ -56,6 +59,7 @@ restriction.register(app)
 checksum.register(app)
 protection.register(app)
 machine.register(app)
+schema.register(app)
 
 
 def main() -> None:

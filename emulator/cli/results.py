@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emulator.cli import options
-from emulator.cli.terminal import command, show, show_json, table
+from emulator.cli.terminal import announce, command, show, show_json, table
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +53,7 @@ _ENDS = {
 
 @command
 def report(
+    context: typer.Context,
     directory: options.Directory,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="file", show_default="DIR/report.html")
@@ -70,6 +71,7 @@ def report(
     from emulator.campaign.results import Results
     from emulator.report.html import write_report
 
+    announce(context)
     against = None if compare is None else Results.open(compare)
     path = write_report(Results.open(directory), output or directory / "report.html", compare=against)
     if json:
@@ -80,6 +82,7 @@ def report(
 
 @command
 def replay(
+    context: typer.Context,
     directory: options.Directory,
     fault_id: Annotated[
         str, typer.Argument(help="a fault_id of the campaign, hexadecimal", show_default=False)
@@ -95,6 +98,7 @@ def replay(
     """
     from emulator.campaign.replay import replay as run_replay
 
+    announce(context)
     explanation = run_replay(directory, fault_id, engine=engine, model=model, inputs=inputs)
     if json:
         show_json(explanation.to_json())
