@@ -86,6 +86,7 @@ def test_nothing_is_shown_that_no_test_runs() -> None:
         "docs/hardening.md",
         "docs/sampling_study.md",
         "docs/benchmarks.md",
+        "docs/json.md",
     ],
 )
 def test_links_and_named_files_exist(page: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, get_args
 
 from emulator.array.presets import PRESETS
 from emulator.errors import BadConfig
+from emulator.notebook import titled_table
 
 Dataflow = Literal["ws", "os", "is"]
 Dataflows = Literal["both", "ws"]
@@ -99,6 +100,10 @@ class ArraySpec:
         for broken, text in rules:
             if broken:
                 raise BadConfig(f"ArraySpec: {text}")
+
+    def _repr_html_(self) -> str:
+        rows = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return titled_table(f"ArraySpec {self.name!r}", ["field", "value"], rows)
 
     @property
     def _narrowest_bank(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -16,6 +15,7 @@ from emulator.array.presets import PRESETS
 from emulator.array.spec import ArraySpec
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.runner import Campaign
+from emulator.choices import did_you_mean
 from emulator.errors import BadConfig
 from emulator.faults.space import FaultSpace
 from emulator.graph.feeds import parse_shapes
@@ -174,8 +174,3 @@ def load_array(text: str) -> ArraySpec:
         return ArraySpec(**values)
     except TypeError as error:
         raise BadConfig(f"array file {text!r}: {error}. Numbers and names as in ArraySpec.") from error
-
-
-def did_you_mean(word: str, known: Any) -> str:
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,7 @@ from emulator.propagate.stage import Stage
 from emulator.sampling.workbench import Workbench
 
 Engine = Literal["auto", "closed-form", "cycle"]
-
-
-def parse_engine(text: str) -> Engine:
-    """An engine by name; raises BadConfig."""
-    for engine in get_args(Engine):
-        if text == engine:
-            return cast(Engine, engine)
-    raise BadConfig(f"engine {text!r}; allowed: {', '.join(get_args(Engine))}.")
+ASKABLE: tuple[Engine, ...] = get_args(Engine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from emulator.array.spec import ArraySpec
-from emulator.campaign.explain import Explanation, explain, parse_engine
+from emulator.campaign.explain import ASKABLE, Explanation, explain
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.store import read_manifest
+from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import load
@@ -29,7 +30,7 @@ def replay(
     the manifest.
     """
     bench = reopened(read_manifest(Path(directory)), model=model, inputs=inputs)
-    chosen = parse_engine(engine)
+    chosen = one_of(ASKABLE, engine, "engine")
     image, index = _parse(fault_id, bench.space.size, bench.images)
     return explain(bench, image, bench.space.site(index), chosen)
 

@@ -20,6 +20,7 @@ from emulator.campaign import store
 from emulator.campaign.population import COUNTED_KEYS, Group, Population
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.errors import BadConfig, BadData
+from emulator.notebook import titled_table
 from emulator.sampling.clustered import clustered
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimate import Estimate
@@ -286,8 +287,10 @@ class Results:
         )
 
     def _repr_html_(self) -> str:
-        head = f"<p><b>{_escape(repr(self))}</b><br>whole population: {self.population_rate()}</p>"
-        return head + str(self.summary().to_html(index=False, float_format="{:.4g}".format))
+        found = self.rates_of("layer", self._event("sdc1", ties=True))
+        rows = [(str(group[0]), rate) for group, rate in found.items()]
+        rows += [("all layers", self.rate()), ("whole population", self.population_rate())]
+        return titled_table(repr(self), ["layer", "SDC-1 of live sites"], rows)
 
     # ---- inside
 
@@ -393,7 +396,3 @@ def _check_keys(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 _NEEDED = ("model", "inputs", "array", "registers", "layers", "sampler", "space", "stop", "looked")
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from emulator.cli import options
+from emulator.cli import completion, options
 from emulator.cli.terminal import announce, command, show, show_json, table
 
 if TYPE_CHECKING:
@@ -23,8 +23,16 @@ def register(app: typer.Typer) -> None:
 
 @command
 def checksum(
+    context: typer.Context,
     directory: options.Directory,
-    check: Annotated[str, typer.Option("--check", help="rows, columns or both")] = "both",
+    check: Annotated[
+        str,
+        typer.Option(
+            "--check",
+            help="rows, columns or both",
+            autocompletion=completion.one_of("emulator.harden.checksum", "CHECKS"),
+        ),
+    ] = "both",
     model: options.ModelNow = None,
     inputs: options.InputsNow = None,
     json: options.Json = False,
@@ -34,13 +42,14 @@ def checksum(
     Example: emulator checksum runs/a --check both
     """
     from emulator.campaign.results import Results
-    from emulator.harden.checksum import parse_check
+    from emulator.choices import one_of
+    from emulator.harden.checksum import CHECKS
     from emulator.harden.checksum_coverage import coverage_of, reopened_for
 
-    chosen = parse_check(check)
+    chosen = one_of(CHECKS, check, "check")
     results = Results.open(directory)
     bench = reopened_for(results, model=model, inputs=inputs)
-    announce(check=check)
+    announce(context)
     covered = coverage_of(results, bench, chosen)
     costs = _costs(bench)
     if json:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli import options
-from emulator.cli.terminal import INTERRUPTED, announce, command, say, show, show_json, table
+from emulator.cli import completion, options
+from emulator.cli.terminal import INTERRUPTED, NOTHING, announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
 @command
 def ber(
+    context: typer.Context,
     model: options.Model,
     inputs: options.Inputs,
     rates: Annotated[
@@ -48,7 +49,7 @@ def ber(
         Path | None,
         typer.Option(
             help="instead: CSV of supply_v,bit_error_rate, of your process; draws against volts",
-            show_default="none",
+            show_default=NOTHING,
         ),
     ] = None,
     trials: Annotated[
@@ -56,24 +57,32 @@ def ber(
     ] = 1000,
     array: Annotated[
         list[str] | None,
-        typer.Option("--array", help="preset or .toml; repeatable, a curve each", show_default=ARRAY),
+        typer.Option(
+            "--array",
+            help="preset or .toml; repeatable, a curve each",
+            show_default=ARRAY,
+            autocompletion=completion.one_of("emulator.array.presets", "PRESETS"),
+        ),
     ] = None,
     registers: Annotated[
         list[str] | None,
         typer.Option(
-            "--registers", help="comma-separated; repeatable, a curve for each group", show_default="all"
+            "--registers",
+            help="comma-separated; repeatable, a curve for each group",
+            show_default="all",
+            autocompletion=completion.registers,
         ),
     ] = None,
     layers: options.Layers = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
-    workers: Annotated[str, typer.Option(help="processes, auto, dask://HOST:PORT or dask-local")] = "auto",
+    workers: options.Workers = "auto",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="JSON file of all points; resumed", show_default="none"),
+        typer.Option("-o", "--output", help="JSON file of all points; resumed", show_default=NOTHING),
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="write the curves here: .svg, .pdf, .png", show_default="none")
+        Path | None, typer.Option(help="write the curves here: .svg, .pdf, .png", show_default=NOTHING)
     ] = None,
     shape: options.Shape = None,
     answer: options.Answer = None,
@@ -82,9 +91,8 @@ def ber(
     """Accuracy against the bit-error rate.
 
     Every bit flips in every cycle with this probability, independently of all others; the upsets of an inference are
-    followed together, exactly. Accuracy is against the labels of the inputs, or
-    without any against the fault-free answers. Ctrl-C ends the command with the points it has; with -o a rerun goes on
-    from there.
+    followed together, exactly. Accuracy is against the labels of the inputs, or without any against the fault-free
+    answers. Ctrl-C ends the command with the points it has; with -o a rerun goes on from there.
 
     Example: emulator ber model_int8.onnx --inputs test.npz --limit 200 --registers accumulator --registers pe_b,pe_c1
     -o ber.json --figure ber.svg
@@ -93,11 +101,10 @@ def ber(
     from emulator.campaign.error_rates import ErrorRates
     from emulator.campaign.executors import counted_workers, opener_of
     from emulator.campaign.inputs import load_samples
-    from emulator.cli.inspection import check_files
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
 
-    check_files(output, figure)
+    options.check_files(output, figure)
     opener = opener_of(counted_workers(workers), workers)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     samples = load_samples(inputs, network.graph, limit)
@@ -110,7 +117,7 @@ def ber(
         trials=trials,
         seed=seed,
     )
-    announce(trials=trials, array=" --array ".join(arrays), limit=limit, seed=seed, workers=workers)
+    announce(context, *(("rates",) if voltage else ()))
     clean = sweep.answers()
     store = ErrorRateStore(sweep, sweep.without_upsets(clean), output)
     against = "fault-free answers" if samples.labels is None else "labels"

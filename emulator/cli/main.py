@@ -10,12 +10,14 @@ from emulator.cli import (
     checksum,
     comparison,
     error_rates,
+    injection,
     inspection,
     machine,
     protection,
     restriction,
     results,
     running,
+    schema,
     search,
     training,
     validation,
@@ -49,6 +51,7 @@ def _options(
 running.register(app)
 validation.register(app)
 inspection.register(app)
+injection.register(app)
 results.register(app)
 error_rates.register(app)
 comparison.register(app)
@@ -58,6 +61,7 @@ restriction.register(app)
 checksum.register(app)
 protection.register(app)
 machine.register(app)
+schema.register(app)
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from emulator.cli import completion
+
 Model = Annotated[Path, typer.Argument(help="int8 ONNX model, QDQ or QOperator", show_default=False)]
 Inputs = Annotated[
     Path,
@@ -14,9 +16,22 @@ Inputs = Annotated[
         "--inputs", help="npz: array named like the model's input, else `inputs`", show_default=False
     ),
 ]
-Array = Annotated[str, typer.Option("--array", help="array preset, or a .toml file of ArraySpec fields")]
+Array = Annotated[
+    str,
+    typer.Option(
+        "--array",
+        help="array preset, or a .toml file of ArraySpec fields",
+        autocompletion=completion.one_of("emulator.array.presets", "PRESETS"),
+    ),
+]
 Registers = Annotated[
-    str | None, typer.Option("--registers", help="comma-separated, e.g. pe_b,accumulator", show_default="all")
+    str | None,
+    typer.Option(
+        "--registers",
+        help="comma-separated, e.g. pe_b,accumulator",
+        show_default="all",
+        autocompletion=completion.registers,
+    ),
 ]
 Layers = Annotated[
     str | None, typer.Option("--layers", help="comma-separated names or indices", show_default="all")
@@ -27,7 +42,25 @@ Limit = Annotated[
 Engine = Annotated[
     str,
     typer.Option(
-        "--engine", help="auto: the closed form where there is one; closed-form; cycle: clock by clock"
+        "--engine",
+        help="auto: the closed form where there is one; closed-form; cycle: clock by clock",
+        autocompletion=completion.one_of("emulator.campaign.explain", "ASKABLE"),
+    ),
+]
+SensitivityName = Annotated[
+    str,
+    typer.Option(
+        "--sensitivity",
+        help="gradient, or finite-difference",
+        autocompletion=completion.one_of("emulator.sensitivity.jacobian", "Sensitivity"),
+    ),
+]
+Workers = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        help="processes, auto, dask://HOST:PORT or dask-local",
+        autocompletion=completion.words("auto", "dask-local", "dask://"),
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="seed of every random choice")]
@@ -54,3 +87,18 @@ Directory = Annotated[Path, typer.Argument(help="directory of a campaign", show_
 def split(text: str | None) -> list[str] | None:
     """`a,b` to ["a", "b"]; None stays None."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def check_files(file: Path | None, figure: Path | None) -> None:
+    """Raise before any work is done for nothing."""
+    from emulator.errors import BadConfig
+
+    for path in (file, figure):
+        if path is not None and not path.parent.is_dir():
+            raise BadConfig(
+                f"{str(path)!r}: {str(path.parent)!r} is not a folder. Create it, or choose another."
+            )
+    if figure is not None:
+        from emulator.report.figures.files import check_figure_path
+
+        check_figure_path(figure)

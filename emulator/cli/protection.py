@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emulator.cli import options
-from emulator.cli.terminal import announce, command, say, show, show_json, table
+from emulator.cli import completion, options
+from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
 
 @command
 def protect(
+    context: typer.Context,
     directory: options.Directory,
     budget: Annotated[
         str, typer.Option(help="added area (with --by layer: cycles), a share such as 1% or 0.01")
@@ -35,7 +36,8 @@ def protect(
     by: Annotated[
         str,
         typer.Option(
-            help="what is protected as a whole: register-bit, register, row-bit, word, bit, pe, layer"
+            help="what is protected as a whole: register-bit, register, row-bit, word, bit, pe, layer",
+            autocompletion=completion.one_of("emulator.harden.units", "ALLOWED"),
         ),
     ] = "register-bit",
     techniques: Annotated[
@@ -43,18 +45,24 @@ def protect(
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(help="comma-separated techniques, e.g. secded,tmr", show_default="all that fit"),
+        typer.Option(
+            help="comma-separated techniques, e.g. secded,tmr",
+            show_default="all that fit",
+            autocompletion=completion.techniques,
+        ),
     ] = None,
     checksum: Annotated[
         str | None,
         typer.Option(
-            help="the chip has these checksums too, and corrects: rows, columns, both", show_default="none"
+            help="the chip has these checksums too, and corrects: rows, columns, both",
+            show_default=NOTHING,
+            autocompletion=completion.one_of("emulator.harden.checksum", "CHECKS"),
         ),
     ] = None,
     model: options.ModelNow = None,
     inputs: options.InputsNow = None,
     figure: Annotated[
-        Path | None, typer.Option(help="write the Pareto curve here: .svg, .pdf, .png", show_default="none")
+        Path | None, typer.Option(help="write the Pareto curve here: .svg, .pdf, .png", show_default=NOTHING)
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -67,18 +75,18 @@ def protect(
     Example: emulator protect runs/a --budget 1% --by register-bit
     """
     from emulator.campaign.results import Results
-    from emulator.cli.inspection import check_files
     from emulator.harden.protection import protect as run_protect
     from emulator.harden.protection import storage_share
     from emulator.harden.techniques import read_techniques
 
     share = _share(budget)
-    check_files(None, figure)
+    options.check_files(None, figure)
     costs = read_techniques(techniques)
     results = Results.open(directory)
     left = None if checksum is None else _left(results, checksum, model, inputs)
     found = run_protect(results, by=by, techniques=costs, only=options.split(only), sdc1=left)
-    announce(budget=f"{100 * share:g}%", by=by, only=",".join(found.techniques), checksum=checksum)
+    needless = ("model", "inputs") if checksum is None else ()
+    announce(context, *needless, only=",".join(found.techniques))
     if figure is not None:
         _draw(found, share, figure)
     of_array = storage_share(results, costs)
@@ -92,10 +100,11 @@ def protect(
 
 def _left(results: Results, checksum: str, model: Path | None, inputs: Path | None) -> npt.NDArray[np.bool_]:
     """The trials that change the answer although checksums correct what they can."""
-    from emulator.harden.checksum import parse_check
+    from emulator.choices import one_of
+    from emulator.harden.checksum import CHECKS
     from emulator.harden.checksum_coverage import coverage
 
-    return coverage(results, parse_check(checksum), model=model, inputs=inputs).sdc1_left
+    return coverage(results, one_of(CHECKS, checksum, "checksum"), model=model, inputs=inputs).sdc1_left
 
 
 def _share(text: str) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emulator.cli import options
+from emulator.cli import completion, options
 from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
@@ -22,10 +22,17 @@ def register(app: typer.Typer) -> None:
 
 @command
 def restrict(
+    context: typer.Context,
     model: options.Model,
     inputs: options.Inputs,
     output: Annotated[Path, typer.Option("-o", "--output", help="the restricted file", show_default=False)],
-    per: Annotated[str, typer.Option(help="bounds for each layer or for each channel")] = "channel",
+    per: Annotated[
+        str,
+        typer.Option(
+            help="bounds for each layer or for each channel",
+            autocompletion=completion.one_of("emulator.harden.ranges", "PERS"),
+        ),
+    ] = "channel",
     margin: Annotated[
         str, typer.Option(help="outside what was seen: LSB, or a share of its width as 5%")
     ] = "0",
@@ -46,15 +53,16 @@ def restrict(
     Example: emulator restrict model_int8.onnx --inputs train.npz --limit 2000 --test test.npz -o restricted.onnx
     """
     from emulator.campaign.inputs import load_samples
+    from emulator.choices import one_of
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import network_of
     from emulator.graph.onnx_file import read_onnx, write_onnx
     from emulator.graph.restriction import restricted
     from emulator.harden.accuracy import accuracy
-    from emulator.harden.ranges import Margin, bounds_of, observe, parse_per, unbounded
+    from emulator.harden.ranges import PERS, Margin, bounds_of, observe, unbounded
 
-    wider, chosen = Margin.parse(margin), parse_per(per.lower())
-    announce(per=per, margin=margin, percentile=percentile, limit=limit)
+    wider, chosen = Margin.parse(margin), one_of(PERS, per.lower(), "per")
+    announce(context)
     proto, sha256 = read_onnx(model)
     reading: dict[str, Any] = {"shapes": parse_shapes(shape), "answer": answer}
     network = network_of(proto, model, sha256=sha256, **reading)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from emulator.array.fit import FIT_PER_MBIT
-from emulator.cli import options
-from emulator.cli.terminal import announce, command, say, show, show_json, table
+from emulator.cli import completion, options
+from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 
 
 def register(app: typer.Typer) -> None:
@@ -54,6 +54,7 @@ _ENDS = {
 
 @command
 def report(
+    context: typer.Context,
     directory: options.Directory,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="file", show_default="DIR/report.html")
@@ -71,9 +72,14 @@ def report(
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="with --live: seconds from one page to the next")] = 5,
     figures: Annotated[
-        Path | None, typer.Option(help="folder: write each figure there as a file too", show_default="none")
+        Path | None, typer.Option(help="folder: write each figure there as a file too", show_default=NOTHING)
     ] = None,
-    format: Annotated[str, typer.Option(help="of --figures: pdf, svg or png")] = "pdf",
+    format: Annotated[
+        str,
+        typer.Option(
+            help="of --figures: pdf, svg or png", autocompletion=completion.words("pdf", "svg", "png")
+        ),
+    ] = "pdf",
     json: options.Json = False,
 ) -> None:
     """Write the report: one HTML file, no network needed.
@@ -89,8 +95,8 @@ def report(
     from emulator.report.live import follow
 
     check_format(format)
+    announce(context, *(() if live else ("every",)), *(() if figures else ("format",)))
     against = None if compare is None else Results.open(compare)
-    announce(fit_per_mbit=f"{fit_per_mbit:g}", every=every if live else None)
     target = output or directory / "report.html"
     if live:
         follow(directory, target, every=every, compare=against, fit_per_mbit=fit_per_mbit, told=say)
@@ -107,6 +113,7 @@ def report(
 
 @command
 def replay(
+    context: typer.Context,
     directory: options.Directory,
     fault_id: Annotated[
         str, typer.Argument(help="a fault_id of the campaign, hexadecimal", show_default=False)
@@ -122,6 +129,7 @@ def replay(
     """
     from emulator.campaign.replay import replay as run_replay
 
+    announce(context)
     explanation = run_replay(directory, fault_id, engine=engine, model=model, inputs=inputs)
     if json:
         show_json(explanation.to_json())

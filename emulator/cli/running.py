@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emulator.cli import options
-from emulator.cli.terminal import command, say, show, show_json
+from emulator.cli import completion, options
+from emulator.cli.terminal import announce, command, say, show, show_json
 
 if TYPE_CHECKING:
+    from emulator.campaign.config import CampaignConfig
     from emulator.campaign.results import Results
     from emulator.campaign.runner import Campaign
 
@@ -28,12 +29,13 @@ def register(app: typer.Typer) -> None:
 
 @command
 def demo(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("-o", "--output", help="where the tour is kept")] = Path(
         "runs/demo"
     ),
     trials: Annotated[int, typer.Option(min=100, help="trials of each sampler")] = 5000,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="images of the bundled test set")] = 200,
-    workers: Annotated[str, typer.Option(help="processes, auto, dask://HOST:PORT or dask-local")] = "auto",
+    workers: options.Workers = "auto",
     json: options.Json = False,
 ) -> None:
     """The tour: a bundled network, two samplers, a report.
@@ -44,6 +46,7 @@ def demo(
     from emulator.campaign.config import make_config
     from emulator.report.html import write_report
 
+    announce(context)
     bundle = fashion_mnist()
     found = {}
     for sampler in ("uniform", "importance"):
@@ -62,37 +65,61 @@ def demo(
 
 
 @command
-def init() -> None:
+def init(json: options.Json = False) -> None:
     """Print a commented campaign.toml.
 
     Example: emulator init > campaign.toml
     """
     from emulator.campaign.template import TEMPLATE
 
+    if json:
+        show_json({"toml": TEMPLATE})
+        return
     print(TEMPLATE, end="")
 
 
 @command
 def run(
+    context: typer.Context,
     target: Annotated[
         Path, typer.Argument(help="campaign.toml, or a model with --inputs", show_default=False)
     ],
     inputs: Annotated[Path | None, typer.Option(help="npz with the images", show_default=False)] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="directory; rerun resumes")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="directory; rerun resumes", show_default="runs/campaign"),
+    ] = None,
     shape: options.Shape = None,
     answer: options.Answer = None,
-    array: Annotated[str | None, typer.Option(help="preset or .toml file", show_default="gemmini-16")] = None,
+    array: Annotated[
+        str | None,
+        typer.Option(
+            help="preset or .toml file",
+            show_default="gemmini-16",
+            autocompletion=completion.one_of("emulator.array.presets", "PRESETS"),
+        ),
+    ] = None,
     registers: options.Registers = None,
     layers: options.Layers = None,
-    kind: Annotated[str | None, typer.Option(help="fault model: flip", show_default="flip")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="fault model: flip", show_default="flip", autocompletion=completion.words("flip")),
+    ] = None,
     sampler: Annotated[
         str | None,
         typer.Option(
-            help="importance, uniform, exhaustive, ... (docs/statistics.md)", show_default="importance"
+            help="importance, uniform, exhaustive, ... (docs/statistics.md)",
+            show_default="importance",
+            autocompletion=completion.one_of("emulator.sampling.registry", "NAMES"),
         ),
     ] = None,
     sensitivity: Annotated[
-        str | None, typer.Option(help="gradient, or finite-difference", show_default="gradient")
+        str | None,
+        typer.Option(
+            help="gradient, or finite-difference",
+            show_default="gradient",
+            autocompletion=completion.one_of("emulator.sensitivity.jacobian", "Sensitivity"),
+        ),
     ] = None,
     fit: Annotated[
         bool | None, typer.Option("--fit", help="importance: learn the score from the trials so far")
@@ -114,7 +141,12 @@ def run(
     limit: options.Limit = None,
     seed: Annotated[int | None, typer.Option(help="seed of the draws", show_default="0")] = None,
     workers: Annotated[
-        str | None, typer.Option(help="processes, auto, dask://HOST:PORT or dask-local", show_default="auto")
+        str | None,
+        typer.Option(
+            help="processes, auto, dask://HOST:PORT or dask-local",
+            show_default="auto",
+            autocompletion=completion.words("auto", "dask-local", "dask://"),
+        ),
     ] = None,
     memory: Annotated[
         str | None,
@@ -165,11 +197,8 @@ def run(
         )
     else:
         config = make_config({"model": target, **given}, "run")
-        chosen = config.model_dump()
-        if not config.stops:
-            chosen["trials"] = config.default_trials
-        _announce(chosen, given)
     campaign = config.campaign()
+    _announce(context, config, campaign)
     if dry_run:
         _plan(campaign, config.workers, json)
         return
@@ -193,15 +222,13 @@ def _any_time(results: Results) -> str:
     )
 
 
-def _announce(chosen: dict[str, Any], given: dict[str, Any]) -> None:
-    """Every default taken for the user, with the flag that overrides it."""
-    quiet = {"model", "alpha", "candidates", "lookahead", *given}
-    defaults = [
-        f"--{key.replace('_', '-')} {value}"
-        for key, value in chosen.items()
-        if key not in quiet and value is not None
-    ]
-    say(f"defaults taken: {' '.join(defaults)}")
+def _announce(context: typer.Context, config: CampaignConfig, campaign: Campaign) -> None:
+    """What neither the flags nor the file gave."""
+    sampler = campaign.sampler.settings()
+    quiet = {*config.model_fields_set, *({"sensitivity", "fit"} - sampler.keys())}
+    if config.stops or config.default_trials is None:
+        quiet.add("trials")
+    announce(context, *quiet, trials=config.default_trials)
 
 
 def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Results, float]:

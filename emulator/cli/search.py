@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli import options
+from emulator.cli import completion, options
 from emulator.cli.terminal import INTERRUPTED, announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
@@ -28,16 +28,22 @@ def register(app: typer.Typer) -> None:
 
 @command
 def search(
+    context: typer.Context,
     model: options.Model,
     inputs: options.Inputs,
     drop: Annotated[float, typer.Option(help="accuracy a fault must cost, e.g. 0.05", show_default=False)],
     trials: Annotated[
-        int | None, typer.Option(min=1, help="stop after N draws", show_default=str(TRIALS))
+        int | None,
+        typer.Option(min=1, help="stop after N draws", show_default=f"{TRIALS} if nothing else stops it"),
     ] = None,
     found: Annotated[int | None, typer.Option(help="stop when so many distinct faults are found")] = None,
     max_time: Annotated[float | None, typer.Option(help="stop after so many seconds")] = None,
     sampler: Annotated[
-        str, typer.Option(help="importance; to compare: uniform, bit-only, isimdl, gradient")
+        str,
+        typer.Option(
+            help="importance; to compare: uniform, bit-only, isimdl, gradient",
+            autocompletion=completion.one_of("emulator.harden.search", "SAMPLERS"),
+        ),
     ] = "importance",
     array: options.Array = "gemmini-16",
     registers: options.Registers = None,
@@ -59,7 +65,6 @@ def search(
     """
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples
-    from emulator.cli.inspection import check_files
     from emulator.faults.space import FaultSpace
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
@@ -67,14 +72,15 @@ def search(
     from emulator.harden.search import Search, sampler_for
     from emulator.sampling.workbench import Workbench
 
-    check_files(output, None)
+    options.check_files(output, None)
     stop = _stop(trials, found, max_time)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     spec = load_array(array)
     samples = load_samples(inputs, network.graph, limit)
     space = FaultSpace(network, spec, registers=options.split(registers), layers=options.split(layers))
     bench = Workbench(network, spec, space, samples.inputs)
-    announce(array=array, sampler=sampler, limit=limit, seed=seed)
+    others = found is not None or max_time is not None
+    announce(context, *(["trials"] if others else []), trials=None if others else TRIALS)
     against = "the fault-free answers" if samples.labels is None else "labels"
     answers = Answers.of(bench, samples.labels)
     say(f"stop: {stop}; {len(samples)} images against {against}: accuracy {answers.accuracy:g}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -13,6 +12,8 @@ import typer
 P = ParamSpec("P")
 
 INTERRUPTED = 130
+NOTHING = "none"
+"""The default of an option that does nothing unless it is given."""
 
 
 def command(function: Callable[P, None]) -> Callable[P, None]:
@@ -43,10 +44,36 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def announce(**settings: object) -> None:
-    """What a command runs with, each as the flag that changes it."""
-    flags = (f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None)
-    say(f"with {' '.join(flags)}")
+def announce(context: typer.Context, *quiet: str, **known: object) -> None:
+    """Every default that was taken for the user, as the flag that overrides it.
+
+    quiet: options that play no part this time. known: what an option without a value of its own came to.
+    """
+    options = [option for option in context.command.params if option.param_type_name == "option"]
+    taken = [
+        text
+        for option in options
+        if option.name not in quiet and (text := _default(context, option, known.get(str(option.name))))
+    ]
+    if taken:
+        say(f"defaults taken: {' '.join(taken)}")
+
+
+def _default(context: typer.Context, option: Any, known: object) -> str:
+    """The flag and its default, "" where the user gave it or where leaving it out chooses nothing."""
+    source = context.get_parameter_source(option.name)
+    if not option.expose_value or source is None or source.name != "DEFAULT":
+        return ""
+    value = context.params[option.name] if known is None else known
+    if isinstance(value, bool):
+        switch = option.opts if value else option.secondary_opts
+        return str(switch[0]) if option.secondary_opts else ""
+    if value is None or value == () or value == []:
+        value = option.show_default if isinstance(option.show_default, str) else NOTHING
+    if value == NOTHING:
+        return ""
+    words = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"{max(option.opts, key=len)} {f'({words})' if ' ' in words else words}"
 
 
 def show(text: str) -> None:
@@ -56,7 +83,10 @@ def show(text: str) -> None:
 
 def show_json(value: dict[str, Any]) -> None:
     """Exactly one JSON object on stdout."""
-    print(json.dumps(value, ensure_ascii=False, default=_plain), flush=True)
+    from pydantic_core import to_json
+
+    # JSON has no word for infinity and NaN: they are null.
+    print(to_json(value, inf_nan_mode="null", fallback=_plain).decode(), flush=True)
 
 
 def _plain(value: Any) -> Any:

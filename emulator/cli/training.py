@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from emulator.cli import options
+from emulator.cli import completion, options
 from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
 
 @command
 def train(
+    context: typer.Context,
     model: options.Model,
     inputs: options.Inputs,
     output: Annotated[
@@ -36,15 +37,31 @@ def train(
     ] = None,
     array: options.Array = "gemmini-16",
     registers: Annotated[
-        str, typer.Option("--registers", help="what faults strike in training, comma-separated")
+        str,
+        typer.Option(
+            "--registers",
+            help="what faults strike in training, comma-separated",
+            autocompletion=completion.registers,
+        ),
     ] = "accumulator,pe_b",
     layers: options.Layers = None,
-    sampler: Annotated[str, typer.Option(help="what draws them: importance, uniform, ...")] = "importance",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="what draws them: importance, uniform, ...",
+            autocompletion=completion.one_of("emulator.sampling.registry", "DRAWING"),
+        ),
+    ] = "importance",
     epochs: Annotated[int, typer.Option(min=1, help="epochs of --steps batches")] = 20,
     steps: Annotated[int, typer.Option(min=1, help="batches an epoch")] = 150,
     batch: Annotated[int, typer.Option(min=1, help="rows of a batch")] = 64,
     rate: Annotated[float, typer.Option(help="largest learning rate, of the size of each weight")] = 0.005,
-    optimiser: Annotated[str, typer.Option(help="adam or sgd")] = "adam",
+    optimiser: Annotated[
+        str,
+        typer.Option(
+            help="adam or sgd", autocompletion=completion.one_of("emulator.harden.optimisers", "OPTIMISERS")
+        ),
+    ] = "adam",
     steady: Annotated[float, typer.Option(help="weight of what faults move the logits by")] = 5.0,
     own: Annotated[float, typer.Option(help="share of the network's own first answers in the target")] = 1.0,
     tighten: Annotated[float, typer.Option(help="share that ranges of stored values shrink to")] = 1.0,
@@ -99,7 +116,7 @@ def train(
         average=average,
         seed=seed,
     )
-    announce(array=array, registers=registers, sampler=sampler, **schedule.settings(), max_loss=max_loss)
+    announce(context)
     training = Training(
         trainable=trainable,
         array=spec,
@@ -119,15 +136,11 @@ def train(
 
 def _drawing(name: str) -> Sampler:
     """A sampler that draws, by its name."""
-    from emulator.errors import BadConfig
-    from emulator.sampling.registry import COUNTED, NAMES, sampler_named
-    from emulator.sampling.sampler import Sampler
+    from emulator.choices import one_of
+    from emulator.sampling.registry import DRAWING, sampler_named
 
-    found = sampler_named(name, {}) if name in NAMES else None
-    if not isinstance(found, Sampler):
-        allowed = ", ".join(known for known in NAMES if known not in COUNTED)
-        raise BadConfig(f"--sampler {name}; allowed: those that draw, {allowed}. Take one of them.")
-    return found
+    found = sampler_named(one_of(DRAWING, name, "--sampler"), {})
+    return cast("Sampler", found)
 
 
 def _say(epoch: dict[str, Any]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emulator.cli import options
+from emulator.cli import completion, options
+from emulator.cli.subject import SEEDED, NothingToCheck, subject_of
 from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
     from emulator.campaign.validation.differences import Difference
     from emulator.campaign.validation.report import CheckReport
+
+_one_of = partial(completion.one_of, "emulator.graph.quantize")
 
 FloatModel = Annotated[Path, typer.Argument(help="float ONNX model", show_default=False)]
 AnyModel = Annotated[
@@ -36,19 +40,41 @@ def register(app: typer.Typer) -> None:
 
 @command
 def quantize(
+    context: typer.Context,
     model: FloatModel,
     output: Annotated[Path, typer.Option("-o", "--output", help="the int8 file", show_default=False)],
     calibration: Calibration = None,
-    format: Annotated[str, typer.Option(help="qdq or qoperator")] = "qdq",
-    activation: Annotated[str, typer.Option(help="int8, uint8, int16 or uint16")] = "int8",
-    weight: Annotated[str, typer.Option(help="int8, uint8, int4 or uint4")] = "int8",
+    format: Annotated[
+        str,
+        typer.Option(help="qdq or qoperator", autocompletion=_one_of("Format")),
+    ] = "qdq",
+    activation: Annotated[
+        str,
+        typer.Option(
+            help="int8, uint8, int16 or uint16",
+            autocompletion=_one_of("Activation"),
+        ),
+    ] = "int8",
+    weight: Annotated[
+        str,
+        typer.Option(
+            help="int8, uint8, int4 or uint4",
+            autocompletion=_one_of("Weight"),
+        ),
+    ] = "int8",
     per_channel: Annotated[
         bool, typer.Option("--per-channel/--per-tensor", help="one weight scale an output channel, or one")
     ] = True,
     symmetric: Annotated[
         bool, typer.Option("--symmetric/--asymmetric", help="activation zero points of 0, or any")
     ] = False,
-    method: Annotated[str, typer.Option(help="ranges by minmax, entropy or percentile")] = "minmax",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="ranges by minmax, entropy or percentile",
+            autocompletion=_one_of("Method"),
+        ),
+    ] = "minmax",
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="take ranges at run time, without calibration")
     ] = False,
@@ -74,12 +100,9 @@ def quantize(
         method=_one(method),
         dynamic=dynamic,
     )
-    switches = f"{'--per-channel' if per_channel else '--per-tensor'}"
+    announce(context, *(_OF_CALIBRATION if dynamic else ()))
     if dynamic:
-        say(f"with --dynamic --weight {weight} {switches}: activation ranges are taken at run time")
-    else:
-        announce(format=format, activation=activation, weight=weight, method=method, limit=limit)
-        say(f"with {switches} {'--symmetric' if symmetric else '--asymmetric'}" + _all_samples(limit))
+        say("with --dynamic: activation ranges are taken at run time")
     source = fixed_shapes(quantiser.read_model(model), parse_shapes(shape))
     made = quantiser.quantize(source, calibration, options=chosen, limit=limit, output=output)
     operators = Counter(node.op_type for node in made.graph.node)
@@ -93,11 +116,17 @@ def quantize(
 
 @command
 def check(
+    context: typer.Context,
     model: AnyModel,
-    inputs: Annotated[Path | None, typer.Option(help="npz; default: 8 seeded random samples")] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="npz", show_default=f"{SEEDED} seeded random samples")
+    ] = None,
     float_model: Annotated[
         Path | None, typer.Option("--float", help="the float model it was quantised from, to compare with")
     ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="refuse --inputs without labels, which give accuracies")
+    ] = False,
     array: options.Array = "gemmini-16",
     limit: options.Limit = None,
     shape: options.Shape = None,
@@ -117,12 +146,11 @@ def check(
     """
     from emulator.campaign.check import check as run_check
     from emulator.campaign.config import load_array
-    from emulator.cli.subject import NothingToCheck, subject_of
-    from emulator.errors import CheckFailed
+    from emulator.errors import BadData, CheckFailed
     from emulator.graph.feeds import parse_shapes
 
     spec = load_array(array)
-    announce(array=array, limit=limit, cycle_images=cycle_images)
+    announce(context, *(("seed",) if inputs else ("limit",)))
     try:
         subject = subject_of(
             model,
@@ -136,6 +164,11 @@ def check(
     except NothingToCheck as nothing:
         _show_nothing(str(nothing), json)
         return
+    if labels and subject.samples.labels is None:
+        raise BadData(
+            f"--labels: {inputs or 'random samples'} without labels; allowed: --inputs X.npz with an array `labels`, "
+            "one class a sample. Add it, or leave --labels out."
+        )
     count = len(subject.samples)
     report = run_check(
         subject.network,
@@ -160,13 +193,13 @@ def check(
     say("ok: the emulator equals ONNX Runtime")
 
 
+_OF_CALIBRATION = ("format", "activation", "symmetric", "method", "limit")
+"""What --dynamic does without."""
+
+
 def _one(text: str) -> Any:
     """A choice as typed; QuantizeOptions refuses what it doesn't know."""
     return text.lower()
-
-
-def _all_samples(limit: int | None) -> str:
-    return ", all calibration samples (--limit N for fewer)" if limit is None else ""
 
 
 def _show_nothing(reason: str, json: bool) -> None:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from emulator.faults.fault import Fault, FaultBatch
 from emulator.faults.plan import plan_of
 from emulator.graph.load import Network
 from emulator.graph.qgraph import QuantGraph
+from emulator.notebook import titled_table
 
 Ints = npt.NDArray[np.int64]
 
@@ -75,6 +76,14 @@ class FaultSpace:
             f"FaultSpace({self.graph.name!r} on {self.array.name!r}: {self.size:,} sites an inference, "
             f"{100 * self.live_share:.2f} % live)"
         )
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for index, parts in groupby(self.strata, key=lambda stratum: stratum.layer):
+            of = list(parts)
+            sites, live = sum(s.sites for s in of), sum(s.live for s in of)
+            rows.append((f"{index} {of[0].layer_name}", len(of), sites, live, f"{100 * live / sites:.2f} %"))
+        return titled_table(repr(self), ["layer", "registers", "sites", "live", "% live"], rows)
 
     @property
     def size(self) -> int:

@@ -20,6 +20,7 @@ from emulator.graph.onnx_import import integer_graph
 from emulator.graph.qgraph import QuantGraph
 from emulator.graph.qlinear import to_qlinear
 from emulator.graph.quantize import quantize
+from emulator.notebook import titled_table
 
 # Before it, initializers had to be inputs, and there were no functions.
 _IR_VERSION = 8
@@ -50,6 +51,17 @@ class Network:
     def __repr__(self) -> str:
         graph = self.graph
         return f"Network({graph.name!r}, {len(graph.layers)} MAC layers, {graph.macs:,} MACs, {self.path!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                f"{i} {layer.name}",
+                layer.op,
+                *(getattr(layer.shape, key) for key in ("m", "k", "n", "groups", "macs")),
+            )
+            for i, layer in enumerate(self.graph.layers)
+        ]
+        return titled_table(repr(self), ["layer", "op", "m", "k", "n", "groups", "MACs"], rows)
 
 
 def load(

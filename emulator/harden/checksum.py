@@ -30,25 +30,18 @@ its checksums, never both alike. What follows from this:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from emulator.array.operands import Operands
-from emulator.errors import BadConfig, BadData
+from emulator.errors import BadData
 
 Int32s = npt.NDArray[np.int32]
 Check = Literal["rows", "columns", "both"]
 """Which sums are checked: those of the rows of a product, of its columns, or both."""
-
-
-def parse_check(text: str) -> Check:
-    """A check by name; raises BadConfig."""
-    for check in get_args(Check):
-        if text == check:
-            return cast(Check, check)
-    raise BadConfig(f"check {text!r}; allowed: {', '.join(get_args(Check))}.")
+CHECKS: tuple[Check, ...] = get_args(Check)
 
 
 class Located(NamedTuple):

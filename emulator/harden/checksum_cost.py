@@ -12,26 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import schedule
-from emulator.errors import BadConfig
+from emulator.choices import one_of
 from emulator.faults.plan import plan_of
 from emulator.graph.qgraph import MacLayer
-from emulator.harden.checksum import Check, parse_check
+from emulator.harden.checksum import CHECKS, Check
 
 Pass = Literal["own", "same"]
 """Where checksums are computed: "own": products of their own after the layer, with operands loaded anew, as the
 coverage assumes; "same": columns and rows of the layer's own product, which share its operands."""
-OWN, SAME = get_args(Pass)
-
-
-def parse_pass(text: str) -> Pass:
-    """A pass by name; raises BadConfig."""
-    if text not in get_args(Pass):
-        raise BadConfig(f"pass {text!r}; allowed: {', '.join(get_args(Pass))}.")
-    return cast(Pass, text)
+PASSES: tuple[Pass, ...] = get_args(Pass)
+OWN, SAME = PASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +58,8 @@ def layer_cost(
 ) -> ChecksumCost:
     """Of one layer. wide: PEs take a checksum as one operand. Raises BadConfig where the array can't run it, and for
     another check or pass."""
-    parse_check(check)
-    parse_pass(where)
+    one_of(CHECKS, check, "check")
+    one_of(PASSES, where, "pass")
     plan, shape = plan_of(array, layer), layer.shape
     columns = _lines(shape.n, 8, array.wgt_bits, wide) if check != "columns" else 0
     rows = _lines(shape.m, layer.act_bits, array.act_bits, wide) if check != "rows" else 0

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
 from emulator.graph.golden import Golden
 from emulator.graph.load import Network
@@ -22,6 +23,7 @@ from emulator.graph.qgraph import Int8, MacLayer, QTensor, Sample
 from emulator.graph.restriction import Bounds, file_tensor
 
 Per = Literal["layer", "channel"]
+PERS: tuple[Per, ...] = get_args(Per)
 Counts = npt.NDArray[np.int64]
 
 
@@ -91,14 +93,6 @@ def unbounded(network: Network, observed: Iterable[Observed]) -> list[str]:
     return [layer.name for layer in network.graph.layers if layer.name not in known]
 
 
-def parse_per(text: str) -> Per:
-    """By name; raises BadConfig."""
-    for per in get_args(Per):
-        if text == per:
-            return cast(Per, per)
-    raise BadConfig(f"per={text!r}; allowed: {', '.join(get_args(Per))}. Choose one of them.")
-
-
 def bounds_of(
     observed: Iterable[Observed], *, per: Per, margin: Margin, percentile: float = 100.0
 ) -> tuple[Bounds, ...]:
@@ -106,7 +100,7 @@ def bounds_of(
 
     Raises BadConfig for another `per` or a percentile outside (0, 100].
     """
-    parse_per(per)
+    one_of(PERS, per, "per")
     if not 0 < percentile <= 100:
         raise BadConfig(f"percentile={percentile}; allowed: above 0, up to 100. Use 100 for all values seen.")
     return tuple(_bounds(each, per, margin, percentile) for each in observed)

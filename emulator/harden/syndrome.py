@@ -29,10 +29,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from emulator.choices import one_of
 from emulator.errors import BadData
 from emulator.faults.strikes import UNSOLVED, Strikes
 from emulator.gemm import GemmShape
-from emulator.harden.checksum import Check, parse_check
+from emulator.harden.checksum import CHECKS, Check
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -101,7 +102,7 @@ def checked(strikes: Strikes, shapes: Shapes, check: Check, *, beyond: Flags | N
     accumulators; what is `at_output` is so anyway. Raises BadConfig for another check, BadData for other shapes, and
     for faults that were not struck.
     """
-    parse_check(check)
+    one_of(CHECKS, check, "check")
     _check_struck(strikes, shapes)
     out = strikes.at_output if beyond is None else strikes.at_output | beyond
     errors = _errors(strikes, shapes)

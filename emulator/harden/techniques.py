@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emulator.campaign.config import did_you_mean
+from emulator.choices import did_you_mean
 from emulator.errors import BadConfig
 from emulator.harden.units import Units
 

@@ -50,6 +50,7 @@ assert set(_SAMPLERS) == set(NAMES)
 
 # Those that go through every site, by classes.
 COUNTED = ("exhaustive", "sweep")
+DRAWING = tuple(name for name in NAMES if name not in COUNTED)
 
 
 def sampler_named(name: str, settings: dict[str, Any]) -> Sampler | Counted:

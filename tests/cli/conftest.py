@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from emulator.cli.main import app
+from emulator.cli.schemas.registry import answer_of
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -21,17 +22,23 @@ MODELS = Path(__file__).parents[2] / "models"
 class Answer:
     """What a command left behind."""
 
+    command: str
     code: int
     out: str
     err: str
 
     @property
     def json(self) -> dict[str, Any]:
-        """stdout, which must be one JSON object and nothing else."""
-        value = json.loads(self.out)
+        """stdout, which must be one JSON object of the documented shape and nothing else."""
+        value = json.loads(self.out, parse_constant=_no_number)
         assert isinstance(value, dict)
         assert self.out.count("\n") == 1
+        answer_of(self.command).validate_json(self.out)
         return value
+
+
+def _no_number(word: str) -> None:
+    raise AssertionError(f"{word} is not JSON")
 
 
 Emulator = Callable[..., Answer]
@@ -42,10 +49,10 @@ def call(*arguments: object) -> Answer:
     # Whatever is not an exit is what a user would see as a traceback.
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return Answer(code=result.exit_code, out=result.stdout, err=result.stderr)
+    return Answer(command=str(arguments[0]), code=result.exit_code, out=result.stdout, err=result.stderr)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def emulator() -> Emulator:
     return call
 

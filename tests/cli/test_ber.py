@@ -40,7 +40,7 @@ def test_json_has_a_curve_for_each_array_and_group(place: Path, tmp_path: Path, 
             assert point["accuracy"].keys() == point["sdc1"].keys() == point["due"].keys() == ESTIMATE
             assert point["accuracy"]["n"] == 20
     assert answer.json["against"] == "labels" and answer.json["inferences"] == 20
-    assert "--array gemmini-16 --array gemmini-8" in answer.err and "2 on each of the 10 images" in answer.err
+    assert "2 on each of the 10 images" in answer.err
     assert (tmp_path / "ber.svg").read_text().startswith("<?xml")
 
 

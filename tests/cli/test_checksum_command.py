@@ -34,13 +34,13 @@ def test_text_has_a_line_a_register_class_and_the_cost(place: Path, emulator: Em
     for name in (*registers, "all", "rows", "columns", "both"):
         assert any(line.split()[:1] == [name] for line in lines), name
     assert "SDC-1 with detection: " in answer.out
-    assert answer.err == "with --check both\n"
+    assert answer.err == "defaults taken: --check both --model (as recorded) --inputs (as recorded)\n"
 
 
 def test_a_wrong_check_and_a_campaign_that_counts_are_one_line(place: Path, emulator: Emulator) -> None:
     wrong = emulator("checksum", place / "runs/a", "--check", "diagonals")
     assert wrong.code == 2
-    assert wrong.err == "error: check 'diagonals'; allowed: rows, columns, both.\n"
+    assert wrong.err == "error: check 'diagonals'; allowed: rows, columns, both. Choose one of them.\n"
     options = (
         "--limit",
         1,

@@ -26,7 +26,7 @@ from emulator.graph.qgraph import MacLayer
 Emulator = Callable[..., Any]
 
 COMMANDS = "demo init run quantize check inspect inject rank status report replay info".split()
-COMMANDS += "ber compare search train restrict checksum protect".split()
+COMMANDS += "ber compare search train restrict checksum protect schema".split()
 ESTIMATE = {"value", "low", "high", "confidence", "n", "ess", "method"}
 CAMPAIGN = set(
     """sdc1_live sdc1 sdc5 masked trials live_share space_size by_layer by_register by_bit sampler""".split()
@@ -112,6 +112,18 @@ def test_check_without_data_says_what_it_took_instead(place: Path, emulator: Emu
     assert "8 random samples" in answer.err
 
 
+def test_check_with_labels_wanted_refuses_data_without(
+    place: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    options = ("--labels", "--limit", 4, "--cycle-images", 0)
+    assert emulator("check", place / "model.onnx", "--inputs", place / "test.npz", *options).code == 0
+    with np.load(place / "test.npz") as data:
+        np.savez(tmp_path / "bare.npz", inputs=data["inputs"])
+    answer = emulator("check", place / "model.onnx", "--inputs", tmp_path / "bare.npz", *options)
+    assert answer.code == 4
+    assert "without labels" in answer.err and "leave --labels out" in answer.err
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_check_fails_if_one_weight_is_wrong(
     layer: int, place: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +167,27 @@ def test_inject(place: Path, emulator: Emulator) -> None:
     by_cycles = emulator("inject", place / "model.onnx", *options, "--engine", "cycle").json
     assert by_cycles["accumulator_error"] == found["accumulator_error"]
     assert by_cycles["masked_at"] == found["masked_at"]
+
+
+def test_inject_gives_faults_of_a_file_the_outcome_they_had(place: Path, emulator: Emulator) -> None:
+    part = sorted((place / "runs/a/trials").glob("*.parquet"))[0]
+    trials = Results.open(place / "runs/a").trials
+    trials = trials[trials["chunk"] == 0]
+    options = ("--inputs", place / "test.npz", "--faults", part, "--json")
+    found = emulator("inject", place / "model.onnx", *options).json["explanations"]
+    for key in ("masked_at", "sdc1", "tie", "engine"):
+        assert [one[key] for one in found] == trials[key].tolist()
+    assert [one["input"] for one in found] == trials["input_id"].tolist()
+    assert trials["input_id"].nunique() > 1
+    other = emulator("inject", place / "model.onnx", *options, "--index", 3).json["explanations"]
+    assert {one["input"] for one in other} == {3}
+
+
+@pytest.mark.parametrize("faults", [(), ("--fault", FAULT, "--faults", "a.parquet")])
+def test_inject_wants_either_a_fault_or_a_file(place: Path, faults: Any, emulator: Emulator) -> None:
+    answer = emulator("inject", place / "model.onnx", "--inputs", place / "test.npz", *faults)
+    assert answer.code == 2
+    assert "--faults, and not both" in " ".join(answer.err.split())
 
 
 def test_inject_says_that_a_register_is_dead(place: Path, emulator: Emulator) -> None:
@@ -220,7 +253,7 @@ def test_run(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     assert found["trials"] == 300
     assert found["sdc1"]["value"] == pytest.approx(found["live_share"] * found["sdc1_live"]["value"])
     assert found["by_layer"].keys() <= {"conv1", "conv2", "fc"}
-    assert "defaults taken: --array gemmini-16 --kind flip --sampler importance --seed 0" in answer.err
+    assert "--array gemmini-16 --registers all --layers all --kind flip --sampler importance" in answer.err
 
 
 def test_a_dry_run_plans_and_writes_nothing(place: Path, tmp_path: Path, emulator: Emulator) -> None:
@@ -287,9 +320,13 @@ def test_demo(tmp_path: Path, emulator: Emulator) -> None:
 
 def test_init_prints_a_config_that_runs_as_it_is(place: Path, emulator: Emulator) -> None:
     template = emulator("init").out
+    assert emulator("init", "--json").json == {"toml": template}
     assert tomllib.loads(template).keys() <= CampaignConfig.model_fields.keys()
     (place / "campaign.toml").write_text(template, encoding="utf-8")
     assert emulator("run", place / "campaign.toml", "--dry-run", "--json").json["trials"] == 10_000
+    told = emulator("run", place / "campaign.toml", "--dry-run").err
+    assert told.startswith("defaults taken: --answer ") and "--registers all" in told
+    assert "--trials" not in told and "--sampler" not in told  # the file has them
     shorter = emulator("run", place / "campaign.toml", "--dry-run", "--trials", 70, "--json")
     assert shorter.json["trials"] == 70
 

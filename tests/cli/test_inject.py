@@ -80,7 +80,7 @@ def test_a_bad_file_is_refused_before_anything_is_run(
     answer = inject("--fault", FAULT, *options)
     assert answer.code == 2
     assert answer.out == ""
-    assert "with --array" not in answer.err
+    assert "--array gemmini" not in answer.err
     assert [word for word in words if word not in answer.err] == []
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from emulator.array.fit import RawFit
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
+from emulator.cli.inspection import RAW_FIT
 
 Emulator = Callable[..., Any]
 
@@ -77,6 +79,12 @@ def test_registers_of_a_model_have_a_live_share(place: Path, emulator: Emulator)
     assert line.endswith("100.00 %")
     line = next(line for line in answer.out.splitlines() if line.startswith("transposer "))
     assert line.endswith(" 0.00 %")
+
+
+def test_the_rates_that_are_announced_are_those_that_are_taken() -> None:
+    raw = RawFit()
+    assert raw.flip_flop_fit_per_mbit == raw.sram_fit_per_mbit
+    assert f"{raw.sram_fit_per_mbit:g} for all" == RAW_FIT
 
 
 def test_the_page_of_registers_is_the_one_in_docs(emulator: Emulator) -> None:

@@ -46,8 +46,8 @@ def test_train_then_compare(place: Path, tmp_path: Path, emulator: Emulator) -> 
     ("wrong", "words"),
     [
         (("--tighten", 0), "tighten above 0"),
-        (("--sampler", "sweep"), "allowed: those that draw, importance"),
-        (("--sampler", "nothing"), "allowed: those that draw"),
+        (("--sampler", "sweep"), "'sweep'; allowed: importance, uniform"),
+        (("--sampler", "nothing"), "'nothing'; allowed: importance, uniform"),
         (("--registers", "pe_z"), "pe_z"),
         (("--limit", 1), "some to train and some to judge"),
     ],

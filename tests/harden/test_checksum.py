@@ -22,6 +22,7 @@ from emulator.array.operands import Operands
 from emulator.array.registers import inventory, register
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import schedule
+from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
 from emulator.faults.fault import joined_faults
 from emulator.faults.salvo import strike
@@ -31,7 +32,7 @@ from emulator.faults.strikes import Strikes
 from emulator.gemm import GemmShape
 from emulator.graph.golden import Golden
 from emulator.graph.load import load
-from emulator.harden.checksum import Checksums, expected, found, parse_check
+from emulator.harden.checksum import CHECKS, Checksums, expected, found
 from emulator.harden.checksum_cost import words_of
 from emulator.harden.syndrome import Checked, Verdict, checked, shapes_of
 
@@ -238,6 +239,6 @@ def test_requant_acc_is_struck_when_the_drain_has_passed(digits: Any) -> None:
 
 def test_bad_arguments_get_one_clear_error() -> None:
     with pytest.raises(BadConfig, match="check 'diagonals'; allowed: rows, columns, both"):
-        parse_check("diagonals")
+        one_of(CHECKS, "diagonals", "check")
     with pytest.raises(BadData, match=r"\(3, 7\) of 2 groups"):
         found(np.zeros((3, 7), np.int32), 2)

@@ -1,0 +1,26 @@
+"""A word out of a few: found by name, or refused with what is allowed and what was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import TypeVar
+
+from emulator.errors import BadConfig
+
+Word = TypeVar("Word", bound=str)
+
+
+def one_of(allowed: Sequence[Word], text: str, name: str) -> Word:
+    """`text` as one of the allowed words, of what `name` says; raises BadConfig for another."""
+    for word in allowed:
+        if text == word:
+            return word
+    listed = ", ".join(allowed)
+    raise BadConfig(f"{name} {text!r}{did_you_mean(text, allowed)}; allowed: {listed}. Choose one of them.")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The closest of the known words as a hint to append, nothing where none is close."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,207 @@
+"""Faults, explained: inject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from emulator.cli import options
+from emulator.cli.terminal import announce, command, say, show, show_json
+
+if TYPE_CHECKING:
+    from emulator.campaign.explain import Engine, Explanation
+    from emulator.campaign.fault_file import Listed
+    from emulator.campaign.fault_text import Named
+    from emulator.faults.fault import Fault
+    from emulator.sampling.workbench import Workbench
+
+FaultTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fault",
+        help='"layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7"; bit=3,7 for several; also '
+        "kind=stuck-at-0 or stuck-at-1, until_cycle=120; stuck-ats without layer= act in every layer; "
+        '"dead-pe row=3 col=4", "dead-row row=3", "dead-column col=4". Repeat it for several at once.',
+    ),
+]
+FaultFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--faults",
+        help="Parquet file of faults, each struck alone: rows as in the trials of a campaign",
+        show_default=False,
+    ),
+]
+Vcd = Annotated[Path | None, typer.Option("--vcd", help="write every register as a waveform (VCD)")]
+VcdBefore = Annotated[
+    int, typer.Option("--vcd-before", min=0, help="cycles before the fault in the waveform")
+]
+VcdAfter = Annotated[
+    int | None,
+    typer.Option(
+        "--vcd-after",
+        min=0,
+        help="cycles after the fault in the waveform",
+        show_default="64 and those a row takes to leave the array",
+    ),
+]
+FigureFile = Annotated[
+    Path | None,
+    typer.Option("--figure", help="draw where the errors lie in the layer's output: .png, .svg or .pdf"),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(inject)
+
+
+@command
+def inject(
+    context: typer.Context,
+    model: options.Model,
+    inputs: options.Inputs,
+    fault: FaultTexts = None,
+    faults: FaultFile = None,
+    index: Annotated[
+        int | None,
+        typer.Option(min=0, help="which sample of the inputs", show_default="0, or input_id of --faults"),
+    ] = None,
+    array: options.Array = "gemmini-16",
+    engine: options.Engine = "auto",
+    vcd: Vcd = None,
+    vcd_before: VcdBefore = 16,
+    vcd_after: VcdAfter = None,
+    figure: FigureFile = None,
+    shape: options.Shape = None,
+    answer: options.Answer = None,
+    json: options.Json = False,
+) -> None:
+    """Faults, one or several at once, explained.
+
+    Example: emulator inject model_int8.onnx --inputs test.npz --fault "layer=0 register=pe_b row=3 col=2 cycle=40
+    bit=7"
+
+    Example: emulator inject model_int8.onnx --inputs test.npz --fault "layer=0 register=pe_valid row=0 col=0 cycle=9
+    bit=0 kind=stuck-at-0 until_cycle=20" --vcd fault.vcd --figure fault.png
+
+    Example: emulator inject model_int8.onnx --inputs test.npz --fault "dead-column col=7" --fault "register=pe_a row=1
+    col=2 bit=7 kind=stuck-at-1"
+
+    Example: emulator inject model_int8.onnx --inputs test.npz --faults runs/a/trials/part-000000.parquet
+    """
+    from emulator.campaign.config import load_array
+    from emulator.campaign.explain import ASKABLE
+    from emulator.campaign.fault_file import read_faults
+    from emulator.campaign.fault_text import parse_fault
+    from emulator.campaign.inputs import load_samples
+    from emulator.choices import one_of
+    from emulator.faults.space import FaultSpace
+    from emulator.graph.feeds import parse_shapes
+    from emulator.graph.load import load
+    from emulator.sampling.workbench import Workbench
+
+    options.check_files(vcd, figure)
+    if bool(fault) == bool(faults):
+        raise typer.BadParameter("give one or more --fault, or --faults, and not both", param_hint="--fault")
+    network = load(model, shapes=parse_shapes(shape), answer=answer)
+    spec = load_array(array)
+    chosen = one_of(ASKABLE, engine, "engine")
+    announce(context, *(() if vcd else ("vcd_before", "vcd_after")), index=None if faults else 0)
+    samples = load_samples(inputs, network.graph)
+    bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
+    layers = [layer.name for layer in network.graph.layers]
+    if faults is not None:
+        _refuse_files(vcd, figure, str(faults))
+        _each(bench, read_faults(faults, layers), index, chosen, json)
+        return
+    named = [parse_fault(text, layers, spec) for text in fault or ()]
+    if len(named) > 1 or named[0].layer is None or len(named[0].upsets) > 1:
+        _refuse_files(vcd, figure, ", ".join(repr(one.text) for one in named))
+        _together(bench, named, index or 0, chosen, json)
+        return
+    _alone(bench, named[0], index or 0, chosen, json, Pictures(vcd, vcd_before, vcd_after, figure))
+
+
+class Pictures(NamedTuple):
+    """The files of one fault: a waveform, with the cycles before and after the fault in it, and a figure."""
+
+    vcd: Path | None
+    before: int
+    after: int | None
+    figure: Path | None
+
+
+def _refuse_files(vcd: Path | None, figure: Path | None, what: str) -> None:
+    from emulator.errors import BadConfig
+
+    if vcd is not None or figure is not None:
+        raise BadConfig(
+            f"--vcd or --figure with {what}; allowed: one fault of one layer, which they show. Name a layer, or leave "
+            "them out."
+        )
+
+
+def _alone(
+    bench: Workbench, named: Named, index: int, engine: Engine, json: bool, pictures: Pictures
+) -> None:
+    from emulator.campaign.explain import explain
+    from emulator.faults.fault import Fault
+
+    assert named.layer is not None
+    fault = Fault(layer=named.layer, upset=named.upsets[0])
+    explanation = explain(bench, index, fault, engine)
+    files = _waveform(pictures, bench, index, fault) | _figure(pictures.figure, explanation, bench)
+    if json:
+        show_json(explanation.to_json() | files)
+    else:
+        show(str(explanation))
+
+
+def _together(bench: Workbench, named: list[Named], index: int, engine: Engine, json: bool) -> None:
+    from emulator.campaign.explain_dense import explain_dense
+
+    dense = explain_dense(bench, index, named, engine)
+    if json:
+        show_json(dense.to_json())
+    else:
+        show(str(dense))
+
+
+def _each(bench: Workbench, listed: list[Listed], index: int | None, engine: Engine, json: bool) -> None:
+    """Of a file, one after the other; index: the sample that all of them strike."""
+    from emulator.campaign.explain import explain
+
+    found = [
+        explain(bench, (one.image or 0) if index is None else index, one.fault, engine) for one in listed
+    ]
+    if json:
+        show_json({"explanations": [explanation.to_json() for explanation in found]})
+    else:
+        show("\n\n".join(map(str, found)))
+
+
+def _waveform(wanted: Pictures, bench: Workbench, image: int, fault: Fault) -> dict[str, Any]:
+    from emulator.report.waveform import write_fault_waveform
+
+    path = wanted.vcd
+    if path is None:
+        return {}
+    cycles = write_fault_waveform(path, bench, image, fault, before=wanted.before, after=wanted.after)
+    say(f"waveform: {path}, cycles {cycles.start} to {cycles.stop - 1}, by the cycle engine")
+    return {"vcd": {"path": str(path), "first_cycle": cycles.start, "last_cycle": cycles.stop - 1}}
+
+
+def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> dict[str, Any]:
+    from emulator.faults.plan import plan_of
+    from emulator.report.figures.error_map import error_map
+    from emulator.report.figures.files import save_figure
+
+    if path is None:
+        return {}
+    layer = bench.network.graph.layers[explanation.fault.layer]
+    save_figure(error_map(explanation, plan_of(bench.array, layer)), path)
+    say(f"figure: {path}")
+    return {"figure": str(path)}

@@ -1,0 +1,1 @@
+"""What commands print with --json: one pydantic model each. Tests hold every answer against them."""

@@ -1,0 +1,180 @@
+"""Answers about surviving faults: train, checksum, protect."""
+
+from __future__ import annotations
+
+from emulator.cli.schemas.parts import Estimate, Fit, Schema
+
+
+class Epoch(Schema):
+    """After an epoch, on images that are not trained on."""
+
+    epoch: int
+    """0: before training"""
+    loss: float | None
+    """of the training; null before it"""
+    struck: int
+    """batch rows that a fault struck"""
+    kept: bool
+    """the best so far"""
+    accuracy: float
+    """without faults"""
+    sdc1_live: Estimate
+    """the answer changes, fault in a live site"""
+
+
+class Trained(Schema):
+    """A model was written."""
+
+    model: str
+    """its path"""
+    kept: Epoch
+    """whose weights it has"""
+    epochs: list[Epoch]
+    """all"""
+
+
+class ChecksumCost(Schema):
+    """Of the network, or what is added to it."""
+
+    macs: int
+    """multiply-accumulates without checksums"""
+    cycles: int
+    """cycles without checksums"""
+    extra_macs: int
+    """added"""
+    extra_cycles: int
+    """added"""
+    mac_share: float
+    """extra_macs / macs"""
+    cycle_share: float
+    """extra_cycles / cycles"""
+
+
+class Seen(Schema):
+    """Shares of some faults; null where there are none of these."""
+
+    detected: Estimate | None
+    """that a checksum sees"""
+    corrected: Estimate | None
+    """that it puts right"""
+    miscorrected: Estimate | None
+    """that it puts wrong"""
+
+
+class Checksums(Schema):
+    """The trials of a campaign under checksums."""
+
+    check: str
+    """rows, columns or both"""
+    trials: int
+    """of the campaign"""
+    rates: dict[str, Estimate]
+    """of events over live sites: wrong, detected, missed, corrected, miscorrected; sdc1 and due as they are, and
+    _with_detection, _with_correction"""
+    by_register: dict[str, dict[str, Estimate]]
+    """the same of each register class"""
+    of_wrong: Seen
+    """of the faults that spoil a layer"""
+    of_critical: Seen
+    """of the faults that change the answer"""
+    cost: dict[str, dict[str, ChecksumCost]]
+    """by check, then by where they are computed: own passes or the layer's same one, _wide: in wide PEs"""
+
+
+class Bought(Schema):
+    """What some protection costs and leaves."""
+
+    share: float
+    """of the size of all units"""
+    units: int
+    """protected"""
+    bits: int
+    """protected; with --by layer cycles"""
+    removed: Estimate
+    """share of the SDC-FIT"""
+    residual: Estimate
+    """SDC-1 over all sites that is left, each weighed by its raw rate over the highest"""
+    fit: Fit
+    """SDC-FIT that is left"""
+    at_most: float
+    """certified bound of residual, 95 %"""
+    at_most_fit: float
+    """certified bound of fit, 95 %"""
+    due: Estimate
+    """upsets in live sites that are detected instead, harmless ones among them"""
+    due_fit: Fit
+    """the same in FIT"""
+
+
+class BoughtFor(Bought):
+    """The same for a budget."""
+
+    budget: float
+    """share that may be spent"""
+
+
+class ChosenUnit(Schema):
+    """A unit that is protected."""
+
+    unit: dict[str, str | int]
+    """what it is, by the keys of --by"""
+    technique: str
+    """that protects it"""
+    effect: str
+    """corrected or detected"""
+    bits: int
+    """of it; with --by layer cycles"""
+    cost: float
+    """in flip-flop areas, or cycles"""
+    fit: float
+    """SDC-FIT removed, as the choice expects"""
+
+
+class Curve(Schema):
+    """Points of the Pareto curve."""
+
+    share: list[float]
+    """of the size that is spent"""
+    removed: list[float]
+    """of the SDC-FIT, on trials that judge"""
+    optimistic: list[float]
+    """on trials that chose: too good"""
+
+
+class Protected(Schema):
+    """What to protect for a budget."""
+
+    by: str
+    """what is protected as a whole"""
+    budget: float
+    """share that may be spent"""
+    units: int
+    """that there are"""
+    size: float
+    """of all of them, in flip-flop areas or cycles"""
+    choosing_trials: int
+    """the half that chose"""
+    judging_trials: int
+    """the half that judged"""
+    unprotected: Bought
+    """without protection"""
+    protected: Bought
+    """for the budget"""
+    removed_as_chosen: float
+    """what the trials that chose would say"""
+    optimality_gap: float
+    """what the best choice removes more at most"""
+    chosen: list[ChosenUnit]
+    """the most for its cost first"""
+    smallest: dict[str, Bought | None]
+    """for so much less SDC-FIT; null where it can't be had"""
+    pareto: list[BoughtFor]
+    """for usual budgets"""
+    curve: Curve
+    """all of it"""
+    share_of_array_storage: float
+    """that the units are"""
+    checksum: str | None
+    """the checksums that the chip has too"""
+    figure: str | None = None
+    """path; only with --figure"""
