@@ -7,23 +7,20 @@ from typing import Any, get_args
 
 import typer
 
-Complete = Callable[[str], list[str]]
+Complete = Callable[[], list[str]]
 
 
 def one_of(module: str, name: str) -> Complete:
-    """Completes to the words in `name` of `module`, a tuple, mapping or Literal; imported when Tab is pressed."""
+    """Completes to the words in `name` of `module`, a tuple, mapping or Literal; imported when Tab is pressed.
 
-    def complete(incomplete: str) -> list[str]:
-        return _starting(incomplete, _words(module, name))
+    Words that do not fit what is typed are left out by typer, here and below.
+    """
 
-    return complete
+    def complete() -> list[str]:
+        from importlib import import_module
 
-
-def several_of(module: str, name: str) -> Complete:
-    """The same of a list with commas: its last word."""
-
-    def complete(incomplete: str) -> list[str]:
-        return _last(incomplete, _words(module, name))
+        found: Any = getattr(import_module(module), name)
+        return list(get_args(found) or found)
 
     return complete
 
@@ -31,8 +28,8 @@ def several_of(module: str, name: str) -> Complete:
 def words(*allowed: str) -> Complete:
     """Completes to these words."""
 
-    def complete(incomplete: str) -> list[str]:
-        return _starting(incomplete, allowed)
+    def complete() -> list[str]:
+        return list(allowed)
 
     return complete
 
@@ -57,18 +54,7 @@ def techniques(incomplete: str) -> list[str]:
     return _last(incomplete, read_techniques().techniques)
 
 
-def _words(module: str, name: str) -> Iterable[str]:
-    from importlib import import_module
-
-    found: Any = getattr(import_module(module), name)
-    return get_args(found) or list(found)
-
-
-def _starting(incomplete: str, allowed: Iterable[str]) -> list[str]:
-    return [word for word in allowed if word.startswith(incomplete)]
-
-
 def _last(incomplete: str, allowed: Iterable[str]) -> list[str]:
-    *before, last = incomplete.split(",")
-    given = set(before)
-    return [",".join([*before, word]) for word in allowed if word.startswith(last) and word not in given]
+    """A list with commas, and each word that it has not yet."""
+    *before, _ = incomplete.split(",")
+    return [",".join([*before, word]) for word in allowed if word not in before]
