@@ -115,8 +115,8 @@ def rival(scene: Scene) -> None:
 
 
 def part_damaged(scene: Scene) -> None:
-    """One part, or several; the next run sets it aside and does it again."""
-    names = sorted(scene.parts())
+    """One part, or two; the next run sets them aside and does them again."""
+    names = _stored(scene)
     for name in scene.rng.choice(names, min(len(names), int(scene.rng.integers(1, 3))), replace=False):
         damage = DAMAGES[int(scene.rng.integers(len(DAMAGES)))]
         scene.damage(str(name), damage(scene, scene.path(str(name)).read_bytes()))
@@ -124,20 +124,17 @@ def part_damaged(scene: Scene) -> None:
 
 
 def part_removed(scene: Scene) -> None:
-    names = sorted(scene.parts())
-    if names:
-        name = str(scene.rng.choice(names))
-        scene.path(name).unlink()
-        scene.whole.pop(name, None)
-        scene.story.append(f"{name} removed")
+    name = str(scene.rng.choice(_stored(scene)))
+    scene.path(name).unlink()
+    scene.whole.pop(name, None)
+    scene.story.append(f"{name} removed")
 
 
 def manifest_damaged(scene: Scene) -> None:
     """It resumes, or is refused with one error, and then not a byte of the trials is touched; the manifest that the
     same command writes elsewhere mends it, as the error says."""
+    _stored(scene)
     path = scene.path("manifest.json")
-    if not path.exists():
-        return
     good = path.read_bytes()
     damage = (truncated, flipped, emptied, zeroed)[int(scene.rng.integers(4))]
     path.write_bytes(damage(scene, good))
@@ -153,12 +150,9 @@ def manifest_damaged(scene: Scene) -> None:
 
 def leftovers(scene: Scene) -> None:
     """Halves of what was being written when the power went."""
-    folder = scene.directory / "trials"
-    folder.mkdir(parents=True, exist_ok=True) if scene.path("manifest.json").exists() else None
-    scene.directory.mkdir(exist_ok=True)
-    for path in (scene.directory / ".manifest.json.17.tmp", folder / ".part-000001.parquet.17.tmp"):
-        if path.parent.exists():
-            path.write_bytes(scene.rng.bytes(int(scene.rng.integers(2000))))
+    _stored(scene)
+    for name in (".manifest.json.17.tmp", "trials/.part-000001.parquet.17.tmp"):
+        (scene.directory / name).write_bytes(scene.rng.bytes(int(scene.rng.integers(2000))))
     scene.story.append("temporary files")
 
 
@@ -228,6 +222,14 @@ HURTS = (
 
 def _signal(scene: Scene) -> signal.Signals:
     return signal.SIGKILL if scene.rng.random() < 0.6 else signal.SIGTERM
+
+
+def _stored(scene: Scene) -> list[str]:
+    """The parts there are, of a finished campaign if nothing was left yet."""
+    if not scene.parts():
+        code, said = scene.start().wait()
+        scene.check(code, said, allowed={0})
+    return sorted(scene.parts())
 
 
 def _is_locked(scene: Scene) -> bool:
