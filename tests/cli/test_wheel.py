@@ -26,6 +26,9 @@ def sources(folder: Path, mtime: float | None = None) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
+    # setuptools would take tests at the top, without what they need.
+    (folder / "tests").mkdir()
+    shutil.copy(ROOT / "tests/test_choices.py", folder / "tests")
     if mtime is not None:
         for path in folder.rglob("*"):
             os.utime(path, (mtime, mtime))
