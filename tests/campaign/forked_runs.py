@@ -38,8 +38,10 @@ class Run:
     def workers(self) -> list[int]:
         """Those there are, once there are any; none if the run ends without."""
         while not self.ended():
-            if found := Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
-                return [int(pid) for pid in found]
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            # Beside them multiprocessing has a process that keeps account of semaphores.
+            if found := [int(pid) for pid in children if b"resource_tracker" not in _command(pid)]:
+                return found
             time.sleep(0.002)
         return []
 
@@ -59,6 +61,13 @@ class Run:
         os.close(self.pipe)
         _, status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(status), said.decode(errors="replace")
+
+
+def _command(pid: str) -> bytes:
+    """The command line of a process; nothing once it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 Trap = Callable[[], None]
