@@ -22,10 +22,11 @@ PATIENCE_SECONDS = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """pipe: what it and its workers say on stderr, which ends when all of them have ended."""
+    """pipe: what it and its workers say on stderr, which ends when all of them have ended. fresh: see `start`."""
 
     pid: int
     pipe: int
+    fresh: bool
 
     def strike(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to this run or one of its workers."""
@@ -39,8 +40,8 @@ class Run:
         """Those there are, once there are any; none if the run ends without."""
         while not self.ended():
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            # Beside them multiprocessing has a process that keeps account of semaphores.
-            if found := [int(pid) for pid in children if b"resource_tracker" not in _command(pid)]:
+            # A new interpreter has another child first, which keeps account of semaphores.
+            if found := [int(pid) for pid in children if not self.fresh or b"spawn_main" in _command(pid)]:
                 return found
             time.sleep(0.002)
         return []
@@ -82,7 +83,7 @@ def start(
     pid = os.fork()
     if pid:
         os.close(writing)
-        return Run(pid=pid, pipe=reading)
+        return Run(pid=pid, pipe=reading, fresh=fresh)
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(writing, 2)
