@@ -37,10 +37,6 @@ def restrict(
         str, typer.Option(help="outside what was seen: LSB, or a share of its width as 5%")
     ] = "0",
     percentile: Annotated[float, typer.Option(help="keep this innermost part of the values seen")] = 100.0,
-    answer_range: Annotated[
-        float,
-        typer.Option(help="share of its range that the answer keeps: finer steps, so fewer ties of logits"),
-    ] = 1.0,
     test: Annotated[
         Path | None, typer.Option(help="npz to judge accuracy on", show_default="the calibration inputs")
     ] = None,
@@ -52,14 +48,12 @@ def restrict(
     """Bound what layers give by what calibration inputs show.
 
     Writes an ordinary ONNX file, the same graph and names. Bounds that leave all 256 values cost and do nothing;
-    those a channel are the tighter ones. Labels in the npz add accuracies. With --answer-range 0.5 the largest logits
-    saturate, and half as many are equal, where any fault changes the answer.
+    those a channel are the tighter ones. Labels in the npz add accuracies.
 
     Example: emulator restrict model_int8.onnx --inputs train.npz --limit 2000 --test test.npz -o restricted.onnx
     """
     from emulator.campaign.inputs import load_samples
     from emulator.choices import one_of
-    from emulator.graph.answer_range import with_answer_range
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import network_of
     from emulator.graph.onnx_file import read_onnx, write_onnx
@@ -74,18 +68,15 @@ def restrict(
     network = network_of(proto, model, sha256=sha256, **reading)
     samples = load_samples(inputs, network.graph, limit)
     judged = samples if test is None else load_samples(test, network.graph)
-    finer = with_answer_range(proto, network.graph.output_name, answer_range)
-    ranged = network_of(finer, model, **reading)
-    observed = observe(ranged, samples.inputs)
+    observed = observe(network, samples.inputs)
     bounds = bounds_of(observed, per=chosen, margin=wider, percentile=percentile)
-    made = restricted(finer, ranged.graph, bounds)
+    made = restricted(proto, network.graph, bounds)
     after = network_of(made, output, **reading)
     write_onnx(made, output)
     found = accuracy(network, judged), accuracy(after, judged)
-    free = unbounded(ranged, observed)
+    free = unbounded(network, observed)
     if json:
-        settings = {"per": per, "answer_range": answer_range, "samples": len(samples)}
-        show_json(_json(bounds, found, free) | {"output": str(output), **settings})
+        show_json(_json(bounds, found, free) | {"output": str(output), "per": per, "samples": len(samples)})
     else:
         _show(bounds, found, free)
     say(f"next: emulator run {output} --inputs TEST.npz -o DIR")

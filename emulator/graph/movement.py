@@ -22,9 +22,6 @@ MOVEMENT = frozenset(
     Unsqueeze""".split()
 )
 
-REARRANGED = frozenset("Flatten Identity Reshape Squeeze Transpose Unsqueeze".split())
-"""Of these, those whose result has each value once."""
-
 
 def moves(b: GraphBuilder, node: ir.Node) -> bool:
     """Does this node only move the values of its first input, in a way known beforehand?"""

@@ -19,7 +19,6 @@ from onnx import helper, numpy_helper
 
 from emulator.errors import UnsupportedModel
 from emulator.graph.load import Network
-from emulator.graph.movement import REARRANGED
 from emulator.graph.session import open_session, with_outputs
 from emulator.sensitivity.backward import gradient_model
 from emulator.sensitivity.qdq import to_qdq
@@ -29,6 +28,8 @@ Floats = npt.NDArray[np.float32]
 Arrays = dict[str, Floats]
 
 _MACS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What moves values and keeps their scale.
+_MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -225,7 +226,7 @@ def _outer(network: Network, qdq: onnx.ModelProto) -> set[str]:
     fed = {spec.name for spec in network.graph.inputs}
     maker = {name: node for node in qdq.graph.node for name in node.output}
     outer, name = {*fed, network.graph.output_name}, network.graph.output_name
-    while name in maker and maker[name].op_type in REARRANGED | {"DequantizeLinear", "QuantizeLinear"}:
+    while name in maker and maker[name].op_type in (*_MOVES, "DequantizeLinear", "QuantizeLinear"):
         name = maker[name].input[0]
         outer.add(name)
     return outer
@@ -359,7 +360,7 @@ class _Reader:
 
     def _bias(self, node: onnx.NodeProto, weight: Weight) -> Bias | None:
         found, maker = self.bias_of(node), self.maker.get(node.input[0])
-        while maker is not None and maker.op_type in REARRANGED:
+        while maker is not None and maker.op_type in _MOVES:
             maker = self.maker.get(maker.input[0])
         if found is None or maker is None or maker.op_type != "DequantizeLinear":
             return None

@@ -20,7 +20,7 @@ def test_restrict_writes_a_file_and_says_what_is_left(
     output = tmp_path / "restricted.onnx"
     given = (place / "model.onnx", "--inputs", place / "test.npz", "--limit", 100, "-o", output)
     found = emulator("restrict", *given, "--json").json
-    assert found.keys() == {"output", "per", "answer_range", "samples", "layers", "unbounded", "accuracy"}
+    assert found.keys() == {"output", "per", "samples", "layers", "unbounded", "accuracy"}
     assert (found["samples"], found["per"], found["unbounded"]) == (100, "channel", [])
     assert [layer["layer"] for layer in found["layers"]] == ["conv1", "conv2", "fc"]
     for layer in found["layers"]:

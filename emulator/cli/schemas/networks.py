@@ -361,8 +361,6 @@ class Restricted(Schema):
     """its path"""
     per: str
     """channel or layer"""
-    answer_range: float
-    """share of its range that the answer has kept"""
     samples: int
     """that calibrated it"""
     layers: list[RestrictedLayer]
