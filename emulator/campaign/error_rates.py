@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from emulator.campaign.executors import Opener, run_chunks
 from emulator.campaign.inputs import Samples
-from emulator.errors import BadConfig, UnsupportedModel
+from emulator.errors import BadConfig
 from emulator.faults.bit_errors import BitErrors, Upsets
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden
 from emulator.graph.load import Network
+from emulator.propagate.outcome import check_classifier
 from emulator.propagate.permanent import run_struck
 from emulator.sampling.clustered import clustered
 from emulator.sampling.estimate import Estimate
@@ -99,11 +100,7 @@ class ErrorRates:
             raise BadConfig(
                 f"{self.trials} trials on {len(self.samples)} images; allowed: 1 trial, 2 images or more."
             )
-        graph = self.network.graph
-        if graph.classes < 2:
-            raise UnsupportedModel(
-                f"output {graph.output_name!r} has {graph.classes} value; allowed: two logits or more (a classifier)."
-            )
+        check_classifier(self.network.graph)
         for curve in self.curves:
             if not curve.rates:
                 raise BadConfig(f"curve {curve.name!r}: no bit-error rates; allowed: one or more. Name some.")
@@ -119,7 +116,7 @@ class ErrorRates:
     def answers(self) -> Ints:
         """(images,) those without upsets."""
         golden = Golden(self.network.graph)
-        return np.array([golden.top1(golden.run(sample)) for sample in self.samples.inputs])
+        return golden.answers(map(golden.run, self.samples.inputs))
 
     def points(
         self, clean: Ints, opener: Opener | None, done: Collection[tuple[str, float]] = ()

@@ -39,11 +39,12 @@ from emulator.campaign.store import (
     write_part,
 )
 from emulator.campaign.trial import Columns, count_chunk, run_chunk
-from emulator.errors import BadConfig, EmulatorError, UnsupportedModel
+from emulator.errors import BadConfig, EmulatorError
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden_pool import PoolFile
 from emulator.graph.load import Network
+from emulator.propagate.outcome import check_classifier
 from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.counted import Counted, count_chunks, sites_of_chunk
 from emulator.sampling.estimate import Estimate
@@ -113,10 +114,7 @@ class Campaign:
             )
         if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
             raise BadConfig(f"seed={seed!r}; allowed: a whole number from 0, below 2^63.")
-        if graph.classes < 2:
-            raise UnsupportedModel(
-                f"output {graph.output_name!r} has {graph.classes} value; allowed: two logits or more (a classifier)."
-            )
+        check_classifier(graph)
         self.samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, graph, limit)
         self.sampler: Sampler | Counted = Importance() if sampler is None else sampler
         self.stop = self._stop(stop)

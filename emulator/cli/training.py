@@ -84,7 +84,7 @@ def train(
     SDC-1 on held-out images that loses no more accuracy than it may. Without labels the network's own answers are the
     labels. Ctrl-C and kill -9 lose the epoch in progress; the same command again carries on to the same weights.
 
-    Example: emulator train model_int8.onnx --inputs train.npz --tighten 0.3 -o runs/hardened
+    Example: emulator train model_int8.onnx --inputs train.npz --tighten 0.6 -o runs/hardened
     """
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -187,6 +187,10 @@ class Golden:
     def top1(self, inference: Inference) -> int:
         """The class with the largest logit, the first of several."""
         return int(self.logits(inference).argmax())
+
+    def answers(self, images: Iterable[Inference]) -> npt.NDArray[np.int64]:
+        """(images,) `top1` of each."""
+        return np.array([self.top1(image) for image in images], np.int64)
 
     def accumulator(self, inference: Inference, layer: int) -> Accumulators:
         """(m, groups * n) int32 of MAC layer `layer`."""

@@ -7,7 +7,6 @@ import numpy as np
 from emulator.campaign.inputs import Samples
 from emulator.graph.golden import Golden
 from emulator.graph.load import Network
-from emulator.harden.answers import top1
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 
@@ -18,5 +17,5 @@ def accuracy(network: Network, samples: Samples) -> Estimate | None:
     if samples.labels is None:
         return None
     golden = Golden(network.graph)
-    answers = top1(golden, map(golden.run, samples.inputs))
+    answers = golden.answers(map(golden.run, samples.inputs))
     return hansen_hurwitz(answers == samples.labels, np.ones(len(answers)))

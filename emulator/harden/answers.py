@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadData
-from emulator.graph.golden import Golden, Inference
 from emulator.sampling.workbench import Workbench
 
 Ints = npt.NDArray[np.int64]
@@ -26,7 +24,7 @@ class Answers:
     def of(cls, bench: Workbench, labels: Ints | None = None) -> Answers:
         """Of the images of a bench; without labels (images,) the fault-free answers are the labels. Raises BadData for
         another number of labels."""
-        fault_free = top1(bench.golden, map(bench.inference, range(bench.images)))
+        fault_free = bench.golden.answers(map(bench.inference, range(bench.images)))
         label = fault_free if labels is None else labels.astype(np.int64)
         if label.shape != fault_free.shape:
             raise BadData(f"labels of shape {label.shape}; allowed: one an image, ({bench.images},).")
@@ -45,8 +43,3 @@ class Answers:
     def accuracy(self) -> float:
         """The clean one, a share in [0, 1]."""
         return float(self.right.mean())
-
-
-def top1(golden: Golden, images: Iterable[Inference]) -> Ints:
-    """(images,) the answers of the fault-free network."""
-    return np.array([golden.top1(image) for image in images], np.int64)

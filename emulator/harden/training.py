@@ -23,7 +23,6 @@ from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden
 from emulator.graph.load import Network, network_of
-from emulator.harden.answers import top1
 from emulator.harden.injection import Injections, injections
 from emulator.harden.losses import cross_entropy, movement, softmax, spread_of
 from emulator.harden.optimisers import OPTIMISERS, Arrays, cosine
@@ -172,7 +171,7 @@ def labelled(network: Network, samples: Samples) -> Samples:
     """Samples with labels: their own, else the answers of the network; raises BadData for labels without a logit."""
     if samples.labels is None:
         golden = Golden(network.graph)
-        return replace(samples, labels=top1(golden, map(golden.run, samples.inputs)))
+        return replace(samples, labels=golden.answers(map(golden.run, samples.inputs)))
     wrong = samples.labels[(samples.labels < 0) | (samples.labels >= network.graph.classes)]
     if len(wrong):
         raise BadData(

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.graph.qgraph import QTensor
+from emulator.errors import UnsupportedModel
+from emulator.graph.qgraph import QTensor, QuantGraph
 
 # Of a network: int8 as stored, or the values of a float output.
 Answer = npt.NDArray[Any]
@@ -31,6 +32,14 @@ class Outcomes:
     sdc10: Flags = field(repr=False)
     sdc20: Flags = field(repr=False)
     top1: Ints = field(repr=False)
+
+
+def check_classifier(graph: QuantGraph) -> None:
+    """Raise UnsupportedModel where the answer is no choice between classes."""
+    if graph.classes < 2:
+        raise UnsupportedModel(
+            f"output {graph.output_name!r} has {graph.classes} value; allowed: two logits or more (a classifier)."
+        )
 
 
 def judge(answer: QTensor | None, golden: Answer, faulty: Answer) -> Outcomes:
