@@ -3,13 +3,11 @@ of storage and of resuming; the result is the same on any number of workers and 
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
-from importlib.metadata import version
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.spec import ArraySpec
+from emulator.campaign.chunk_task import ChunkTask
 from emulator.campaign.chunks import Chunks, CountedChunks, DrawnChunks
 from emulator.campaign.executors import Opener, counted_workers, opener_of, run_chunks
 from emulator.campaign.footprint import Footprint, footprint
+from emulator.campaign.in_order import ChunkSummary, InOrder
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.looking_back import read_past
 from emulator.campaign.memory import MemoryPlan, bytes_of, share_out
@@ -30,7 +30,6 @@ from emulator.campaign.store import (
     campaign_digest,
     check_manifest,
     complete_chunks,
-    encoded_part,
     end_with,
     only_writer,
     read_part,
@@ -39,10 +38,10 @@ from emulator.campaign.store import (
     write_part,
 )
 from emulator.campaign.trial import Columns, count_chunk, run_chunk
-from emulator.errors import BadConfig, EmulatorError
+from emulator.campaign.versions import library_versions, package_version, versions_here
+from emulator.errors import BadConfig
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
-from emulator.graph.golden_pool import PoolFile
 from emulator.graph.load import Network
 from emulator.propagate.outcome import check_classifier
 from emulator.sampling.confidence_sequence import ConfidenceSequence
@@ -53,7 +52,7 @@ from emulator.sampling.horvitz_thompson import HorvitzThompson
 from emulator.sampling.importance import Importance
 from emulator.sampling.past import Past
 from emulator.sampling.sampler import Sampler
-from emulator.sampling.stopping import Exhausted, Standing, StopRule, max_trials
+from emulator.sampling.stopping import Exhausted, StopRule, max_trials
 from emulator.sampling.workbench import Workbench
 
 
@@ -65,18 +64,6 @@ class Progress:
     reused: int
     limit: int | None
     estimate: Estimate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ChunkSummary:
-    """What the stop rule needs of a chunk. weight: of each trial; sites: how many it stands for before it is weighed;
-    covered: the sites of the whole chunk; critical: the fault_id of each trial with SDC-1."""
-
-    sdc1: npt.NDArray[np.bool_] = field(repr=False)
-    weight: npt.NDArray[np.float64] = field(repr=False)
-    sites: npt.NDArray[np.int64] = field(repr=False)
-    covered: int
-    critical: npt.NDArray[Any] = field(repr=False)
 
 
 _SUMMARISED = ("sdc1", "log_weight", "class_size", "fault_id")
@@ -126,7 +113,7 @@ class Campaign:
         """What identifies this campaign; a directory holds one."""
         return {
             "schema": SCHEMA,
-            "version": _package_version(),
+            "version": package_version(),
             "model": self.network.settings(),
             "inputs": self.samples.settings(),
             "array": asdict(self.array),
@@ -143,7 +130,7 @@ class Campaign:
                 "live": self.space.live,
                 "breakdown": self.space.breakdown(),
             },
-            "versions": _versions(),
+            "versions": library_versions(),
         }
 
     def memory_plan(self, workers: Any = "auto") -> MemoryPlan:
@@ -190,7 +177,7 @@ class Campaign:
             self._refuse_to_shrink(target, looked)
         write_manifest(target, {**manifest, "looked": looked})
         done = complete_chunks(target, self.chunks.rows)
-        task = ChunkTask(campaign=self, plan=plan, digest=campaign_digest(target), versions=_versions_here())
+        task = ChunkTask(campaign=self, plan=plan, digest=campaign_digest(target), versions=versions_here())
         # Closed here, not by the garbage collector: what is wrong with workers then is told.
         with closing(self._summaries(target, task, done, opener)) as summaries:
             last = self._take(summaries, set(done), self._in_order(looked), progress)
@@ -202,7 +189,7 @@ class Campaign:
         self,
         summaries: Iterator[tuple[int, ChunkSummary]],
         stored: set[int],
-        in_order: _InOrder,
+        in_order: InOrder,
         progress: Callable[[Progress], None] | None,
     ) -> int:
         """Until the stop rule is met, or there are no more; the chunk that ends the campaign."""
@@ -259,8 +246,8 @@ class Campaign:
             return DrawnChunks(limit=self.stop.limit())
         return CountedChunks(count=count_chunks(self.space, len(self.samples)))
 
-    def _in_order(self, looked: bool) -> _InOrder:
-        return _InOrder(self._tally(looked), named=self.stop.counts_critical)
+    def _in_order(self, looked: bool) -> InOrder:
+        return InOrder(self._tally(looked), named=self.stop.counts_critical)
 
     def _tally(self, looked: bool) -> Tally | ConfidenceSequence | HorvitzThompson:
         if not isinstance(self.sampler, Sampler):
@@ -324,86 +311,3 @@ class Campaign:
             "cycles": plan.cycles,
             "window_cycles": plan.window_cycles,
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judged:
-    """A chunk that is done. part: the file that holds its trials."""
-
-    part: bytes = field(repr=False)
-    summary: ChunkSummary
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ChunkTask:
-    """What a worker needs; the workbench is built where the work is done. digest: that of the campaign's directory."""
-
-    campaign: Campaign
-    plan: MemoryPlan
-    digest: str
-    versions: dict[str, str]
-
-    def open(self, shared: Path | None) -> Callable[[int, Past], Judged]:
-        """Raises EmulatorError where other versions would find something else."""
-        here, c = _versions_here(), self.campaign
-        if here != self.versions:
-            raise EmulatorError(
-                f"a worker has {here}, the campaign {self.versions}; allowed: the same. Install these there."
-            )
-        pool = None if shared is None else PoolFile(shared, self.plan.pool)
-        bench = Workbench(c.network, c.array, c.space, c.samples.inputs, room=self.plan.room, pool=pool)
-
-        def work(chunk: int, past: Past) -> Judged:
-            columns = c.judged(bench, chunk, past)
-            part = encoded_part(chunk, columns, self.digest)
-            return Judged(part=part, summary=c.summary(chunk, columns))
-
-        return work
-
-
-class _InOrder:
-    """Takes chunks as they come, gives estimates in chunk order. named: are critical faults to be told apart? The
-    names are kept for that, and grow with the campaign."""
-
-    def __init__(self, tally: Tally | ConfidenceSequence | HorvitzThompson, named: bool) -> None:
-        self.tally = tally
-        self.named = named
-        self.waiting: dict[int, ChunkSummary] = {}
-        self.next = 0
-        self.trials = 0
-        self.critical: set[str] = set()
-
-    def add(self, chunk: int, summary: ChunkSummary) -> Iterator[tuple[int, Estimate]]:
-        """(chunk, estimate over all chunks up to it) for each chunk now complete in order."""
-        self.waiting[chunk] = summary
-        while self.next in self.waiting:
-            ready = self.waiting.pop(self.next)
-            if isinstance(self.tally, HorvitzThompson):
-                self.tally.add(ready.sdc1, ready.sites, 1 / ready.weight, covered=ready.covered)
-            else:
-                self.tally.add(ready.sdc1, ready.weight)
-            self.trials += len(ready.sdc1)
-            if self.named:
-                self.critical.update(ready.critical)
-            self.next += 1
-            yield self.next - 1, self.tally.estimate()
-
-    def standing(self, estimate: Estimate, seconds: float) -> Standing:
-        """What the stop rule is asked about, after the chunk that gave the estimate."""
-        return Standing(trials=self.trials, critical=len(self.critical), seconds=seconds, estimate=estimate)
-
-
-def _package_version() -> str:
-    from emulator import __version__
-
-    return __version__
-
-
-def _versions_here() -> dict[str, str]:
-    """With that of this package."""
-    return {"emulator": _package_version(), **_versions()}
-
-
-def _versions() -> dict[str, str]:
-    libraries = ("numpy", "numba", "onnxruntime", "pyarrow", "scikit-learn")
-    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}

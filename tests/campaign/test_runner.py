@@ -17,13 +17,12 @@ import pytest
 
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.looking_back import read_past
-from emulator.campaign.runner import Campaign, ChunkSummary, Progress, _InOrder
+from emulator.campaign.runner import Campaign, Progress
 from emulator.campaign.store import read_part
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
 from emulator.sampling.adaptive import Adaptive
 from emulator.sampling.confidence_sequence import ConfidenceSequence
-from emulator.sampling.estimators import Tally
 from emulator.sampling.importance import Importance
 from emulator.sampling.past import no_past
 from emulator.sampling.stopping import StopRule, ci_half_width, max_time, max_trials, min_critical
@@ -144,29 +143,6 @@ def test_a_campaign_stops_at_so_many_distinct_critical_faults(digits: Any, tmp_p
     critical = [found.trials["fault_id"][:end][found.trials["sdc1"][:end]] for end in ends]
     assert [names.nunique() >= 40 for names in critical] == [False] * (len(ends) - 1) + [True]
     assert found.rate().method == "betting"
-
-
-def test_a_fault_drawn_again_is_no_further_critical_one() -> None:
-    assert critical_ones(named=True) == (3, 5)
-
-
-def test_names_of_critical_faults_are_kept_where_they_count_only() -> None:
-    assert critical_ones(named=False) == (0, 5)
-
-
-def critical_ones(named: bool) -> tuple[int, int]:
-    """Distinct critical faults, and trials, after three chunks."""
-    in_order = _InOrder(Tally(), named=named)
-    for chunk, names in enumerate((["a", "b"], ["b"], ["c", "c"])):
-        critical = np.array(names, object)
-        y = np.ones(len(critical), bool)
-        one = np.ones(len(critical))
-        summary = ChunkSummary(
-            sdc1=y, weight=one, sites=one.astype(int), covered=len(critical), critical=critical
-        )
-        (estimate,) = (e for _, e in in_order.add(chunk, summary))
-    standing = in_order.standing(estimate, seconds=0.0)
-    return standing.critical, standing.trials
 
 
 def test_time_ends_a_run_and_its_rerun_has_it_again(digits: Any, tmp_path: Path) -> None:
