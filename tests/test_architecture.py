@@ -96,7 +96,7 @@ def test_libraries_stay_in_their_rooms(file: Path) -> None:
 def test_the_rule_itself_tells_right_from_wrong() -> None:
     source = (
         "from __future__ import annotations\nimport numba\n"
-        "def f():\n    from emulator.campaign.store import read_part\n    from emulator import sampling\n"
+        "def f():\n    from emulator.campaign.parts import read_part\n    from emulator import sampling\n"
     )
     assert rooms_in(imported_by(source)) == {"campaign", "sampling"}
     assert "numba" in imported_by(source)

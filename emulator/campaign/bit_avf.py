@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
-
 from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.results import Results
@@ -26,8 +24,8 @@ def avf_by_bit(results: Results) -> dict[int, Estimate]:
             f"{results.directory} is a campaign that goes through every site; allowed here: one that draws. "
             "Take another."
         )
-    sdc1 = results.trials["sdc1"].to_numpy(bool)
-    mask = results.trials["bits"].to_numpy(np.int64)
+    sdc1 = results.column("sdc1")
+    mask = results.column("bits")
     found = {}
     for bit, sites in sorted(_sites_by_bit(results).items()):
         hit = sdc1 & (mask == 1 << bit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from emulator.campaign.in_order import ChunkSummary
 from emulator.campaign.memory import MemoryPlan
-from emulator.campaign.store import encoded_part
+from emulator.campaign.parts import encoded_part
 from emulator.campaign.versions import versions_here
 from emulator.errors import EmulatorError
 from emulator.graph.golden_pool import PoolFile

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from emulator.campaign.error_rates import Curve, ErrorRates, Point
-from emulator.campaign.files import read_object, write_atomically
-from emulator.campaign.store import differences
+from emulator.campaign.files import as_json, read_object, write_atomically
+from emulator.campaign.manifest import differences
 from emulator.errors import BadConfig, BadData
 from emulator.sampling.estimate import Estimate
 
@@ -27,8 +27,8 @@ class ErrorRateStore:
     def __init__(self, sweep: ErrorRates, without_upsets: Estimate, path: Path | None = None) -> None:
         self.sweep = sweep
         self.path = path
-        self._head = _plain({**_sweep(sweep), "without_upsets": without_upsets.to_json()})
-        self._curves = {c.name: _plain({"sites": _sites(c), "points": []}) for c in sweep.curves}
+        self._head = as_json({**_sweep(sweep), "without_upsets": without_upsets.to_json()}, "sweep")
+        self._curves = {c.name: as_json({"sites": _sites(c), "points": []}, c.name) for c in sweep.curves}
         if path is not None:
             self._resume(path)
 
@@ -39,7 +39,7 @@ class ErrorRateStore:
 
     def add(self, curve: Curve, point: Point) -> None:
         """Raises BadConfig if the disk refuses."""
-        self._curves[curve.name]["points"].append(_plain(point.to_json()))
+        self._curves[curve.name]["points"].append(as_json(point.to_json(), curve.name))
         if self.path is not None:
             write_atomically(self.path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
 
@@ -102,8 +102,3 @@ def _sites(curve: Curve) -> dict[str, Any]:
         "size": space.size,
         "live": space.live,
     }
-
-
-def _plain(value: dict[str, Any]) -> Any:
-    """As JSON gives it back."""
-    return json.loads(json.dumps(value))

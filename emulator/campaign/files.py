@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from emulator.errors import BadConfig, BadData
+
+_LEFTOVER = re.compile(r"\.(manifest\.json|part-\d{6,}\.parquet)\.\d+\.tmp")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -57,3 +61,24 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadData(f"{path}: holds a {type(found).__name__}, not an object. {remedy}")
     return found
+
+
+def is_leftover(path: Path) -> bool:
+    """Is it what an interrupted write of a campaign's file left?"""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if is_leftover(entry):
+            entry.unlink(missing_ok=True)
+
+
+def as_json(value: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """As JSON will give it back: tuples become lists, keys strings. Raises BadData, which begins with `what`, for what
+    JSON can't hold, NaN among it."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise BadData(f"{what}: {error}. Allowed: what JSON can hold, without NaN.") from None
+    return plain

@@ -9,8 +9,8 @@ import numpy as np
 
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
+from emulator.campaign.parts import read_part
 from emulator.campaign.results import Results
-from emulator.campaign.store import read_part
 from emulator.campaign.trial import Columns
 from emulator.faults.fault import FaultBatch
 from emulator.sampling.past import Past, no_past
@@ -25,7 +25,7 @@ def read_past(directory: Path, array: ArraySpec, chunks: int) -> Past:
 
 def past_of_results(results: Results, array: ArraySpec) -> Past:
     """All trials of a campaign."""
-    return past_of([{name: results.trials[name].to_numpy() for name in _COLUMNS}], array)
+    return past_of([{name: results.column(name) for name in _COLUMNS}], array)
 
 
 def past_of(parts: Sequence[Columns], array: ArraySpec) -> Past:

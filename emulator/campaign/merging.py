@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from emulator.campaign.manifest import differences
 from emulator.campaign.results import Results
-from emulator.campaign.store import differences
+from emulator.campaign.trials import HeldTrials
 from emulator.errors import BadConfig
 
 
@@ -25,7 +26,7 @@ def _merged(first: Results, second: Results) -> Results:
     import pandas as pd
 
     _check(first, second)
-    after = int(first.trials["trial_id"].max()) + 1
+    after = int(first.column("trial_id").max()) + 1
     more = second.trials.assign(trial_id=second.trials["trial_id"] + after)
     manifest = {
         **first.manifest,
@@ -33,8 +34,8 @@ def _merged(first: Results, second: Results) -> Results:
         # An interval that was to hold whenever one looked has to go on doing so.
         "looked": first.manifest["looked"] or second.manifest["looked"],
     }
-    trials = pd.concat((first.trials, more), ignore_index=True)
-    return Results(directory=first.directory, manifest=manifest, trials=trials)
+    table = HeldTrials(pd.concat((first.trials, more), ignore_index=True))
+    return Results(directory=first.directory, manifest=manifest, table=table)
 
 
 def _seeds(results: Results) -> list[int]:

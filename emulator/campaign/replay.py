@@ -8,7 +8,7 @@ from typing import Any
 from emulator.array.spec import ArraySpec
 from emulator.campaign.explain import ASKABLE, Explanation, explain
 from emulator.campaign.inputs import load_samples
-from emulator.campaign.store import read_manifest
+from emulator.campaign.manifest import read_manifest
 from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from emulator.campaign import store
+from emulator.campaign.manifest import read_manifest
 from emulator.campaign.population import COUNTED_KEYS, Group, Population
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
+from emulator.campaign.trials import StoredTrials, Trials
 from emulator.errors import BadConfig, BadData
 from emulator.notebook import titled_table
 from emulator.sampling.clustered import clustered
@@ -48,25 +49,37 @@ class Results:
 
     directory: Path
     manifest: dict[str, Any]
-    trials: pd.DataFrame
+    table: Trials
 
     @classmethod
     def open(cls, directory: str | Path) -> Results:
-        """Reads a directory; BadConfig if it isn't a campaign, BadData if it is damaged or has no trials."""
+        """What a directory holds at this moment; BadConfig if it isn't a campaign, BadData if it has no trials, or is
+        damaged, here or when a damaged column is asked for."""
         path = Path(directory)
-        manifest = store.read_manifest(path)
+        manifest = read_manifest(path)
         _check_keys(path, manifest)
-        if not store.stored_chunks(path):
-            raise BadData(f"{path}: no trials yet. Run the campaign first.")
-        trials = _frame(store.read_parts(path))
-        return cls(directory=path, manifest=manifest, trials=trials)
+        return cls(directory=path, manifest=manifest, table=StoredTrials(path))
+
+    # ---- the trials
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """All trials with all columns; of a long campaign better a `column` at a time."""
+        return self.table.rows()
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """(trials,) one column, see `emulator.campaign.schema`; strings as objects."""
+        return self.table.column(name)
+
+    def __len__(self) -> int:
+        return len(self.table)
 
     # ---- the population
 
     @cached_property
     def population(self) -> Population:
         """What is known of the sites, judged or not."""
-        chunks = store.stored_chunks(self.directory) if self.counted else []
+        chunks = self.table.chunks if self.counted else []
         return Population(manifest=self.manifest, chunks=chunks)
 
     @property
@@ -87,7 +100,7 @@ class Results:
     @property
     def images_are_a_sample(self) -> bool:
         """Is there a difference between images to learn from, and is each as far as the others?"""
-        return self.trials["input_id"].nunique() > 1 and not self.incomplete
+        return len(np.unique(self.column("input_id"))) > 1 and not self.incomplete
 
     @property
     def sampler(self) -> str:
@@ -107,12 +120,12 @@ class Results:
     @property
     def ranked(self) -> bool:
         """Are there first ones: trials that were scored, or drawn in an order?"""
-        return not self.counted or bool(self.trials["score"].notna().any())
+        return not self.counted or not bool(np.isnan(self.column("score")).all())
 
     @cached_property
     def weight(self) -> npt.NDArray[np.float64]:
         """Population density over the sampler's, of each trial."""
-        weight: npt.NDArray[np.float64] = np.exp(self.trials["log_weight"].to_numpy(np.float64))
+        weight: npt.NDArray[np.float64] = np.exp(self.column("log_weight"))
         return weight
 
     @property
@@ -131,9 +144,7 @@ class Results:
         event = self._event(outcome, ties)
         if images == "alike":
             weight = self.weight * self._sites if self.counted else self.weight
-            return clustered(
-                event, weight, self.trials["input_id"].to_numpy(), heaviest_unseen=self._heaviest_unseen
-            )
+            return clustered(event, weight, self.column("input_id"), heaviest_unseen=self._heaviest_unseen)
         return self.rate_of(event)
 
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
@@ -142,7 +153,7 @@ class Results:
 
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""
-        stage = self.trials["masked_at"].to_numpy()
+        stage = self.column("masked_at")
         share = {name: self.rate_of(stage == name).scaled(self.live_share) for name in MASKED_AT}
         # Dead sites are counted, not sampled.
         if share["dead"].value == 0:
@@ -176,8 +187,10 @@ class Results:
     def rates_of(self, keys: Keys, event: npt.NDArray[np.bool_]) -> dict[Group, Estimate]:
         """The same of each group that has trials, or of which a chunk is done that needed none, in network order.
         Raises BadConfig for unknown keys."""
+        import pandas as pd
+
         names = self._known(keys)
-        groups = self.trials[[]].assign(**{name: self._key(name) for name in names}).groupby(names)
+        groups = pd.DataFrame({name: self._key(name) for name in names}).groupby(names)
         live = self.population.sites_by(names) if set(names) <= set(COUNTED_KEYS) else {}
         total = sum(count for _, count in live.values())
         found = {}
@@ -234,7 +247,10 @@ class Results:
             raise BadConfig(
                 f"precision_at: a campaign with the sampler {self.sampler!r} ranks nothing. Use one that draws."
             )
-        distinct = self.trials.drop_duplicates(["input_id", "fault_id"])
+        import pandas as pd
+
+        judged = pd.DataFrame({name: self.column(name) for name in ("input_id", "fault_id", "score", "sdc1")})
+        distinct = judged.drop_duplicates(["input_id", "fault_id"])
         first = distinct.sort_values("score", ascending=False, kind="stable").head(k)
         n, hits = len(first), int(first["sdc1"].sum())
         low, high = wilson(hits, n)
@@ -244,7 +260,7 @@ class Results:
 
     def critical(self, top: int = 20) -> pd.DataFrame:
         """The worst faults found: real differences before ties, then those that overturn the most margin."""
-        found = self.trials[self.trials["sdc1"]].drop_duplicates(["input_id", "fault_id"])
+        found = self.table.rows(self.column("sdc1")).drop_duplicates(["input_id", "fault_id"])
         order = ["tie", "sdc5", "margin_golden", "max_abs_delta_acc", "trial_id"]
         return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)
 
@@ -277,9 +293,6 @@ class Results:
             "sampler": self.sampler,
         }
 
-    def __len__(self) -> int:
-        return len(self.trials)
-
     def __repr__(self) -> str:
         return (
             f"Results({str(self.directory)!r}: {self.manifest['model']['name']} on "
@@ -297,12 +310,12 @@ class Results:
     def _event(self, outcome: str, ties: bool) -> npt.NDArray[np.bool_]:
         if outcome not in OUTCOMES:
             raise BadConfig(f"outcome {outcome!r}; allowed: {', '.join(OUTCOMES)}.")
-        event: npt.NDArray[np.bool_] = self.trials[outcome].to_numpy(bool)
-        return event if ties else event & ~self.trials["tie"].to_numpy(bool)
+        event: npt.NDArray[np.bool_] = self.column(outcome)
+        return event if ties else event & ~self.column("tie")
 
     @cached_property
     def _sites(self) -> npt.NDArray[np.int64]:
-        sites: npt.NDArray[np.int64] = self.trials["class_size"].to_numpy(np.int64)
+        sites: npt.NDArray[np.int64] = self.column("class_size")
         return sites
 
     def _of_classes(
@@ -347,8 +360,8 @@ class Results:
 
     def _key(self, name: str) -> npt.NDArray[Any]:
         if name == "bit":
-            return _lowest_bit(self.trials["bits"].to_numpy(np.int64))
-        return np.asarray(self.trials["layer_name" if name == "layer" else name])
+            return _lowest_bit(self.column("bits"))
+        return self.column("layer_name" if name == "layer" else name)
 
     def _by_name(self, key: str) -> dict[str, dict[str, Any]]:
         return {
@@ -375,16 +388,6 @@ def _names(keys: Keys) -> list[str]:
     if unknown or not names:
         raise BadConfig(f"group by {names}; allowed: one or more of {', '.join(_GROUPS)}.")
     return names
-
-
-def _frame(table: Any) -> pd.DataFrame:
-    import pandas as pd
-
-    frame: pd.DataFrame = table.drop_columns(["until_cycle"]).to_pandas()
-    # Null until_cycle must not turn the column into floats.
-    until = table["until_cycle"].to_pandas(types_mapper={table["until_cycle"].type: pd.Int64Dtype()}.get)
-    frame.insert(table.column_names.index("until_cycle"), "until_cycle", until)
-    return frame
 
 
 def _check_keys(directory: Path, manifest: dict[str, Any]) -> None:

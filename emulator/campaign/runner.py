@@ -23,20 +23,11 @@ from emulator.campaign.footprint import Footprint, footprint
 from emulator.campaign.in_order import ChunkSummary, InOrder
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.looking_back import read_past
+from emulator.campaign.manifest import SCHEMA, campaign_digest, check_manifest, write_manifest
 from emulator.campaign.memory import MemoryPlan, bytes_of, share_out
+from emulator.campaign.one_writer import only_writer
+from emulator.campaign.parts import complete_chunks, end_with, read_part, stored_trials, write_part
 from emulator.campaign.results import Results
-from emulator.campaign.store import (
-    SCHEMA,
-    campaign_digest,
-    check_manifest,
-    complete_chunks,
-    end_with,
-    only_writer,
-    read_part,
-    stored_trials,
-    write_manifest,
-    write_part,
-)
 from emulator.campaign.trial import Columns, count_chunk, run_chunk
 from emulator.campaign.versions import library_versions, package_version, versions_here
 from emulator.errors import BadConfig

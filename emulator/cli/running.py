@@ -237,7 +237,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from emulator.campaign.store import check_manifest
+    from emulator.campaign.manifest import check_manifest
     from emulator.sampling.registry import COUNTED
 
     console = Console(stderr=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator.campaign.files import read_object, write_atomically
+from emulator.campaign.files import as_json, read_object, write_atomically
 from emulator.errors import BadConfig, BadData
 from emulator.harden.optimisers import Arrays
 from emulator.harden.trainable import State
@@ -32,7 +32,7 @@ class Checkpoint:
 
 def open_directory(directory: Path, settings: dict[str, Any]) -> None:
     """Starts a training there, or checks that it holds this one; raises BadConfig if it holds anything else."""
-    wanted = json.loads(json.dumps({"schema": SCHEMA, "training": settings}))
+    wanted = as_json({"schema": SCHEMA, "training": settings}, "training")
     path = directory / _MANIFEST
     if not path.exists():
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

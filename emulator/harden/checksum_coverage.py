@@ -55,7 +55,7 @@ class Coverage:
         """(trials,) each: what is asked about a fault in a live site. `due` and `sdc1` are those without checksums."""
         is_ = {verdict: self.verdict == verdict for verdict in Verdict}
         seen = is_[Verdict.DETECTED] | is_[Verdict.CORRECTED] | is_[Verdict.MISCORRECTED]
-        sdc1 = self.results.trials["sdc1"].to_numpy(bool)
+        sdc1 = self.results.column("sdc1")
         return {
             "wrong": ~is_[Verdict.CLEAN],
             "detected": seen,
@@ -134,7 +134,7 @@ def coverage_of(results: Results, bench: Workbench, check: Check) -> Coverage:
     past = past_of_results(results, bench.array)
     layers = [layer.shape for layer in bench.network.graph.layers]
     behind = [entry.code for entry in inventory(bench.array) if entry.name in BEHIND_THE_SUMS]
-    verdict, sdc1_left = np.zeros(len(past.image), np.int8), results.trials["sdc1"].to_numpy(bool).copy()
+    verdict, sdc1_left = np.zeros(len(past.image), np.int8), results.column("sdc1").copy()
     salvo = Salvo(bench.golden, bench.array, past.faults, past.image)
     for volley in salvo.volleys:
         faults = past.faults[volley.place]

@@ -53,7 +53,7 @@ class Comparison:
         only, and after only, of the same faults. Where all sites were judged: before, and after on all."""
         if self.again is None:
             return {"before": self.before.rate(), "after_all_faults": self.after.rate()}
-        sdc1 = self.before.trials["sdc1"].to_numpy(bool)
+        sdc1 = self.before.column("sdc1")
         return {
             "before": self.before.rate(),
             "after_same_faults": self.before.rate_of(self.again),
@@ -75,8 +75,7 @@ class Comparison:
     def by(self, key: str) -> dict[str, Group]:
         """Of each layer or register that has trials before and after."""
         first, second = (
-            results.rates_of(key, results.trials["sdc1"].to_numpy(bool))
-            for results in (self.before, self.after)
+            results.rates_of(key, results.column("sdc1")) for results in (self.before, self.after)
         )
         return {
             str(group[0]): Group(first[group], second[group], ratio_of_rates(first[group], second[group]))

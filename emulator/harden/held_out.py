@@ -58,7 +58,7 @@ def split(results: Results) -> Split:
     if results.counted:
         return _everything(results)
     n = len(results)
-    order = np.argsort(np.argsort(results.trials["trial_id"].to_numpy(np.int64), kind="stable"))
+    order = np.argsort(np.argsort(results.column("trial_id"), kind="stable"))
     first, doubt = _first(n, bool(results.manifest["looked"]))
     choosing = order < first
     judge = Drawn(weight=results.weight[~choosing], max_weight=results.max_weight, doubt=doubt)
@@ -85,7 +85,7 @@ def _everything(results: Results) -> Split:
             f"{results.directory} goes through all sites by classes and has judged some; allowed here: all judged, or "
             "draws. Finish it with the sampler exhaustive, or run one with the sampler importance."
         )
-    sites = results.trials["class_size"].to_numpy(np.float64)
+    sites = results.column("class_size").astype(np.float64)
     every = np.ones(len(sites), bool)
     return Split(every, every, sites / sites.sum() * len(sites), Census(sites=sites))
 

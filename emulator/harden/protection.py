@@ -247,7 +247,7 @@ def protect(
     suited = table.suited(units, only)
     trials = split(results)
     upset, bits, highest = _upsets(results, raw or RawFit())
-    amount = upset * (results.trials["sdc1"].to_numpy(bool) if sdc1 is None else _checked(sdc1, results))
+    amount = upset * (results.column("sdc1") if sdc1 is None else _checked(sdc1, results))
     _check_events(amount, trials)
     some = trials.choosing
     worth = expected(
@@ -270,13 +270,15 @@ def protect(
 
 def _upsets(results: Results, raw: RawFit) -> tuple[Floats, int, float]:
     """(trials,) the raw rate of what each struck over the highest; all bits; the highest, in FIT per Mbit."""
+    import pandas as pd
+
     array = ArraySpec(**results.manifest["array"])
     entries = [register(array, name) for name in results.manifest["registers"]]
     rate = {entry.name: raw.fit_per_mbit(entry.name, entry.storage) for entry in entries}
     highest = max(rate.values())
     if highest == 0:
         raise BadConfig("raw FIT: 0 of every register; allowed: one above 0, or there is nothing to protect.")
-    relative = results.trials["register"].map({name: value / highest for name, value in rate.items()})
+    relative = pd.Series(results.column("register")).map({n: value / highest for n, value in rate.items()})
     return np.asarray(relative, np.float64), sum(entry.total_bits for entry in entries), highest
 
 
@@ -296,7 +298,7 @@ def _checked(sdc1: Bools, results: Results) -> Bools:
         raise BadData(
             f"sdc1 of shape {sdc1.shape}, {sdc1.dtype}; allowed: one bool a trial, ({len(results)},)."
         )
-    if not sdc1.any() and results.trials["sdc1"].any():
+    if not sdc1.any() and results.column("sdc1").any():
         raise BadData(
             f"none of {len(results)} trials changes the answer any more: nothing is left to protect, or to bound by a "
             "second half. Run more trials, or protect what others do not correct."

@@ -117,7 +117,7 @@ def _layers(results: Results) -> Units:
     count = np.arange(len(layers))
     return Units(
         by="layer",
-        of=np.searchsorted(index, results.trials["layer"].to_numpy(np.int64)),
+        of=np.searchsorted(index, results.column("layer")),
         parts=Parts(
             unit=count,
             sram=np.zeros(len(layers), bool),
@@ -195,13 +195,14 @@ def _pes(results: Results, entries: Sequence[Register], array: ArraySpec) -> Uni
 
 def _struck(results: Results, entries: Sequence[Register]) -> Places:
     """Where the trials struck."""
-    trials = results.trials
+    import pandas as pd
+
     number = {entry.name: i for i, entry in enumerate(entries)}
-    mask = trials["bits"].to_numpy(np.int64)
+    at = {name: results.column(name).astype(np.int64) for name in ("row", "col", "bits")}
     return Places(
-        entry=np.asarray(trials["register"].map(number), np.int64),
-        row=trials["row"].to_numpy(np.int64),
-        col=trials["col"].to_numpy(np.int64),
+        entry=np.asarray(pd.Series(results.column("register")).map(number), np.int64),
+        row=at["row"],
+        col=at["col"],
         # One bit a trial.
-        bit=np.log2(mask.astype(np.float64)).astype(np.int64),
+        bit=np.log2(at["bits"].astype(np.float64)).astype(np.int64),
     )

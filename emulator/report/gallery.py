@@ -12,7 +12,7 @@ from emulator.errors import BadConfig
 from emulator.report.figures.convergence import convergence
 from emulator.report.figures.files import save_figure
 from emulator.report.figures.masking import masking_funnel
-from emulator.report.figures.pe_map import PE_REGISTERS, pe_heat_map
+from emulator.report.figures.pe_map import in_pe, pe_heat_map
 from emulator.report.figures.rates import MOST_ROWS, avf_by
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _of_drawn(results: Results, compare: Results | None) -> dict[str, Plate]:
         ),
     }
     # A campaign on accumulators alone has no map of PEs.
-    if results.trials["register"].astype(str).str.startswith(PE_REGISTERS).any():
+    if in_pe(results).any():
         caption = "All PE registers together. Partial sums enter at row 0, activations at column 0."
         plates["map"] = Plate("Over the PE array", caption, partial(pe_heat_map, results))
     return plates

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from emulator.array.fit import FIT_PER_MBIT
+from emulator.campaign.one_writer import being_written
+from emulator.campaign.parts import stored_chunks
 from emulator.campaign.results import Results
-from emulator.campaign.store import being_written, stored_chunks
 from emulator.errors import BadConfig, BadData
 from emulator.report.html import Live, write_report
 from emulator.sampling.estimate import grouped
@@ -58,12 +59,10 @@ def _wait(directory: Path, every: int, told: Callable[[str], None]) -> None:
 def _write_live(directory: Path, write: Callable[..., Path], every: int, told: Callable[[str], None]) -> None:
     try:
         results = Results.open(directory)
+        live = Live(done=_done(results), written=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", every=every)
+        told(f"{live.done}: {write(results, live=live)}")
     except BadData as error:  # a part may go while it is read; what is damaged for good is told at the end
         told(f"not read this time: {error}")
-        return
-    live = Live(done=_done(results), written=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC", every=every)
-    path = write(results, live=live)
-    told(f"{live.done}: {path}")
 
 
 def _done(results: Results) -> str:

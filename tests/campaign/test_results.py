@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.campaign import store
+from emulator.campaign.manifest import campaign_digest, check_manifest, write_manifest
+from emulator.campaign.parts import encoded_part, write_part
 from emulator.campaign.results import Results
 from emulator.campaign.schema import COLUMNS
 from emulator.errors import BadConfig, BadData
@@ -62,9 +63,9 @@ def columns(**given: Any) -> dict[str, Any]:
 
 
 def campaign(directory: Path, manifest: dict[str, Any] = MANIFEST, **given: Any) -> Results:
-    store.write_manifest(directory, manifest)
-    part = store.encoded_part(0, columns(**given), store.campaign_digest(directory))
-    store.write_part(directory, 0, part)
+    write_manifest(directory, manifest)
+    part = encoded_part(0, columns(**given), campaign_digest(directory))
+    write_part(directory, 0, part)
     return Results.open(directory)
 
 
@@ -212,7 +213,7 @@ def test_unknown_questions_are_refused(results: Results, ask: Any) -> None:
 def test_what_is_not_a_campaign_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="not a campaign"):
         Results.open(tmp_path)
-    store.write_manifest(tmp_path, MANIFEST)
+    write_manifest(tmp_path, MANIFEST)
     with pytest.raises(BadData, match="no trials"):
         Results.open(tmp_path)
     with pytest.raises(BadData, match=r"lacks .*space"):
@@ -220,9 +221,9 @@ def test_what_is_not_a_campaign_is_told(tmp_path: Path) -> None:
 
 
 def test_a_campaign_of_another_version_is_told(tmp_path: Path) -> None:
-    store.write_manifest(tmp_path, MANIFEST)
+    write_manifest(tmp_path, MANIFEST)
     path = tmp_path / "manifest.json"
     path.write_text(path.read_text().replace('"schema": 4', '"schema": 1'))
-    for read in (Results.open, lambda directory: store.check_manifest(directory, MANIFEST)):
+    for read in (Results.open, lambda directory: check_manifest(directory, MANIFEST)):
         with pytest.raises(BadData, match=r"schema 1, of another version; allowed: 4\. Choose another -o"):
             read(tmp_path)

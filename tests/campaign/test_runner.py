@@ -17,8 +17,8 @@ import pytest
 
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.looking_back import read_past
+from emulator.campaign.parts import read_part
 from emulator.campaign.runner import Campaign, Progress
-from emulator.campaign.store import read_part
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
 from emulator.sampling.adaptive import Adaptive

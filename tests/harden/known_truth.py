@@ -13,6 +13,7 @@ import pandas as pd
 from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.results import Results
+from emulator.campaign.trials import HeldTrials
 
 ARRAY = ArraySpec.preset("gemmini-8")
 ALPHA = 0.5
@@ -60,4 +61,6 @@ class Truth:
             "sdc1": rng.random(trials) < self.rate[drawn],
             "drawn": drawn,
         }
-        return Results(directory=Path("known"), manifest=self.manifest(), trials=pd.DataFrame(frame))
+        return Results(
+            directory=Path("known"), manifest=self.manifest(), table=HeldTrials(pd.DataFrame(frame))
+        )

@@ -14,6 +14,7 @@ from emulator.array.checkpoint import LayerOnCycles
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.results import Results
 from emulator.campaign.runner import Campaign
+from emulator.campaign.trials import HeldTrials
 from emulator.errors import BadConfig, BadData
 from emulator.faults.fault import Fault
 from emulator.faults.plan import plan_of
@@ -190,7 +191,7 @@ def test_what_is_miscorrected_is_judged_by_what_it_leaves(
 
 
 def test_no_critical_fault_has_no_share(uniform: Results) -> None:
-    harmless = replace(uniform, trials=uniform.trials.assign(sdc1=False))
+    harmless = replace(uniform, table=HeldTrials(uniform.trials.assign(sdc1=False)))
     covered: Coverage = coverage_of(harmless, reopened_for(uniform), "both")
     assert covered.share("detected", "sdc1") is None
     assert covered.to_json()["of_critical"] == {"detected": None, "corrected": None, "miscorrected": None}

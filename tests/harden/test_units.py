@@ -13,6 +13,7 @@ import pytest
 from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
 from emulator.campaign.results import Results
+from emulator.campaign.trials import HeldTrials
 from emulator.errors import BadConfig
 from emulator.harden.units import units_of
 
@@ -50,7 +51,7 @@ def struck_everywhere(**changed: Any) -> Results:
         "sampler": {"name": "uniform"},
         **changed,
     }
-    return Results(directory=Path("all"), manifest=manifest, trials=pd.DataFrame(frame))
+    return Results(directory=Path("all"), manifest=manifest, table=HeldTrials(pd.DataFrame(frame)))
 
 
 @pytest.mark.parametrize("by", KEYS)

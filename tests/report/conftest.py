@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.campaign import store
+from emulator.campaign.manifest import campaign_digest, write_manifest
+from emulator.campaign.parts import encoded_part, write_part
 from emulator.campaign.results import Results
 from emulator.campaign.schema import MASKED_AT
 
@@ -129,8 +130,8 @@ def write_campaign(directory: Path, sampler: str, trials: int, seed: int = 7) ->
     score = np.sqrt(pool["chance"]) + 1e-4 if sampler == "importance" else np.ones(size)
     alpha = ALPHA if sampler == "importance" else 1.0
     q = (1 - alpha) * score / score.sum() + alpha / size
-    store.write_manifest(directory, manifest(sampler, trials))
-    names, digest = np.array(list(LAYERS)), store.campaign_digest(directory)
+    write_manifest(directory, manifest(sampler, trials))
+    names, digest = np.array(list(LAYERS)), campaign_digest(directory)
     for chunk in range(trials // CHUNK):
         drawn = rng.choice(size, CHUNK, p=q)
         site = {name: values[drawn] for name, values in pool.items()}
@@ -161,7 +162,7 @@ def write_campaign(directory: Path, sampler: str, trials: int, seed: int = 7) ->
                 "n_corrupt_out": one,
             }
         )
-        store.write_part(directory, chunk, store.encoded_part(chunk, trials, digest))
+        write_part(directory, chunk, encoded_part(chunk, trials, digest))
     return Results.open(directory)
 
 

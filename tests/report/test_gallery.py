@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.campaign.results import Results
+from emulator.campaign.trials import HeldTrials
 from emulator.errors import BadConfig
 from emulator.report.gallery import FORMATS, gallery, write_figures
 from emulator.report.html import render_report
@@ -18,7 +19,7 @@ MAGIC = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
 
 @pytest.fixture(scope="module")
 def few(importance: Results) -> Results:
-    return replace(importance, trials=importance.trials.head(1000))
+    return replace(importance, table=HeldTrials(importance.trials.head(1000)))
 
 
 @pytest.fixture(scope="module")
@@ -61,5 +62,5 @@ def test_another_format_or_a_file_in_the_way_is_refused(importance: Results, tmp
 
 def test_a_campaign_without_pe_registers_has_no_map(importance: Results) -> None:
     sums = importance.trials[importance.trials["register"] == "accumulator"]
-    alone = replace(importance, trials=sums)
+    alone = replace(importance, table=HeldTrials(sums))
     assert gallery(importance).keys() - gallery(alone).keys() == {"map"}

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from emulator.campaign import store
+from emulator.campaign.manifest import write_manifest
+from emulator.campaign.one_writer import only_writer
+from emulator.campaign.parts import part_path
 from emulator.campaign.results import Results
+from emulator.campaign.trials import HeldTrials
 from emulator.errors import BadConfig, BadData
 from emulator.report import live
 from emulator.report.html import render_report
@@ -29,14 +32,14 @@ class Run:
         monkeypatch.setattr(live.time, "sleep", self._pause)
 
     def start(self) -> None:
-        self.lock.enter_context(store.only_writer(self.directory))
-        store.write_manifest(self.directory, self.whole.manifest)
+        self.lock.enter_context(only_writer(self.directory))
+        write_manifest(self.directory, self.whole.manifest)
 
     def finish_chunk(self, chunk: int) -> Callable[[], object]:
-        target = store.part_path(self.directory, chunk)
+        target = part_path(self.directory, chunk)
         return lambda: (
             target.parent.mkdir(exist_ok=True),
-            shutil.copy(store.part_path(self.whole.directory, chunk), target),
+            shutil.copy(part_path(self.whole.directory, chunk), target),
         )
 
     def follow(self, *events: Callable[[], object]) -> None:
@@ -97,7 +100,7 @@ def test_ctrl_c_before_the_first_trials_leaves_nothing(run: Run) -> None:
 def test_a_part_that_goes_while_it_is_read_is_no_end(run: Run) -> None:
     run.start()
     run.finish_chunk(0)()
-    broken = store.part_path(run.directory, 1)
+    broken = part_path(run.directory, 1)
     broken.write_bytes(b"half")
     run.follow(broken.unlink, run.lock.close)
     assert run.lines[0].startswith("not read this time: ")
@@ -107,7 +110,7 @@ def test_a_part_that_goes_while_it_is_read_is_no_end(run: Run) -> None:
 def test_damage_that_stays_is_told_at_the_end(run: Run) -> None:
     run.start()
     run.finish_chunk(0)()
-    store.part_path(run.directory, 1).write_bytes(b"half")
+    part_path(run.directory, 1).write_bytes(b"half")
     with pytest.raises(BadData, match="unreadable"):
         run.follow(run.lock.close)
 
@@ -122,7 +125,9 @@ def test_damage_that_stays_is_told_at_the_end(run: Run) -> None:
 def test_it_says_how_far_as_far_as_that_is_known(run: Run, stop: dict[str, object], words: str) -> None:
     results = run.whole
     manifest = {**results.manifest, "stop": stop}
-    some = Results(directory=results.directory, manifest=manifest, trials=results.trials.head(2000))
+    some = Results(
+        directory=results.directory, manifest=manifest, table=HeldTrials(results.trials.head(2000))
+    )
     assert live._done(some) == words
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from emulator.campaign.bit_avf import avf_by_bit
 from emulator.campaign.results import Results
+from emulator.campaign.trials import HeldTrials
 from emulator.errors import BadConfig, BadData
 from emulator.report.figures import canvas
 from emulator.report.figures.convergence import convergence
@@ -69,7 +70,7 @@ def svg_of(axes: Axes) -> str:
 
 
 def without_events(results: Results) -> Results:
-    return replace(results, trials=results.trials.assign(sdc1=False, sdc5=False, tie=False))
+    return replace(results, table=HeldTrials(results.trials.assign(sdc1=False, sdc5=False, tie=False)))
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +118,7 @@ def test_the_heat_map_shows_the_rate_of_each_pe(uniform: Results) -> None:
 
 def test_the_heat_map_needs_a_pe_register(importance: Results) -> None:
     sums = importance.trials[importance.trials["register"] == "accumulator"]
-    alone = replace(importance, trials=sums)
+    alone = replace(importance, table=HeldTrials(sums))
     with pytest.raises(BadData, match="--registers"):
         pe_heat_map(alone)
     assert 'id="figure-map"' not in render_report(alone)
@@ -157,7 +158,7 @@ def test_of_many_rows_those_with_most_sdc1_are_drawn(uniform: Results) -> None:
         "layers": [{"name": name} for name in names],
     }
     trials = uniform.trials.assign(layer_name=layer, sdc1=[name not in silent for name in layer])
-    axes = avf_by(replace(uniform, manifest=manifest, trials=trials))
+    axes = avf_by(replace(uniform, manifest=manifest, table=HeldTrials(trials)))
     assert [text.get_text() for text in axes.get_yticklabels()] == [n for n in names if n not in silent]
 
 
@@ -170,7 +171,7 @@ def test_avfs_that_lie_far_apart_are_drawn_on_a_log_scale_with_hollow_zeros(unif
     ]
     size = sum(entry["sites"] for entry in far)
     manifest = {**uniform.manifest, "space": {**uniform.manifest["space"], "size": size, "breakdown": far}}
-    axes = avf_by(replace(uniform, manifest=manifest, trials=trials), key="register")
+    axes = avf_by(replace(uniform, manifest=manifest, table=HeldTrials(trials)), key="register")
     assert axes.get_xscale() == "log"
     edge, colours = axes.get_xlim()[0], axes.collections[1].get_facecolors()
     for (x, _), text, colour in zip(_drawn(axes), axes.get_yticklabels(), colours, strict=True):
@@ -262,7 +263,7 @@ def test_a_comparison_draws_the_other_campaign(importance: Results, uniform: Res
 @pytest.mark.parametrize("n", [1, 5, 20_000])
 def test_a_campaign_without_events_reports_a_bound(importance: Results, uniform: Results, n: int) -> None:
     for results in (importance, uniform):
-        quiet = without_events(replace(results, trials=results.trials.head(n)))
+        quiet = without_events(replace(results, table=HeldTrials(results.trials.head(n))))
         page = render_report(quiet)
         assert (
             "No trial changed the network" in page

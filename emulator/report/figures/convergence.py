@@ -69,7 +69,7 @@ class _Running(NamedTuple):
 
 
 def _running(results: Results) -> _Running:
-    event, weight = results.trials["sdc1"].to_numpy(bool), results.weight
+    event, weight = results.column("sdc1"), results.weight
     first = min(len(event), max(20, len(event) // 300))
     sizes = np.unique(np.geomspace(first, len(event), 80).round().astype(int))
     tally, found = Tally(max_weight=results.max_weight), []

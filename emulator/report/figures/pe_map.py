@@ -17,7 +17,7 @@ from emulator.sampling.estimators import ratio
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PE_REGISTERS = "pe_"
+_PE_REGISTERS = "pe_"
 """How the names of the registers of a PE begin."""
 
 
@@ -90,22 +90,29 @@ class _Cells:
         return np.bincount(self.cell, weights, self.shape[0] * self.shape[1]).astype(np.float64)
 
 
+def in_pe(results: Results) -> npt.NDArray[np.bool_]:
+    """(trials,) did it strike a register of a PE?"""
+    import pandas as pd
+
+    inside = [name for name in results.manifest["registers"] if name.startswith(_PE_REGISTERS)]
+    return np.asarray(pd.Series(results.column("register")).isin(inside))
+
+
 def _pooled(results: Results) -> _Cells:
-    struck = results.trials["register"].astype(str).str.startswith(PE_REGISTERS).to_numpy(bool)
+    struck = in_pe(results)
     if not struck.any():
         raise BadData("heat map: no trial struck a register of a PE (pe_*). Run with --registers pe_a,pe_b.")
-    trials = results.trials[struck]
     rows, cols = int(results.manifest["array"]["rows"]), int(results.manifest["array"]["cols"])
     side = 1
     while struck.sum() * side**2 < 50 * rows * cols and side < min(rows, cols) // 2:
         side *= 2
-    row, col = trials["row"].to_numpy(np.int64) // side, trials["col"].to_numpy(np.int64) // side
+    row, col = (results.column(name)[struck].astype(np.int64) // side for name in ("row", "col"))
     return _Cells(
         rows=rows,
         cols=cols,
         side=side,
         cell=row * -(-cols // side) + col,
-        event=trials["sdc1"].to_numpy(bool),
+        event=results.column("sdc1")[struck],
         weight=results.weight[struck],
         max_weight=results.max_weight,
     )
