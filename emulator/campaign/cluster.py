@@ -89,6 +89,8 @@ class _Pool:
         self.client = client
         self.executor = executor
         self.key = key
+        self.past: Past | None = None
+        self.told: distributed.Future[Any] | None = None
 
     def size(self) -> int:
         with _told(OSError):
@@ -97,8 +99,16 @@ class _Pool:
 
     def submit(self, chunk: int, past: Past) -> Future[Any]:
         with _told(OSError):
-            future: Future[Any] = self.executor.submit(_work, self.key, chunk, past)
+            future: Future[Any] = self.executor.submit(_work, self.key, chunk, self._known(past))
             return future
+
+    def _known(self, past: Past) -> distributed.Future[Any]:
+        """The same for many chunks: it travels once, and from one worker to the next."""
+        if past is not self.past:
+            # A result, not scattered data: where it is lost the scheduler has it done again.
+            self.past, self.told = past, self.client.submit(_told_of, past, pure=False)
+        assert self.told is not None
+        return self.told
 
 
 @contextmanager
@@ -145,6 +155,10 @@ class _Opened:
             if self.work is None:
                 self.work = self.task.open(None)
             return self.work(chunk, past)
+
+
+def _told_of(past: Past) -> Past:
+    return past
 
 
 def _work(key: str, chunk: int, past: Past) -> Any:

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import distributed
+import numpy as np
 import pytest
 
 from emulator.campaign.cluster import Cluster
@@ -214,3 +216,33 @@ def test_workers_that_are_none(digits: Any, tmp_path: Path, workers: Any, messag
     with pytest.raises(BadConfig, match=message):
         campaign(digits).collect(tmp_path / "none", workers=workers)
     assert time.monotonic() - started < 60
+
+
+class Weighing:
+    """A task that tells how much each chunk is told."""
+
+    def open(self, shared: Path | None) -> Any:
+        return lambda chunk, past: len(past.weight)
+
+
+def test_what_is_known_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty chunks that look back at the same trials, over TCP."""
+    past = replace(no_past(), weight=np.ones(50_000))
+    sent: list[int] = []
+    state = Past.__getstate__
+
+    def counted(past: Past) -> Any:
+        sent.append(len(past.weight))
+        return state(past)
+
+    monkeypatch.setattr(Past, "__getstate__", counted)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, processes=False, protocol="tcp", dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        found = run_chunks(Weighing(), range(20), Cluster(client), lambda _: 0, lambda _: past)
+        assert sorted(found) == [(chunk, 50_000) for chunk in range(20)]
+    # Dask writes a task down twice.
+    assert 1 <= len(sent) <= 2
