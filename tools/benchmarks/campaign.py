@@ -141,7 +141,7 @@ def scaling(network: Network, samples: Samples, registers: list[str], trials: in
 
 
 def steady_rate(
-    network: Network, samples: Samples, registers: list[str], trials: int, workers: int, seed: int
+    network: Network, samples: Samples, registers: list[str], trials: int, workers: Any, seed: int
 ) -> float:
     """From the chunk after the first quarter to the last."""
     space, times = FaultSpace(network, array(), registers=registers), []
