@@ -67,6 +67,10 @@ def commands(snippet: Snippet) -> list[str]:
     return [line.removeprefix("$ ") for line in lines]
 
 
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 @dataclass(slots=True, kw_only=True)
 class Reader:
     """Someone who does what a page says, from top to bottom; names: those of its Python so far."""
@@ -103,14 +107,14 @@ class Reader:
         assert self.printed.strip() == snippet.text.strip()
 
 
-def of_pages(pages: list[Path]) -> list[Any]:
-    return [
-        pytest.param(page, id=str(page.relative_to(ROOT)), marks=[pytest.mark.slow] if page in SLOW else [])
-        for page in pages
-    ]
-
-
-@pytest.mark.parametrize("page", of_pages([page for page in PAGES if snippets(page)]))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name(page), marks=[pytest.mark.slow] if page in SLOW else [])
+        for page in PAGES
+        if snippets(page)
+    ],
+)
 def test_what_a_page_shows_can_be_done(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the pages call a clone is, as far as their snippets see it, a folder with `models/` to write into."""
     (tmp_path / "models").symlink_to(ROOT / "models")
@@ -120,7 +124,7 @@ def test_what_a_page_shows_can_be_done(page: Path, tmp_path: Path, monkeypatch: 
         reader.do(snippet)
 
 
-@pytest.mark.parametrize("page", of_pages(PAGES))
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_block_is_done_or_excused(page: Path) -> None:
     """Another language than these would be shown without being run; nothing that can be read as a mark is lost."""
     found = snippets(page)
@@ -132,7 +136,7 @@ def test_every_block_is_done_or_excused(page: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(command, id=f"{page.relative_to(ROOT)}:{snippet.line} {command[:40]}")
+        pytest.param(command, id=f"{name(page)}:{snippet.line} {command[:40]}")
         for page in PAGES
         for snippet in snippets(page)
         if snippet.language == "console"
@@ -142,8 +146,8 @@ def test_every_block_is_done_or_excused(page: Path) -> None:
 def test_a_command_has_the_options_it_is_shown_with(command: str) -> None:
     program, *words = shlex.split(command.split(" > ")[0])
     if program == "emulator":
-        name, *arguments = words
-        assert COMMANDS[name].make_context(name, arguments).args == []
+        verb, *arguments = words
+        assert COMMANDS[verb].make_context(verb, arguments).args == []
     else:
         scripts = [ROOT / word for word in (program, *words) if word.startswith("tools/")]
         options = [word for word in words if word.startswith("--")]
