@@ -37,8 +37,8 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 # References must lead somewhere, but for types of other packages and of rooms' inner files: these are text.
 INNER = (
-    r"array\.(host|layout|home|exposure|operands\.Streamed)|campaign\.(executors|memory|population|validation)"
-    r"|campaign\.runner\.ChunkSummary|graph\.(qgraph|wide|program|golden_pool)|report\.html"
+    r"array\.(host|layout|home|exposure|operands\.Streamed)|campaign\.(executors|in_order|memory|population)"
+    r"|campaign\.(trials|validation)|graph\.(qgraph|wide|program|golden_pool)|report\.html"
     r"|sampling\.(evidence|counted|workbench\.T)|sensitivity\.outlook"
 )
 nitpick_ignore_regex = [(r"py:.*", r"(?!emulator\.).*"), (r"py:.*", rf"emulator\.({INNER}).*")]
