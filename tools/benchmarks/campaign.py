@@ -24,10 +24,11 @@ import numpy as np
 
 from emulator.array.spec import ArraySpec
 from emulator.bundled import fashion_mnist
-from emulator.campaign import runner, trial
+from emulator.campaign import chunk_task, runner, trial
 from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.results import Results
 from emulator.campaign.runner import Campaign, Progress
+from emulator.campaign.trials import StoredTrials
 from emulator.faults.salvo import Salvo
 from emulator.faults.space import FaultSpace
 from emulator.graph.golden import Golden
@@ -38,6 +39,7 @@ from emulator.sampling.counted import count_chunks
 from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
 from emulator.sampling.past import no_past
+from emulator.sampling.sampler import Sampler
 from emulator.sampling.stopping import max_trials
 from emulator.sampling.uniform import Uniform
 from emulator.sampling.workbench import Workbench
@@ -135,13 +137,19 @@ def scaling(network: Network, samples: Samples, registers: list[str], trials: in
     rates: dict[int, list[float]] = {1: [], 2: []}
     for turn in range(3):
         for workers, found in rates.items():
-            found.append(steady_rate(network, samples, registers, trials, workers, turn))
+            found.append(steady_rate(network, samples, registers, trials, workers, turn, Uniform()))
     one, two = (median(rates[workers]) for workers in (1, 2))
     return {"one": one, "two": two, "ratio": two / one}
 
 
 def steady_rate(
-    network: Network, samples: Samples, registers: list[str], trials: int, workers: Any, seed: int
+    network: Network,
+    samples: Samples,
+    registers: list[str],
+    trials: int,
+    workers: Any,
+    seed: int,
+    sampler: Sampler,
 ) -> float:
     """From the chunk after the first quarter to the last."""
     space, times = FaultSpace(network, array(), registers=registers), []
@@ -151,7 +159,7 @@ def steady_rate(
 
     with tempfile.TemporaryDirectory() as folder:
         campaign = Campaign(
-            network, array(), space, inputs=samples, sampler=Uniform(), stop=max_trials(trials), seed=seed
+            network, array(), space, inputs=samples, sampler=sampler, stop=max_trials(trials), seed=seed
         )
         campaign.collect(Path(folder) / "run", workers=workers, progress=progress)
     begun = next(i for i, (done, _) in enumerate(times) if done >= trials / 4)
@@ -171,8 +179,10 @@ PARTS: tuple[tuple[str, Any, str], ...] = (
     ("propagation", Propagator, "run"),
     ("trial columns", trial, "judge_strikes"),
     ("trial columns", trial, "_identity"),
+    ("store", chunk_task, "encoded_part"),
     ("store", runner, "write_part"),
     ("results", Results, "open"),
+    ("results", StoredTrials, "column"),
 )
 
 

@@ -1,6 +1,6 @@
 """Campaigns on a Dask cluster of this machine: two workers against one, and what one coordinator can take.
 
-throughput: the same uniform campaign on one and on two workers, from its first quarter to its last chunk. coordinator:
+throughput: the same campaign on one and on two workers, from its first quarter to its last chunk. coordinator:
 chunks of 32,000 trials that are ready, sent by --crowd workers who share one process and do nothing else, taken, stored
 and counted as a campaign does; CPU seconds of the coordinating process alone, in which Dask's scheduler runs too. What
 a trial costs there bounds how many workers a campaign may have.
@@ -39,6 +39,7 @@ from emulator.campaign.trial import run_chunk
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import Network, load
 from emulator.sampling.estimators import Tally
+from emulator.sampling.importance import Importance
 from emulator.sampling.past import Past, no_past
 from emulator.sampling.stopping import max_trials
 from emulator.sampling.uniform import Uniform
@@ -55,7 +56,7 @@ REGISTERS = ["accumulator", "pe_b"]
 def main() -> None:
     """Print a line a figure, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=200_000, help="of throughput (default: %(default)s)")
+    parser.add_argument("--trials", type=int, default=500_000, help="of throughput (default: %(default)s)")
     parser.add_argument(
         "--crowd", type=int, default=100, help="workers that only send (default: %(default)s)"
     )
@@ -92,7 +93,7 @@ def throughput(network: Network, samples: Samples, trials: int) -> dict[str, Any
                 ) as cluster,
                 distributed.Client(cluster) as client,
             ):
-                found.append(steady_rate(network, samples, REGISTERS, trials, client, turn))
+                found.append(steady_rate(network, samples, REGISTERS, trials, client, turn, Importance()))
     one, two = (median(rates[workers]) for workers in (1, 2))
     return {"one": one, "two": two, "ratio": two / one}
 
