@@ -1,4 +1,4 @@
-"""The notebooks of docs/notebooks, and how they are executed: each in an empty folder, as a reader would the first time."""
+"""The notebooks of docs/notebooks, and how they are executed: each in an empty folder, as by a new reader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METADATA = {
 }
 
 FLOATS = "floats"
-"""Tag of cells whose numbers follow from a training: float arithmetic, which differs from CPU to CPU in the last bits."""
+"""Tag of cells whose numbers follow from a training: floats, whose last bits differ from CPU to CPU."""
 
 
 def executed(path: Path) -> Any:
@@ -28,7 +28,9 @@ def executed(path: Path) -> Any:
     notebook = nbformat.read(path, as_version=4)
     with TemporaryDirectory() as folder:
         where = {"metadata": {"path": folder}}
-        NotebookClient(notebook, resources=where, kernel_name="python3", timeout=900, record_timing=False).execute()
+        NotebookClient(
+            notebook, resources=where, kernel_name="python3", timeout=900, record_timing=False
+        ).execute()
     notebook.metadata = METADATA
     return notebook
 

@@ -59,7 +59,11 @@ def test_it_begins_with_a_title_and_its_links_lead_somewhere(path: Path) -> None
 @each_notebook
 def test_its_pictures_are_small(path: Path) -> None:
     outputs = [output for cell in code_cells(read(path)) for output in cell.outputs]
-    pictures = [base64.b64decode(output.data["image/png"]) for output in outputs if "image/png" in output.get("data", {})]
+    pictures = [
+        base64.b64decode(output.data["image/png"])
+        for output in outputs
+        if "image/png" in output.get("data", {})
+    ]
     assert pictures
     assert max(len(picture) for picture in pictures) < LARGEST_PICTURE
 
@@ -70,4 +74,6 @@ def test_run_again_it_says_the_same(path: Path) -> None:
     """The machine behind the committed outputs is another one, perhaps; the campaigns are not."""
     committed, again = code_cells(read(path)), code_cells(executed(path))
     for before, after in zip(committed, again, strict=True):
-        assert list(texts(after)) == list(texts(before)), f"{before.id}; tools/notebooks, if the change is meant"
+        assert list(texts(after)) == list(texts(before)), (
+            f"{before.id}; tools/notebooks, if the change is meant"
+        )

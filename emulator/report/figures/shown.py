@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from emulator.report.figures.canvas import PAPER, figure_of
 
-# Pixels an inch on the screen, and stored: twice as many, for sharp letters.
-_SCREEN, _STORED = 110, 220
+# Pixels an inch on the page, and stored: more, for sharp letters on fine screens.
+_SCREEN, _STORED = 110, 165
 
 
 class ShownAxes(Axes):
