@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from emulator.harden.protection import Bought, Protection
 from emulator.report.figures.protection import protection_curve
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def pareto_curve(
@@ -17,9 +14,9 @@ def pareto_curve(
     *,
     budgets: Sequence[float] = (0.01,),
     targets: Sequence[float] = (0.9,),
-    ax: Axes | None = None,
-) -> Axes:
-    """`protection_curve`, with the intervals at some budgets (shares of the size), and at the cheapest points that
+    ax: Any = None,
+) -> Any:
+    """`protection_curve`, matplotlib's Axes, with the intervals at some budgets (shares of the size), and at the cheapest points that
     remove these shares of the SDC-FIT, if there are any."""
     curve = protection.curve.shown()
     marks: dict[str, Bought | None] = {f"{100 * share:g} %": protection.within(share) for share in budgets}
