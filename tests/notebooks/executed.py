@@ -45,7 +45,8 @@ def texts(cell: Any) -> Iterator[str]:
         said = {"stream": output.get("text")} | {
             kind: text for kind, text in output.get("data", {}).items() if kind.startswith("text/")
         }
-        for text in filter(None, said.values()):
+        # Files hold the kinds by the alphabet, kernels send them as they please.
+        for text in (said[kind] for kind in sorted(said) if said[kind]):
             yield _NUMBERS.sub("#", text) if FLOATS in cell.metadata.get("tags", []) else text
 
 
