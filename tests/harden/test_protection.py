@@ -176,7 +176,7 @@ def test_the_pareto_curve_marks_what_was_asked_for(truth: Callable[..., Truth]) 
     bought = [found.within(0.2), found.within(0.5), found.smallest(0.5)]
     wanted = [[100 * each.share, 100 * (1 - each.removed.value)] for each in bought if each is not None]
     points = [drawn for drawn in axes.collections if isinstance(drawn, PathCollection)]
-    assert np.concatenate([drawn.get_offsets() for drawn in points]) == pytest.approx(np.array(wanted))
+    np.testing.assert_allclose(np.concatenate([np.asarray(drawn.get_offsets()) for drawn in points]), wanted)
 
 
 def test_the_table_comes_with_the_package() -> None:
