@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from emulator.graph.load import load as load
     from emulator.graph.quantize import QuantizeOptions as QuantizeOptions
     from emulator.graph.quantize import quantize as quantize
+    from emulator.harden.comparison import compare as compare
+    from emulator.harden.protection import protect as protect
     from emulator.report.html import write_report as write_report
     from emulator.sampling.adaptive import Adaptive as Adaptive
     from emulator.sampling.estimate import Estimate as Estimate
@@ -60,6 +62,7 @@ _HOMES = {
     "Upset": "array.upset",
     "check": "campaign.check",
     "ci_half_width": "sampling.stopping",
+    "compare": "harden.comparison",
     "explain": "campaign.explain",
     "gradient_model": "sensitivity.backward",
     "load": "graph.load",
@@ -67,6 +70,7 @@ _HOMES = {
     "max_trials": "sampling.stopping",
     "min_critical": "sampling.stopping",
     "merge": "campaign.merging",
+    "protect": "harden.protection",
     "quantize": "graph.quantize",
     "replay": "campaign.replay",
     "run_gemm": "array.cycle",

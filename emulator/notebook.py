@@ -10,7 +10,7 @@ ROWS = 20
 
 
 def titled_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """title: the repr. Whole numbers get separators; cells are shown as they are written with str()."""
+    """title: the repr. Whole numbers get separators, other ones six digits; other cells are written with str()."""
     body = [_row("td", [_text(cell) for cell in row]) for row in rows[:ROWS]]
     more = f"<p>and {len(rows) - ROWS:,} more</p>" if len(rows) > ROWS else ""
     head = f"<thead>{_row('th', header)}</thead>"
@@ -22,4 +22,6 @@ def _row(tag: str, cells: Sequence[str]) -> str:
 
 
 def _text(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:,g}"
     return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent / "propagate"))
 sys.path.insert(0, str(Path(__file__).parent / "rtl"))
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 sys.path.insert(0, str(Path(__file__).parent / "harden"))
+sys.path.insert(0, str(Path(__file__).parent / "notebooks"))
 
 from emulator.array.spec import ArraySpec
 from emulator.graph.golden import Golden, Inference

@@ -63,6 +63,7 @@ def test_an_array_shows_its_fields_with_the_names_of_its_repr() -> None:
     assert [row[0] for row in page.rows[1:]] == [field.name for field in fields(spec)]
     assert all(f"{name}=" in repr(spec) for name, _ in page.rows[1:])
     assert ["acc_rows", "1,024"] in page.rows
+    assert ["clock_hz", "1e+09"] in page.rows
 
 
 def test_a_fault_space_shows_the_sites_of_each_layer(digits: Any) -> None:
@@ -89,6 +90,22 @@ def test_results_show_the_rates_of_layers_and_of_the_whole(digits: Any, tmp_path
     assert [row[0] for row in page.rows[1:-2]] == list(
         results.trials["layer_name"].drop_duplicates().sort_values()
     )
+
+
+def test_a_check_shows_its_verdict_and_its_layers(digits: Any) -> None:
+    report = emu.check(digits.network, digits.array, digits.data, limit=2)
+    page = shown(report)
+    assert page.title == repr(report)
+    assert "ok: 6 of 6 tensors equal" in page.title
+    cells = [dict(zip(page.rows[0], row, strict=True)) for row in page.rows[1:]]
+    assert [row["layer"] for row in cells] == ["conv1", "conv2", "fc"]
+    assert [int(row["cycles"].replace(",", "")) for row in cells] == [x["cycles"] for x in report.layers]
+    assert all(row["acc bits"].endswith(f" of {digits.array.acc_bits}") for row in cells)
+
+
+def test_nothing_shown_of_a_network_depends_on_where_it_lies(digits: Any) -> None:
+    assert str(digits.path.parent) in digits.network.path
+    assert str(digits.path.parent) not in repr(digits.network)
 
 
 def test_names_are_escaped() -> None:

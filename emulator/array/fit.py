@@ -28,6 +28,9 @@ class Fit(NamedTuple):
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] FIT"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawFit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from emulator.array.cycle import replay_layer
 from emulator.array.spec import ArraySpec
-from emulator.campaign.inputs import Samples
+from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.validation import differences, layers
 from emulator.campaign.validation.answers import Answers
 from emulator.campaign.validation.differences import Difference
@@ -55,24 +56,27 @@ class LayerCheck:
 def check(
     network: Network,
     array: ArraySpec,
-    samples: Samples,
+    inputs: str | Path | npt.NDArray[Any] | Samples,
     *,
+    limit: int | None = None,
     cycle_images: int = 1,
     float_model: FloatSource | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
     """Compare over all samples; the cycle engine replays every layer of the first `cycle_images`.
 
-    float_model: what the network was quantised from; raises BadConfig where its input is another one.
+    inputs, limit: as in `Campaign`. float_model: what the network was quantised from; raises BadConfig where its input
+    is another one.
     """
+    samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, network.graph, limit)
     run = _Check(network, array, float_model)
     for start in range(0, len(samples), BATCH):
-        inputs = samples.inputs[start : start + BATCH]
-        runs = run.batch(inputs)
+        batch = samples.inputs[start : start + BATCH]
+        runs = run.batch(batch)
         for inference in runs[: max(0, cycle_images - start)]:
             run.replay(inference)
         if progress is not None:
-            progress(start + len(inputs))
+            progress(start + len(batch))
     return run.report(samples)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from emulator.array.exposure.lifetime import Sites
 from emulator.array.registers import register
+from emulator.array.tiling import Schedule
 from emulator.array.upset import FLIP, Upset
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
@@ -29,7 +30,8 @@ ASKABLE: tuple[Engine, ...] = get_args(Engine)
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Explanation:
     """before, after: the struck value, None where there is no closed form. m, n, delta: the wrong accumulators, or
-    where at_output the wrong requantised words. real_golden, real_faulty: the dequantised logits."""
+    where at_output the wrong requantised words. real_golden, real_faulty: the dequantised logits. plan: how the layer
+    runs on the array."""
 
     fault: Fault
     image: int
@@ -51,6 +53,7 @@ class Explanation:
     top1_faulty: int
     real_golden: npt.NDArray[np.float32] = field(repr=False)
     real_faulty: npt.NDArray[np.float32] = field(repr=False)
+    plan: Schedule = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with plain types."""
@@ -183,6 +186,7 @@ def explain(bench: Workbench, image: int, fault: Fault, engine: Engine = "auto")
         top1_faulty=int(outcome.top1[0]),
         real_golden=real_logits(answer, golden),
         real_faulty=real_logits(answer, effects.logits[0]),
+        plan=plan_of(bench.array, graph.layers[fault.layer]),
     )
 
 

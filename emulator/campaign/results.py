@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit, sdc_fit
+from emulator.array.registers import register
+from emulator.array.spec import ArraySpec
 from emulator.campaign.manifest import read_manifest
 from emulator.campaign.population import COUNTED_KEYS, Group, Population
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
@@ -93,6 +96,12 @@ class Results:
         return self.population.live / self.population.size
 
     @property
+    def register_bits(self) -> int:
+        """Bits of the registers that faults strike."""
+        array = ArraySpec(**self.manifest["array"])
+        return sum(register(array, name).total_bits for name in self.manifest["registers"])
+
+    @property
     def incomplete(self) -> bool:
         """Are there live sites of a campaign that goes through all of them that it has not come to?"""
         return self.counted and not self.population.all_done
@@ -150,6 +159,13 @@ class Results:
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
         """P(outcome) for a fault anywhere in the population, dead sites included: the AVF of the whole."""
         return self.rate(outcome, ties).scaled(self.live_share)
+
+    def fit(self, fit_per_mbit: float = FIT_PER_MBIT) -> Fit:
+        """SDC-1 failures in 10^9 hours of the registers struck, every bit upset at this raw rate; the default is an
+        order of magnitude (`RawFit`). Raises BadConfig unless it is a finite number, 0 or more."""
+        raw = RawFit(flip_flop_fit_per_mbit=fit_per_mbit)
+        avf = self.population_rate()
+        return sdc_fit(self.register_bits, raw.flip_flop_fit_per_mbit, (avf.value, avf.low, avf.high))
 
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""

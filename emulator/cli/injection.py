@@ -153,7 +153,7 @@ def _alone(
     assert named.layer is not None
     fault = Fault(layer=named.layer, upset=named.upsets[0])
     explanation = explain(bench, index, fault, engine)
-    files = _waveform(pictures, bench, index, fault) | _figure(pictures.figure, explanation, bench)
+    files = _waveform(pictures, bench, index, fault) | _figure(pictures.figure, explanation)
     if json:
         show_json(explanation.to_json() | files)
     else:
@@ -194,14 +194,12 @@ def _waveform(wanted: Pictures, bench: Workbench, image: int, fault: Fault) -> d
     return {"vcd": {"path": str(path), "first_cycle": cycles.start, "last_cycle": cycles.stop - 1}}
 
 
-def _figure(path: Path | None, explanation: Explanation, bench: Workbench) -> dict[str, Any]:
-    from emulator.faults.plan import plan_of
+def _figure(path: Path | None, explanation: Explanation) -> dict[str, Any]:
     from emulator.report.figures.error_map import error_map
     from emulator.report.figures.files import save_figure
 
     if path is None:
         return {}
-    layer = bench.network.graph.layers[explanation.fault.layer]
-    save_figure(error_map(explanation, plan_of(bench.array, layer)), path)
+    save_figure(error_map(explanation), path)
     say(f"figure: {path}")
     return {"figure": str(path)}

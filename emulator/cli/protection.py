@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from emulator.array.fit import Fit
     from emulator.campaign.results import Results
     from emulator.harden.protection import Bought, Protection
 
@@ -128,7 +127,7 @@ def _show(found: Protection, budget: float, of_array: float) -> None:
     size = f"{found.size:,.0f} {unit}"
     size += "" if found.units.in_time else f", {100 * of_array:.3g} % of the array's storage"
     show(f"size of what can be protected: {size}; {len(found.units):,} units by {found.units.by}")
-    show(f"SDC-FIT without protection: {_fit(found.unprotected.fit)}")
+    show(f"SDC-FIT without protection: {found.unprotected.fit}")
     bought = found.within(budget)
     show(
         f"protected for {_percent(bought.share)} {what}: {bought.units:,} units, {bought.bits:,} {_bits(found)}"
@@ -137,8 +136,8 @@ def _show(found: Protection, budget: float, of_array: float) -> None:
     show(f"removed: {bought.removed} of the SDC-FIT")
     show(f"  the trials that chose would say {_percent(found.optimistic(budget))}: too good, they chose")
     show(f"residual SDC-1 rate: {bought.residual}; at most {100 * bought.at_most:.3g} % (certified, 95 %)")
-    show(f"residual SDC-FIT: {_fit(bought.fit)}; at most {bought.at_most_fit:.3g} (certified, 95 %)")
-    show(f"detected by it instead (DUE), harmless upsets among them: {_fit(bought.due_fit)} FIT")
+    show(f"residual SDC-FIT: {bought.fit}; at most {bought.at_most_fit:.3g} FIT (certified, 95 %)")
+    show(f"detected by it instead (DUE), harmless upsets among them: {bought.due_fit}")
     show(f"the best choice removes {_percent(found.gap(budget))} more of the expected FIT at most")
     rows = [[f"{_percent(share)} {what}", *_row(found.within(share))] for share in SHARES]
     rows += [[f"for {100 * target:g} % less SDC-FIT", *_row(found.smallest(target))] for target in TARGETS]
@@ -183,27 +182,13 @@ def _bits(found: Protection) -> str:
     return "cycles" if found.units.in_time else "bits"
 
 
-def _fit(fit: Fit) -> str:
-    return f"{fit.value:.3g} [{fit.low:.3g}, {fit.high:.3g}]"
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
 def _draw(found: Protection, budget: float, path: Path) -> None:
+    from emulator.harden.pareto import pareto_curve
     from emulator.report.figures.files import save_figure
-    from emulator.report.figures.protection import protection_curve
 
-    curve = found.curve.shown()
-    marks: dict[str, Any] = {f"{100 * budget:g} %": found.within(budget)}
-    marks |= {f"{100 * target:g} % less": found.smallest(target) for target in (0.9,)}
-    points = {
-        name: (bought.share, bought.removed.value, bought.removed.low, bought.removed.high)
-        for name, bought in marks.items()
-        if bought is not None
-    }
-    unit = "cycles" if found.units.in_time else "area"
-    ax = protection_curve(curve.share, curve.removed, optimistic=curve.optimistic, marks=points, unit=unit)
-    save_figure(ax, path)
+    save_figure(pareto_curve(found, budgets=[budget]), path)
     say(f"figure: {path}")

@@ -217,18 +217,15 @@ def _show_nothing(reason: str, json: bool) -> None:
 
 def _show_report(report: CheckReport) -> None:
     """The answer first, then warnings, then the layers, then where things differ."""
-    verdict = "ok" if report.ok else "FAILED"
-    show(
-        f"{verdict}: {report.tensors - len(report.mismatches)} of {report.tensors} tensors equal ONNX Runtime bit for "
-        f"bit over {report.samples} samples"
-    )
+    from emulator.campaign.validation.report import LAYER_COLUMNS
+
+    show(repr(report).removeprefix("CheckReport(").removesuffix(")"))
     for line in _accuracy_lines(report):
         show(line)
     for warning in report.warnings:
         show(f"warning: {warning}")
     show("")
-    header = ["layer", "acc bits", "psum bits", "clip high", "low", "ReLU", "SQNR dB", "cycles", "differ"]
-    show(table(header, [_row(layer) for layer in report.layers]))
+    show(table(list(LAYER_COLUMNS), report.layer_rows))
     show("")
     original = report.original
     show(f"original file, unoptimised, operator by operator: {_summary(original.operators)}")
@@ -251,19 +248,6 @@ def _accuracy_lines(report: CheckReport) -> list[str]:
     named = {"accuracy": "", "accuracy_original": "original file ", "accuracy_float": "float model "}
     accuracies = [f"{name}{100 * facts[key]:.2f} %" for key, name in named.items() if facts[key] is not None]
     return [*lines, f"accuracy: {', '.join(accuracies)}"] if accuracies else lines
-
-
-def _row(layer: dict[str, Any]) -> list[str]:
-    sqnr = layer["sqnr_db"]
-    return [
-        layer["name"],
-        f"{layer['accumulator_bits_needed']} of {layer['accumulator_bits']}",
-        f"{layer['partial_sum_bits_needed']} of {layer['partial_sum_bits']}",
-        *(f"{100 * layer[f'saturated_{end}_share']:.2f} %" for end in ("high", "low", "relu")),
-        "-" if sqnr is None else f"{sqnr:.1f}",
-        f"{layer['cycles']:,}",
-        str(layer["engine_mismatches"]),
-    ]
 
 
 def _summary(differences: dict[str, Difference]) -> str:

@@ -50,7 +50,7 @@ class Network:
 
     def __repr__(self) -> str:
         graph = self.graph
-        return f"Network({graph.name!r}, {len(graph.layers)} MAC layers, {graph.macs:,} MACs, {self.path!r})"
+        return f"Network({graph.name!r}, {len(graph.layers)} MAC layers, {graph.macs:,} MACs)"
 
     def _repr_html_(self) -> str:
         rows = [

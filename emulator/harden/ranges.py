@@ -94,7 +94,11 @@ def unbounded(network: Network, observed: Iterable[Observed]) -> list[str]:
 
 
 def bounds_of(
-    observed: Iterable[Observed], *, per: Per, margin: Margin, percentile: float = 100.0
+    observed: Iterable[Observed],
+    *,
+    per: Per = "channel",
+    margin: Margin = Margin(),
+    percentile: float = 100.0,
 ) -> tuple[Bounds, ...]:
     """The bounds of each layer: the innermost `percentile` of the values seen, 100 for all, and the margin.
 

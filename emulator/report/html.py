@@ -9,9 +9,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emulator.array.fit import FIT_PER_MBIT, RawFit, sdc_fit
-from emulator.array.registers import register
-from emulator.array.spec import ArraySpec
+from emulator.array.fit import FIT_PER_MBIT
 from emulator.campaign.files import write_atomically
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig
@@ -164,14 +162,10 @@ class FitInWords(NamedTuple):
 
 def _fit(results: Results, fit_per_mbit: float) -> FitInWords:
     """Every register bit of the campaign is upset alike, so the AVF is that of the whole population."""
-    raw = RawFit(flip_flop_fit_per_mbit=fit_per_mbit, sram_fit_per_mbit=fit_per_mbit)
-    array = ArraySpec(**results.manifest["array"])
-    bits = sum(register(array, name).total_bits for name in results.manifest["registers"])
-    avf = results.population_rate()
-    fit = sdc_fit(bits, raw.flip_flop_fit_per_mbit, (avf.value, avf.low, avf.high))
+    fit = results.fit(fit_per_mbit)
     places = decimals(fit.value, (fit.high - fit.low) / 2)
     value, low, high = (f"{x:.{places}f}" for x in fit)
-    return FitInWords(value=value, low=low, high=high, mbit=f"{bits / 1e6:.3g}")
+    return FitInWords(value=value, low=low, high=high, mbit=f"{results.register_bits / 1e6:.3g}")
 
 
 # ---- tables

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.qdq_loss_debug import compute_signal_to_quantization_noice_ratio
+from scipy.stats import binomtest
 
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import schedule
@@ -205,7 +206,7 @@ def test_ties_are_counted() -> None:
     assert answers.at_maximum.tolist() == [2, 1, 3, 1]
     assert answers.mean_at_maximum == 7 / 4
     assert answers.tied_share == 1 / 2
-    assert answers.accuracy(np.array([0, 1, 1, 2])) == 3 / 4
+    assert answers.accuracy(np.array([0, 1, 1, 2])).value == 3 / 4
     assert answers.dead == []
 
 
@@ -275,6 +276,30 @@ def test_agreement_and_accuracy_of_the_float_model(fashion: Any) -> None:
     assert report["top1_agreement_float"] == (ours == theirs).mean()
     assert report["accuracy_float"] == (theirs == samples.labels).mean()
     assert report["accuracy"] == (ours == samples.labels).mean()
+
+
+def test_a_check_takes_the_file_that_a_campaign_takes(digits: Any) -> None:
+    report = check(digits.network, digits.array, digits.data, limit=7, cycle_images=0)
+    with np.load(digits.data) as arrays:
+        labels = arrays["labels"][:7]
+    assert report.labels is not None
+    assert report.labels.tolist() == labels.tolist()
+    same = check(digits.network, digits.array, samples_of(digits, 7), cycle_images=0)
+    assert report.to_json() == same.to_json()
+
+
+def test_accuracies_have_wilsons_interval(digits: Any) -> None:
+    report = check(
+        digits.network, digits.array, digits.data, limit=120, cycle_images=0, float_model=float_of(digits)
+    )
+    assert list(report.accuracies) == ["emulator", "original", "float"]
+    with np.load(digits.data) as arrays:
+        inputs, labels = arrays["inputs"][:120], arrays["labels"][:120]
+    right = run_ort(digits.network.reference, ["logits"], inputs)["logits"].argmax(axis=1) == labels
+    wilson = binomtest(int(right.sum()), 120).proportion_ci(method="wilson")
+    found = report.accuracies["emulator"]
+    assert (found.value, found.low, found.high) == pytest.approx((right.mean(), wilson.low, wilson.high))
+    assert check(digits.network, digits.array, Samples(inputs=list(inputs[:2]))).accuracies == {}
 
 
 def test_another_models_float_file_is_refused(digits: Any, fashion: Any) -> None:

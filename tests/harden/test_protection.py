@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from known_truth import ARRAY, Truth
+from matplotlib.collections import PathCollection
 
 from emulator.array.fit import RawFit
 from emulator.array.registers import register
@@ -15,6 +16,7 @@ from emulator.campaign.results import Results
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
+from emulator.harden.pareto import pareto_curve
 from emulator.harden.protection import Protection, protect
 from emulator.sampling.exhaustive import Exhaustive
 
@@ -165,6 +167,16 @@ def test_a_campaign_that_judged_all_is_exact(judged: Results) -> None:
     assert (bought.residual.value, bought.residual.low, bought.at_most) == pytest.approx((rate, rate, rate))
     assert bought.residual.method == "census"
     assert bought.removed.value == pytest.approx((sites * (event & ~still)).sum() / (sites * event).sum())
+
+
+def test_the_pareto_curve_marks_what_was_asked_for(truth: Callable[..., Truth]) -> None:
+    found = protect(truth().campaign(3, 3000), by="register-bit", only=["tmr"])
+    axes = pareto_curve(found, budgets=(0.2, 0.5), targets=(0.5,))
+    assert [text.get_text() for text in axes.texts] == ["20 %", "50 %", "50 % less"]
+    bought = [found.within(0.2), found.within(0.5), found.smallest(0.5)]
+    wanted = [[100 * each.share, 100 * (1 - each.removed.value)] for each in bought if each is not None]
+    points = [drawn for drawn in axes.collections if isinstance(drawn, PathCollection)]
+    np.testing.assert_allclose(np.concatenate([np.asarray(drawn.get_offsets()) for drawn in points]), wanted)
 
 
 def test_the_table_comes_with_the_package() -> None:

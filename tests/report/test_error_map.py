@@ -28,6 +28,7 @@ def plan_of(shape: GemmShape, dataflow: Dataflow = "ws") -> Schedule:
 
 def explained(
     errors: list[tuple[int, int, int]],
+    plan: Schedule,
     *,
     due: bool = False,
     at_output: bool = False,
@@ -58,6 +59,7 @@ def explained(
         top1_faulty=0,
         real_golden=logits,
         real_faulty=logits,
+        plan=plan,
     )
 
 
@@ -85,12 +87,12 @@ SHAPE = GemmShape(m=12, k=5, n=7)
 
 
 def test_every_error_is_in_its_cell_with_its_sign_and_its_power_of_two() -> None:
-    drawn = cells(error_map(explained(ERRORS), plan_of(SHAPE)))
+    drawn = cells(error_map(explained(ERRORS, plan_of(SHAPE))))
     assert drawn == {(0, 0): 1.0, (3, 2): -1.0, (9, 5): 13.0, (11, 6): -21.0, (11, 0): -32.0}
 
 
 def test_even_an_error_of_one_is_told_from_none_and_from_its_opposite() -> None:
-    ax = error_map(explained(ERRORS), plan_of(SHAPE))
+    ax = error_map(explained(ERRORS, plan_of(SHAPE)))
     (image,) = ax.images
     plus, minus, none = (image.to_rgba(np.ma.masked_invalid([value]))[0] for value in (1.0, -1.0, np.nan))
     assert all(np.abs(a - b).max() > 0.1 for a, b in ((plus, minus), (plus, none), (minus, none)))
@@ -108,12 +110,12 @@ def test_even_an_error_of_one_is_told_from_none_and_from_its_opposite() -> None:
     ],
 )
 def test_lines_are_where_folds_begin(dataflow: Dataflow, across: set[float], along: set[float]) -> None:
-    assert lines(error_map(explained(ERRORS), plan_of(SHAPE, dataflow))) == (across, along)
+    assert lines(error_map(explained(ERRORS, plan_of(SHAPE, dataflow)))) == (across, along)
 
 
 def test_groups_lie_beside_each_other() -> None:
     shape = GemmShape(m=3, k=5, n=2, groups=3)
-    ax = error_map(explained([(2, 5, 4)]), plan_of(shape))
+    ax = error_map(explained([(2, 5, 4)], plan_of(shape)))
     assert cells(ax) == {(2, 5): 3.0}
     assert lines(ax)[1] == {1.5, 3.5}
     assert ax.get_xlabel() == "output column n (of 6)"
@@ -131,7 +133,7 @@ def test_groups_lie_beside_each_other() -> None:
 def test_of_a_large_layer_the_part_around_the_errors_is_shown(
     found: list[tuple[int, int]], shown: tuple[int, int]
 ) -> None:
-    ax = error_map(explained([(m, n, 5) for m, n in found]), plan_of(GemmShape(m=1000, k=4, n=5)))
+    ax = error_map(explained([(m, n, 5) for m, n in found], plan_of(GemmShape(m=1000, k=4, n=5))))
     bottom, top = ax.get_ylim()
     assert (top + 0.5, bottom + 0.5) == shown
     assert set(cells(ax)) == set(found)
@@ -140,31 +142,29 @@ def test_of_a_large_layer_the_part_around_the_errors_is_shown(
 def test_a_masked_fault_and_a_hang_are_drawn_too() -> None:
     texts = []
     for due in (False, True):
-        ax = error_map(explained([], due=due), plan_of(SHAPE))
+        ax = error_map(explained([], plan_of(SHAPE), due=due))
         assert cells(ax) == {}
         texts.append(ax.texts[0].get_text())
     assert texts == ["nothing is wrong", "nothing comes out"]
 
 
 def test_the_title_says_which_fault_it_is() -> None:
-    flip = error_map(explained(ERRORS), plan_of(SHAPE)).get_title(loc="left")
+    flip = error_map(explained(ERRORS, plan_of(SHAPE))).get_title(loc="left")
     assert flip == "flip of bit 6,7 in pe_a[3, 2], cycle 40\nlayer 1 (conv2), input 5: 5 accumulators wrong"
-    written = explained(ERRORS, at_output=True)
-    assert "5 requantised words wrong" in error_map(written, plan_of(SHAPE)).get_title(loc="left")
-    stuck = explained(ERRORS, kind="stuck-at-1", until=50)
-    assert "stuck-at-1 of bit 6,7 in pe_a[3, 2], cycle 40 to 50" in error_map(
-        stuck, plan_of(SHAPE)
-    ).get_title(loc="left")
+    written = explained(ERRORS, plan_of(SHAPE), at_output=True)
+    assert "5 requantised words wrong" in error_map(written).get_title(loc="left")
+    stuck = explained(ERRORS, plan_of(SHAPE), kind="stuck-at-1", until=50)
+    assert "stuck-at-1 of bit 6,7 in pe_a[3, 2], cycle 40 to 50" in error_map(stuck).get_title(loc="left")
 
 
 def test_it_is_a_pure_function_that_leaves_matplotlib_alone() -> None:
-    explanation, settings = explained(ERRORS), dict(mpl.rcParams)
+    explanation, settings = explained(ERRORS, plan_of(SHAPE)), dict(mpl.rcParams)
     own = Figure().add_subplot()
-    assert error_map(explanation, plan_of(SHAPE), ax=own) is own
+    assert error_map(explanation, ax=own) is own
     files = []
     for _ in range(2):
         file = io.BytesIO()
-        error_map(explanation, plan_of(SHAPE)).get_figure(root=True).savefig(file, format="png")  # type: ignore[union-attr]
+        error_map(explanation).get_figure(root=True).savefig(file, format="png")  # type: ignore[union-attr]
         files.append(file.getvalue())
     assert files[0] == files[1]
     assert dict(mpl.rcParams) == settings
@@ -174,7 +174,7 @@ def test_it_is_a_pure_function_that_leaves_matplotlib_alone() -> None:
 def test_a_figure_is_written_the_same_each_time(ending: str, magic: bytes, tmp_path: Path) -> None:
     files = [tmp_path / f"{name}.{ending}" for name in "ab"]
     for file in files:
-        save_figure(error_map(explained(ERRORS), plan_of(SHAPE)), file)
+        save_figure(error_map(explained(ERRORS, plan_of(SHAPE))), file)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes().startswith(magic)
 
@@ -184,4 +184,4 @@ def test_a_figure_is_written_the_same_each_time(ending: str, magic: bytes, tmp_p
 )
 def test_another_ending_or_folder_is_refused(name: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=words):
-        save_figure(error_map(explained(ERRORS), plan_of(SHAPE)), tmp_path / name)
+        save_figure(error_map(explained(ERRORS, plan_of(SHAPE))), tmp_path / name)

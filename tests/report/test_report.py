@@ -11,9 +11,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import PNGFormatter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -93,6 +95,17 @@ def test_a_figure_draws_on_given_axes_with_labels(name: str, importance: Results
     assert FIGURES[name](importance, ax=axes) is axes
     assert axes.get_xlabel()
     assert any("%" in text for text in (axes.get_xlabel(), axes.get_ylabel())) or name == "map"
+
+
+def test_a_notebook_shows_a_figure_as_a_picture_on_white(importance: Results) -> None:
+    """As IPython does: the formatter asks the object, and takes data and metadata."""
+    formatter = PNGFormatter()
+    axes = avf_by(importance)
+    data, metadata = formatter(axes)
+    picture = mpl.image.imread(io.BytesIO(data), format="png")
+    assert picture[0, 0].tolist() == [1, 1, 1, 1]
+    assert metadata["width"] * 1.4 < picture.shape[1] < 100 * axes.get_figure(root=True).get_figwidth() * 2  # type: ignore[union-attr]
+    assert formatter(avf_by(importance))[0] == data
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -185,6 +198,9 @@ def test_the_rate_in_fit_is_raw_rate_times_bits_times_avf(importance: Results) -
     bits = 256 * 8 + 2 * (16 * 8 + 240 * 20) + 2 * 256 * 32 + 1024 * 16 * 32
     assert f"{bits / 1e6:.3g}" == "0.553"
     avf = importance.population_rate()
+    fit = importance.fit(20)
+    assert fit == pytest.approx([20 * bits / 1e6 * rate for rate in (avf.value, avf.low, avf.high)])
+    assert str(fit) == f"{fit.value:.3g} [{fit.low:.3g}, {fit.high:.3g}] FIT"
     for raw, page in ((20, render_report(importance)), (500, render_report(importance, fit_per_mbit=500))):
         (cell,) = re.findall(r"at (\d+) FIT/Mbit raw</p>\s*<p class=.big.>([\d.]+) <small>FIT</small>", page)
         assert cell[0] == str(raw)

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
+
 # Real logits below this carry no answer: nothing a softmax or a threshold could tell apart.
 NEGLIGIBLE = 1e-6
 
@@ -56,5 +59,6 @@ class Answers:
             reasons.append(f"all logits are below {NEGLIGIBLE:g} (largest {largest:.2g})")
         return reasons
 
-    def accuracy(self, labels: npt.NDArray[np.int64] | None) -> float | None:
-        return None if labels is None else float((self.top1 == labels).mean())
+    def accuracy(self, labels: npt.NDArray[np.int64]) -> Estimate:
+        """The share of samples whose top-1 is the label, with Wilson's interval."""
+        return hansen_hurwitz(self.top1 == labels, np.ones(len(labels)))

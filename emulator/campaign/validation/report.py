@@ -11,11 +11,15 @@ import numpy.typing as npt
 from emulator.campaign.validation.answers import Answers
 from emulator.campaign.validation.differences import Difference
 from emulator.graph.deployment import Deployment
+from emulator.notebook import titled_table
+from emulator.sampling.estimate import Estimate
 
 # Above these shares and below this ratio a user is warned.
 CLIPPED_SHARE = 0.01
 LOW_SQNR_DB = 10.0
 AGREEMENT = 0.99
+
+LAYER_COLUMNS = ("layer", "acc bits", "psum bits", "clip high", "low", "ReLU", "SQNR dB", "cycles", "differ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -153,8 +157,32 @@ class CheckReport:
         ]
         return [*found, f"low SQNR: {_some(noisy)}"] if noisy else found
 
+    @property
+    def accuracies(self) -> dict[str, Estimate]:
+        """On these samples: `emulator`, `original` (the file as deployed), `float` if given; none without labels."""
+        answers = {"emulator": self.answers, "original": self.original.answers, "float": self.float_answers}
+        labels = self.labels
+        if labels is None:
+            return {}
+        return {name: found.accuracy(labels) for name, found in answers.items() if found is not None}
+
+    @property
+    def layer_rows(self) -> list[list[str]]:
+        """The cells of LAYER_COLUMNS for each layer: bits needed of those there are, shares clipped, differences."""
+        return [_row(layer) for layer in self.layers]
+
+    def __repr__(self) -> str:
+        equal = self.tensors - len(self.mismatches)
+        return (
+            f"CheckReport({'ok' if self.ok else 'FAILED'}: {equal} of {self.tensors} tensors equal ONNX Runtime bit "
+            f"for bit over {self.samples} samples)"
+        )
+
+    def _repr_html_(self) -> str:
+        return titled_table(repr(self), LAYER_COLUMNS, self.layer_rows)
+
     def to_json(self) -> dict[str, Any]:
-        float_answers = self.float_answers
+        accuracies = {name: found.value for name, found in self.accuracies.items()}
         return {
             "ok": self.ok,
             "warnings": self.warnings,
@@ -165,15 +193,28 @@ class CheckReport:
             "engine_mismatches": self.engine_mismatches,
             "top1_agreement": self.top1_agreement,
             "top1_agreement_float": self.top1_agreement_float,
-            "accuracy": self.answers.accuracy(self.labels),
-            "accuracy_original": self.original.answers.accuracy(self.labels),
-            "accuracy_float": None if float_answers is None else float_answers.accuracy(self.labels),
+            "accuracy": accuracies.get("emulator"),
+            "accuracy_original": accuracies.get("original"),
+            "accuracy_float": accuracies.get("float"),
             "classes_at_maximum": self.answers.mean_at_maximum,
             "tied_share": self.answers.tied_share,
             "dead_outputs": self.answers.dead,
             **self.original.to_json(),
             "layers": self.layers,
         }
+
+
+def _row(layer: dict[str, Any]) -> list[str]:
+    sqnr = layer["sqnr_db"]
+    return [
+        layer["name"],
+        f"{layer['accumulator_bits_needed']} of {layer['accumulator_bits']}",
+        f"{layer['partial_sum_bits_needed']} of {layer['partial_sum_bits']}",
+        *(f"{100 * layer[f'saturated_{end}_share']:.2f} %" for end in ("high", "low", "relu")),
+        "-" if sqnr is None else f"{sqnr:.1f}",
+        f"{layer['cycles']:,}",
+        str(layer["engine_mismatches"]),
+    ]
 
 
 def _agreement(ours: Answers, theirs: Answers) -> float:

@@ -30,13 +30,15 @@ WIDTH = 4.6
 def axes_for(
     ax: Axes | None, height: float, layout: Literal["constrained", "compressed"] = "constrained"
 ) -> Axes:
-    """`ax`, or axes on a new figure that no global state knows; height in inches."""
+    """`ax`, or axes on a new figure that no global state knows and a notebook shows; height in inches."""
     if ax is not None:
         return ax
     from matplotlib.figure import Figure
 
+    from emulator.report.figures.shown import ShownAxes
+
     figure = Figure(figsize=(WIDTH, height), layout=layout, facecolor="none")
-    return figure.add_subplot(facecolor="none")
+    return figure.add_subplot(axes_class=ShownAxes, facecolor="none")
 
 
 def figure_of(ax: Axes) -> Any:

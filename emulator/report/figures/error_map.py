@@ -24,13 +24,14 @@ SIGNED = ("#003a5d", BLUE, "#a3cfec", "#f7c49d", ORANGE, "#8a3700")
 MAP_CELLS = 64
 
 
-def error_map(explanation: Explanation, plan: Schedule, *, ax: Axes | None = None) -> Axes:
+def error_map(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
     """Where the errors of one fault lie in the output (m x groups * n) of its layer, and how large they are: signed,
-    on a log scale, of accumulators or, where the explanation says so, of requantised words. plan: the layer's; thin
-    lines are the boundaries of its folds.
+    on a log scale, of accumulators or, where the explanation says so, of requantised words. Thin lines are the
+    boundaries of the layer's folds.
 
     Of a large layer only the part around the errors is shown.
     """
+    plan = explanation.plan
     size = plan.shape.m, plan.shape.groups * plan.shape.n
     rows, cols = (_around(x, n) for x, n in zip((explanation.m, explanation.n), size, strict=True))
     cells = np.full((len(rows), len(cols)), np.nan)
