@@ -21,15 +21,12 @@ from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.manifest import read_manifest
 from emulator.campaign.population import COUNTED_KEYS, Group, Population
+from emulator.campaign.rates import CountedRates, DrawnRates, Rates
 from emulator.campaign.schema import MASKED_AT, OUTCOMES
 from emulator.campaign.trials import StoredTrials, Trials
 from emulator.errors import BadConfig, BadData
 from emulator.notebook import titled_table
-from emulator.sampling.clustered import clustered
-from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz, part, ratio
-from emulator.sampling.horvitz_thompson import HorvitzThompson
 from emulator.sampling.intervals import wilson
 from emulator.sampling.registry import COUNTED, sampler_named
 from emulator.sampling.sampler import Sampler
@@ -152,9 +149,8 @@ class Results:
         """
         event = self._event(outcome, ties)
         if images == "alike":
-            weight = self.weight * self._sites if self.counted else self.weight
-            return clustered(event, weight, self.column("input_id"), heaviest_unseen=self._heaviest_unseen)
-        return self.rate_of(event)
+            return self._rates.of_images_alike(event, self.column("input_id"))
+        return self._rates.of_all(event)
 
     def population_rate(self, outcome: str = "sdc1", ties: bool = True) -> Estimate:
         """P(outcome) for a fault anywhere in the population, dead sites included: the AVF of the whole."""
@@ -192,13 +188,7 @@ class Results:
 
     def rate_of(self, event: npt.NDArray[np.bool_]) -> Estimate:
         """The rate over live sites of any event, (trials,) bool."""
-        if self.counted:
-            return self._of_classes(event, np.arange(len(event)), [], ())
-        if not self.manifest["looked"]:
-            return hansen_hurwitz(event, self.weight, max_weight=self.max_weight)
-        sequence = ConfidenceSequence(max_weight=self.max_weight)
-        sequence.add(event, self.weight)
-        return sequence.estimate()
+        return self._rates.of_all(event)
 
     def rates_of(self, keys: Keys, event: npt.NDArray[np.bool_]) -> dict[Group, Estimate]:
         """The same of each group that has trials, or of which a chunk is done that needed none, in network order.
@@ -206,26 +196,12 @@ class Results:
         import pandas as pd
 
         names = self._known(keys)
-        groups = pd.DataFrame({name: self._key(name) for name in names}).groupby(names)
-        live = self.population.sites_by(names) if set(names) <= set(COUNTED_KEYS) else {}
-        total = sum(count for _, count in live.values())
-        found = {}
-        for key, index in groups.indices.items():
-            group = key if isinstance(key, tuple) else (key,)
-            if self.counted:
-                found[group] = self._of_classes(event, np.asarray(index), names, group)
-            elif live:
-                inside = np.zeros(len(event), bool)
-                inside[index] = True
-                share = live[group][1] / total
-                found[group] = part(event, self.weight, inside, share, max_weight=self.max_weight)
-            else:
-                found[group] = ratio(event[index], self.weight[index], max_weight=self.max_weight)
-        if self.counted and set(names) <= set(COUNTED_KEYS):
-            for group in self.population.sites_by(names):
-                if group not in found and self.population.of_group(names, group)[1]:
-                    found[group] = self._of_classes(event, np.zeros(0, np.intp), names, group)
-        return self.population.in_order(names, found)
+        grouped = pd.DataFrame({name: self._key(name) for name in names}).groupby(names)
+        groups = {
+            key if isinstance(key, tuple) else (key,): np.asarray(rows)
+            for key, rows in grouped.indices.items()
+        }
+        return self.population.in_order(names, self._rates.of_groups(event, names, groups))
 
     def summary(self, by: Keys = ("layer", "register")) -> pd.DataFrame:
         """SDC-1 of each group over its live sites; of layers and registers also over all their sites.
@@ -330,38 +306,24 @@ class Results:
         return event if ties else event & ~self.column("tie")
 
     @cached_property
-    def _sites(self) -> npt.NDArray[np.int64]:
-        sites: npt.NDArray[np.int64] = self.column("class_size")
-        return sites
-
-    def _of_classes(
-        self, event: npt.NDArray[np.bool_], index: npt.NDArray[np.intp], names: list[str], group: Group
-    ) -> Estimate:
-        """The rate of an event over the live sites of a group, from its rows `index`."""
-        everything = self.population
-        if self.sampler == "exhaustive" and not self.incomplete:
-            live = covered = int(self._sites[index].sum())
-        else:
-            live, covered = everything.of_group(names, group)
-        sample = HorvitzThompson(
-            live, per_site_floor=self._per_site_floor(everything.images * everything.live)
-        )
-        sample.add(event[index], self._sites[index], 1 / self.weight[index], covered=covered)
-        return sample.estimate()
-
-    @property
-    def _heaviest_unseen(self) -> float:
-        """What a trial may weigh that nobody drew; 0: every site is judged."""
+    def _rates(self) -> Rates:
         if not self.counted:
-            return self.max_weight
-        floor = self._per_site_floor(self.population.images * self.population.live)
-        return 0.0 if floor == 1 else 1 / floor
-
-    def _per_site_floor(self, sites: int) -> float:
+            return DrawnRates(
+                population=self.population,
+                weight=self.weight,
+                max_weight=self.max_weight,
+                looked=bool(self.manifest["looked"]),
+            )
         settings = {name: value for name, value in self.manifest["sampler"].items() if name != "name"}
         sampler = sampler_named(self.sampler, settings)
         assert not isinstance(sampler, Sampler)
-        return sampler.per_site_floor(sites)
+        return CountedRates(
+            population=self.population,
+            sampler=sampler,
+            sites=self.column("class_size"),
+            inclusion=1 / self.weight,
+            finished=self.sampler == "exhaustive" and not self.incomplete,
+        )
 
     def _known(self, keys: Keys) -> list[str]:
         """Names of groups; BadConfig for unknown ones, and for those that a class is spread over."""
