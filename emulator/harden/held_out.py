@@ -99,14 +99,20 @@ class Drawn:
     doubt: float
 
     def rate(self, amount: Floats) -> Remaining:
-        """Hansen and Hurwitz's estimate, and the upper end of a confidence sequence that is all on that side."""
-        x = (self.weight * amount)[amount > 0]
-        found = evidence_of_draws(sums_of(x), len(amount), self.max_weight, CONFIDENCE)
-        low, high = found.interval(CONFIDENCE)
+        """Hansen and Hurwitz's estimate, of the rarer of what is and is not there, and the upper end of a confidence
+        sequence that is all on that side."""
+        common = (self.weight * amount).sum() > (self.weight * (1 - amount)).sum()
+        rate = self._rare(1 - amount).complement() if common else self._rare(amount)
         sequence = ConfidenceSequence(max_weight=self.max_weight, confidence=1 - 2 * self.doubt)
         # What is left of an event is one of a smaller weight; the sequence does not ask what the others weigh.
         sequence.add(amount > 0, np.where(amount > 0, self.weight * amount, self.max_weight))
-        rate = Estimate(
+        return Remaining(rate, max(rate.value, sequence.estimate().high))
+
+    def _rare(self, amount: Floats) -> Estimate:
+        x = (self.weight * amount)[amount > 0]
+        found = evidence_of_draws(sums_of(x), len(amount), self.max_weight, CONFIDENCE)
+        low, high = found.interval(CONFIDENCE)
+        return Estimate(
             value=found.rate,
             low=low,
             high=high,
@@ -115,7 +121,6 @@ class Drawn:
             ess=found.ess,
             method="hansen-hurwitz",
         )
-        return Remaining(rate, max(found.rate, sequence.estimate().high))
 
     def share(self, part: Floats, whole: Floats) -> Estimate:
         """`ratio` among the events, of the rarer of what is and is not the part. An event of both counts as two, whose

@@ -24,6 +24,16 @@ def test_a_fraction_of_an_event_counts_as_one() -> None:
     assert whole.rate.value == pytest.approx(hansen_hurwitz(amount > 0, weight, max_weight=2.0).value)
 
 
+def test_what_nearly_always_happens_is_judged_by_what_does_not() -> None:
+    """The weights spread far more than what is missed."""
+    rng = np.random.default_rng(2)
+    weight = np.where(rng.random(4000) < 0.5, 0.2, 1.8)
+    amount = np.where(rng.random(4000) < 0.02, 0.5, 1.0)
+    rate = Drawn(weight=weight, max_weight=2.0, doubt=0.05).rate(amount).rate
+    assert rate.low < 0.99 < rate.high <= 1
+    assert rate.high - rate.low < 0.01
+
+
 @pytest.mark.parametrize("left", [0.03, 0.5, 0.97])
 def test_a_share_is_the_part_of_the_events_either_way_round(left: float) -> None:
     rng = np.random.default_rng(1)
