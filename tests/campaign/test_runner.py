@@ -18,6 +18,7 @@ import pytest
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.looking_back import read_past
 from emulator.campaign.parts import read_part
+from emulator.campaign.replay import replay
 from emulator.campaign.runner import Campaign, Progress
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
@@ -394,3 +395,17 @@ def test_what_is_learnt_does_not_depend_on_the_number_of_workers(
         forgetful = planned.judged(bench, 8, no_past())
         assert (forgetful["fault_id"] != taught["fault_id"]).any()
         assert taught["sdc1"].mean() > forgetful["sdc1"].mean()
+
+
+# ---- replaying
+
+
+def test_a_campaign_on_an_array_is_replayed_with_a_file_that_holds_it(digits: Any, tmp_path: Path) -> None:
+    images = digits.inputs[:IMAGES]
+    found = campaign(digits, max_trials(200), inputs=images, limit=None).collect(tmp_path / "run", workers=1)
+    some = found.column("fault_id")[0]
+    with pytest.raises(BadConfig, match=r"were an array, not a file.*numpy\.savez"):
+        found.replay(some)
+    np.savez(tmp_path / "inputs.npz", inputs=images)
+    explained = replay(tmp_path / "run", some, inputs=tmp_path / "inputs.npz")
+    assert explained.top1_faulty == found.column("top1_faulty")[0]
