@@ -39,10 +39,12 @@ def reopened(manifest: dict[str, Any], *, model: Path | None = None, inputs: Pat
     """The workbench of a campaign again. model, inputs: where they are now, None: as recorded. Raises BadData where
     they are no longer those of the manifest, BadConfig where the inputs came from no file."""
     read = manifest["model"]
-    if not (inputs or manifest["inputs"]["path"]):
+    # Of a file it is the whole path; of arrays, words.
+    if inputs is None and not Path(manifest["inputs"]["path"]).is_absolute():
         raise BadConfig(
-            "the inputs of this campaign were an array, not a file; allowed: a file that holds it. Save it with "
-            "numpy.savez(FILE, inputs=ARRAY) and name it (--inputs FILE, in Python inputs=FILE), or run the campaign on it."
+            f"the inputs of this campaign were no file ({manifest['inputs']['path']}); allowed: a file that holds them. "
+            "Save them with numpy.savez(FILE, inputs=ARRAY) and name it (--inputs FILE, in Python inputs=FILE), or run "
+            "the campaign on it."
         )
     network = load(model or read["path"], shapes=read["shapes"], answer=read["answer"])
     samples = load_samples(inputs or manifest["inputs"]["path"], network.graph, manifest["inputs"]["samples"])
