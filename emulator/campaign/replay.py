@@ -42,9 +42,9 @@ def reopened(manifest: dict[str, Any], *, model: Path | None = None, inputs: Pat
     # Of a file it is the whole path; of arrays, words.
     if inputs is None and not Path(manifest["inputs"]["path"]).is_absolute():
         raise BadConfig(
-            f"the inputs of this campaign were no file ({manifest['inputs']['path']}); allowed: a file that holds them. "
-            "Save them with numpy.savez(FILE, inputs=ARRAY) and name it (--inputs FILE, in Python inputs=FILE), or run "
-            "the campaign on it."
+            f"the inputs of this campaign were no file ({manifest['inputs']['path']}); allowed: a file of them. "
+            "Save them with numpy.savez(FILE, inputs=ARRAY) and name it (--inputs FILE, in Python inputs=FILE), or "
+            "run the campaign on it."
         )
     network = load(model or read["path"], shapes=read["shapes"], answer=read["answer"])
     samples = load_samples(inputs or manifest["inputs"]["path"], network.graph, manifest["inputs"]["samples"])
