@@ -73,11 +73,14 @@ def _run_in_pool(
     pool: Pool, chunks: Iterator[int], after: Callable[[int], int], past: Callable[[int], Past]
 ) -> Iterator[tuple[int, Any]]:
     pending: dict[Future[Any], int] = {}
+    early: list[int] = []  # finished before one that is older
     following = next(chunks, None)
     while pending or following is not None:
         ahead = 2 * pool.size()
         while following is not None and len(pending) < ahead:
-            if min(pending.values(), default=following) < after(following):
+            oldest = min(pending.values(), default=following)
+            early = [chunk for chunk in early if chunk > oldest]
+            if oldest < after(following) or len(early) >= MOST_EARLY * ahead:
                 break
             pending[pool.submit(following, past(after(following)))] = following
             following = next(chunks, None)
@@ -85,12 +88,16 @@ def _run_in_pool(
         done = [future for future in pending if future.done()]
         # First what can be kept: a chunk that failed ends the rest.
         for future in sorted(done, key=_failed):
-            yield pending.pop(future), future.result()
+            early.append(pending.pop(future))
+            yield early[-1], future.result()
 
 
 def _failed(future: Future[Any]) -> bool:
     return future.cancelled() or future.exception() is not None
 
+
+# Results that are taken in order wait for the oldest: no more of them than this for each chunk that is asked for.
+MOST_EARLY = 4
 
 # Workers that have joined meanwhile are given something to do.
 _LOOK_AGAIN_SECONDS = 1.0

@@ -14,9 +14,9 @@ from emulator.errors import BadConfig, BadData
 
 Manifest = Mapping[str, Any]
 
-SCHEMA = 4
+SCHEMA = 5
 """Of manifest and trials: 2 since a row may stand for many sites, 3 since trials have a score, 4 since the manifest
-knows whether any run of the campaign was to stop on what it found."""
+knows whether any run of the campaign was to stop on what it found, 5 since a part knows which chunk it is."""
 
 _MANIFEST = "manifest.json"
 _EXTENDABLE = ("stop", "looked")  # a rerun may ask for more trials of the same campaign

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _TRIALS = "trials"
 _PART = re.compile(r"part-(\d{6,})\.parquet")
-_CAMPAIGN = "campaign"
+_CAMPAIGN, _CHUNK = "campaign", "chunk"
 
 
 def part_path(directory: Path, chunk: int) -> Path:
@@ -44,7 +44,8 @@ def encoded_part(chunk: int, columns: Mapping[str, npt.NDArray[Any]], digest: st
     except pa.ArrowException as error:
         raise BadData(f"chunk {chunk}: {error}") from None
     file = io.BytesIO()
-    table = pa.Table.from_arrays(arrays, schema=_arrow_schema().with_metadata({_CAMPAIGN: digest}))
+    schema = _arrow_schema().with_metadata({_CAMPAIGN: digest, _CHUNK: str(chunk)})
+    table = pa.Table.from_arrays(arrays, schema=schema)
     pq.write_table(table, file, compression="zstd", write_page_checksum=True)
     return file.getvalue()
 
@@ -61,16 +62,13 @@ def read_part(directory: Path, chunk: int, names: Sequence[str] | None = None) -
     return {column.name: _numpy_array(column, table[column.name]) for column in columns}
 
 
-def read_parts(directory: Path, chunks: Sequence[int], names: Sequence[str]) -> Iterator[pa.Table]:
-    """Columns of the trials of these chunks, a table each, in their order; BadData if a part can't be read."""
-    digest = campaign_digest(directory)
+def read_parts(
+    directory: Path, chunks: Sequence[int], digest: str, names: Sequence[str]
+) -> Iterator[pa.Table]:
+    """Columns of the trials of these chunks of the campaign with this `campaign_digest`, a table each, in their order;
+    BadData if a part can't be read, or is another's."""
     for chunk in chunks:
         yield _sound(directory, chunk, digest, names).select(names)
-
-
-def trials_in(directory: Path, chunk: int) -> int:
-    """How many a part holds; BadData if it can't be read."""
-    return int(_sound(directory, chunk, campaign_digest(directory), []).num_rows)
 
 
 def complete_chunks(directory: Path, expected_rows: Callable[[int], int | None]) -> list[int]:
@@ -127,7 +125,6 @@ def _healthy_rows(directory: Path, chunk: int, digest: str) -> int:
 def _read(directory: Path, chunk: int, digest: str, names: Sequence[str] | None = None) -> pa.Table:
     """A part, all of it or the columns `names`; BadData, which says what is wrong, if it isn't one of this campaign."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -135,14 +132,15 @@ def _read(directory: Path, chunk: int, digest: str, names: Sequence[str] | None 
         with pa.OSFile(str(part_path(directory, chunk))) as data:
             file = pq.ParquetFile(data, page_checksum_verification=True)
             schema = file.schema_arrow
-            table = file.read(None if names is None else list({*names, "chunk"}))
+            table = file.read(None if names is None else list(names))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadData(first_line(error)) from None
     if not schema.equals(_arrow_schema()):
         raise BadData("its columns are not those of this version")
-    if (schema.metadata or {}).get(_CAMPAIGN.encode()) != digest.encode():
+    stored = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    if stored.get(_CAMPAIGN) != digest:
         raise BadData("its trials belong to another campaign")
-    if not pc.all(pc.equal(table["chunk"], chunk)).as_py() and table.num_rows:
+    if stored.get(_CHUNK) != str(chunk):
         raise BadData("its trials belong to another chunk")
     return table
 

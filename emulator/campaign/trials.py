@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.campaign.parts import read_parts, stored_chunks, trials_in
+from emulator.campaign.manifest import campaign_digest
+from emulator.campaign.parts import part_path, read_parts, stored_chunks
 from emulator.campaign.schema import COLUMNS
 from emulator.errors import BadData
 
@@ -57,14 +58,15 @@ class HeldTrials:
 
 class StoredTrials:
     """Those that a directory holds at this moment; columns are kept once they are read. Raises BadData where there are
-    none, here and later where a part can't be read."""
+    none, here and later where a part can't be read, or is no longer the one that it was."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.chunks: Sequence[int] = stored_chunks(directory)
         if not self.chunks:
             raise BadData(f"{directory}: no trials yet. Run the campaign: `emulator run ... -o {directory}`.")
-        self.counts = [trials_in(directory, chunk) for chunk in self.chunks]
+        self.digest = campaign_digest(directory)
+        self.counts = [table.num_rows for table in self._read([])]
         self._kept: dict[str, npt.NDArray[Any]] = {}
 
     def __len__(self) -> int:
@@ -82,11 +84,23 @@ class StoredTrials:
     def _table(self, names: list[str], chosen: Flags | None) -> pa.Table:
         import pyarrow as pa
 
-        tables = read_parts(self.directory, self.chunks, names)
-        if chosen is not None:
-            flags = np.split(chosen, np.cumsum(self.counts)[:-1])
-            tables = (table.filter(pa.array(some)) for table, some in zip(tables, flags, strict=True))
-        return pa.concat_tables(tables).unify_dictionaries()
+        return pa.concat_tables(self._chosen(names, chosen)).unify_dictionaries()
+
+    def _chosen(self, names: list[str], chosen: Flags | None) -> Iterator[pa.Table]:
+        """A table a chunk."""
+        import pyarrow as pa
+
+        ends = np.cumsum(self.counts)
+        for chunk, table, count, end in zip(self.chunks, self._read(names), self.counts, ends, strict=True):
+            if table.num_rows != count:
+                raise BadData(
+                    f"{part_path(self.directory, chunk)}: {table.num_rows} trials, {count} when it was opened; "
+                    "allowed: the same. Open the results again."
+                )
+            yield table if chosen is None else table.filter(pa.array(chosen[end - count : end]))
+
+    def _read(self, names: list[str]) -> Iterator[pa.Table]:
+        return read_parts(self.directory, self.chunks, self.digest, names)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

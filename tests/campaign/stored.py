@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.campaign.manifest import campaign_digest
+from emulator.campaign.manifest import SCHEMA, campaign_digest
 from emulator.campaign.parts import encoded_part, write_part
 from emulator.campaign.schema import COLUMNS, MASKED_AT
 
 MANIFEST = {
-    "schema": 4,
+    "schema": SCHEMA,
     "model": {"name": "m", "sha256": "aa"},
     "registers": ("pe_a", "pe_b"),
     "seed": 7,
@@ -34,7 +34,7 @@ def trials(chunk: int, n: int = 50) -> Columns:
             columns[column.name] = rng.random(n) < 0.5
         else:
             columns[column.name] = rng.integers(0, 100, n).astype(column.type)
-    columns["trial_id"] = chunk * n + np.arange(n)
+    columns["trial_id"] = chunk * 50 + np.arange(n)
     columns["chunk"] = np.full(n, chunk)
     columns["until_cycle"] = np.ma.masked_array(np.arange(n) - 1, np.arange(n) % 2 == 0)
     return columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emulator.campaign.executors import run_chunks
+from emulator.campaign.executors import MOST_EARLY, run_chunks
 from emulator.sampling.past import Past, no_past
 
 
@@ -65,3 +66,25 @@ def test_a_consumer_that_stops_leaves_the_pool() -> None:
     next(chunks)
     chunks.close()  # type: ignore[attr-defined]
     assert pool.left
+
+
+def test_no_chunk_is_far_ahead_of_one_that_takes_long() -> None:
+    """What is finished early waits for it, in memory."""
+    slow: Future[Any] = Future()
+    asked: list[int] = []
+
+    class Sluggish(Pool):
+        def submit(self, chunk: int, past: Past) -> Future[Any]:
+            asked.append(chunk)
+            return super().submit(chunk, past) if chunk else slow
+
+    def release() -> None:
+        asked_meanwhile.append(len(asked))
+        slow.set_result(0)
+
+    asked_meanwhile: list[int] = []
+    timer = threading.Timer(0.3, release)
+    timer.start()
+    assert sorted(run(Sluggish(set()), 500)) == [(chunk, 10 * chunk) for chunk in range(500)]
+    timer.join()
+    assert 8 * MOST_EARLY <= asked_meanwhile[0] <= 8 * (MOST_EARLY + 1)

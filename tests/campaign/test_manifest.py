@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stored import MANIFEST
 
-from emulator.campaign.manifest import check_manifest, read_manifest, write_manifest
+from emulator.campaign.manifest import SCHEMA, check_manifest, read_manifest, write_manifest
 from emulator.campaign.parts import (
     complete_chunks,
     stored_chunks,
@@ -67,12 +67,12 @@ def test_a_corrupt_manifest_is_one_clear_error_that_mends_it(
     assert complete_chunks(campaign, lambda _: 50) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("schema", [3, 5, "4", None])
+@pytest.mark.parametrize("schema", [SCHEMA - 1, SCHEMA + 1, str(SCHEMA), None])
 def test_a_manifest_of_another_version_is_one_clear_error(campaign: Path, schema: Any) -> None:
     write_manifest(campaign, {**MANIFEST, "schema": schema})
-    words = r"manifest\.json: schema {}, of another version; allowed: 4\. Choose another -o"
+    words = r"manifest\.json: schema {}, of another version; allowed: {}\. Choose another -o"
     for read in (read_manifest, StoredTrials, lambda path: check_manifest(path, MANIFEST)):
-        with pytest.raises(BadData, match=words.format(repr(schema))):
+        with pytest.raises(BadData, match=words.format(repr(schema), SCHEMA)):
             read(campaign)
     assert len(stored_chunks(campaign)) == 3
 

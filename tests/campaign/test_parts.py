@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from stored import MANIFEST, trials, write
 
-from emulator.campaign.manifest import write_manifest
+from emulator.campaign.manifest import campaign_digest, write_manifest
 from emulator.campaign.parts import (
     complete_chunks,
     encoded_part,
@@ -28,7 +28,7 @@ from emulator.errors import BadConfig, BadData
 
 def every(campaign: Path) -> pa.Table:
     names = [column.name for column in COLUMNS]
-    return pa.concat_tables(read_parts(campaign, stored_chunks(campaign), names))
+    return pa.concat_tables(read_parts(campaign, stored_chunks(campaign), campaign_digest(campaign), names))
 
 
 def test_trials_come_back_in_chunk_order_with_units(campaign: Path) -> None:
@@ -120,6 +120,12 @@ def test_a_short_chunk_is_not_complete_but_kept(campaign: Path) -> None:
 def test_a_part_under_the_wrong_number_is_set_aside(campaign: Path) -> None:
     part_path(campaign, 1).rename(part_path(campaign, 5))
     assert complete_chunks(campaign, lambda _: 50) == [0, 2]
+
+
+def test_an_empty_part_under_the_wrong_number_is_set_aside(campaign: Path) -> None:
+    write(campaign, 3, trials(3, n=0))
+    part_path(campaign, 3).rename(part_path(campaign, 7))
+    assert complete_chunks(campaign, lambda _: None) == [0, 1, 2]
 
 
 def test_leftovers_of_a_killed_run_are_removed(campaign: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.campaign.manifest import campaign_digest, check_manifest, write_manifest
+from emulator.campaign.manifest import SCHEMA, campaign_digest, check_manifest, write_manifest
 from emulator.campaign.parts import encoded_part, write_part
 from emulator.campaign.results import Results
 from emulator.campaign.schema import COLUMNS
@@ -16,7 +16,7 @@ from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.intervals import wilson
 
 MANIFEST: dict[str, Any] = {
-    "schema": 4,
+    "schema": SCHEMA,
     "model": {"name": "tiny"},
     "inputs": {"samples": 3},
     "array": {"name": "gemmini-8", "rows": 8, "cols": 8},
@@ -217,13 +217,15 @@ def test_what_is_not_a_campaign_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="no trials"):
         Results.open(tmp_path)
     with pytest.raises(BadData, match=r"lacks .*space"):
-        campaign(tmp_path / "other", {"schema": 4})
+        campaign(tmp_path / "other", {"schema": SCHEMA})
 
 
 def test_a_campaign_of_another_version_is_told(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     path = tmp_path / "manifest.json"
-    path.write_text(path.read_text().replace('"schema": 4', '"schema": 1'))
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', '"schema": 1'))
     for read in (Results.open, lambda directory: check_manifest(directory, MANIFEST)):
-        with pytest.raises(BadData, match=r"schema 1, of another version; allowed: 4\. Choose another -o"):
+        with pytest.raises(
+            BadData, match=rf"schema 1, of another version; allowed: {SCHEMA}\. Choose another -o"
+        ):
             read(tmp_path)

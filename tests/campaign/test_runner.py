@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emulator.campaign.chunk_task import ChunkTask
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.looking_back import read_past
 from emulator.campaign.parts import read_part
 from emulator.campaign.replay import replay
 from emulator.campaign.runner import Campaign, Progress
-from emulator.errors import BadConfig, BadData
+from emulator.errors import BadConfig, BadData, EmulatorError
 from emulator.faults.space import FaultSpace
 from emulator.sampling.adaptive import Adaptive
 from emulator.sampling.confidence_sequence import ConfidenceSequence
@@ -409,3 +410,13 @@ def test_a_campaign_on_an_array_is_replayed_with_a_file_that_holds_it(digits: An
     np.savez(tmp_path / "inputs.npz", inputs=images)
     explained = replay(tmp_path / "run", some, inputs=tmp_path / "inputs.npz")
     assert explained.top1_faulty == found.column("top1_faulty")[0]
+
+
+# ---- versions
+
+
+def test_a_worker_of_another_version_is_refused(digits: Any) -> None:
+    run = campaign(digits, max_trials(100))
+    task = ChunkTask(campaign=run, plan=run.memory_plan(1), digest="d", versions={"emulator": "0"})
+    with pytest.raises(EmulatorError, match=r"a worker has .*, the campaign .*'0'.*; allowed: the same"):
+        task.open(None)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset
 import pytest
-from stored import trials, write
+from stored import MANIFEST, trials, write
 
+from emulator.campaign.manifest import write_manifest
 from emulator.campaign.parts import part_path
 from emulator.campaign.schema import COLUMNS
 from emulator.campaign.trials import HeldTrials, StoredTrials
@@ -43,6 +44,30 @@ def test_what_comes_later_is_not_part_of_it(campaign: Path) -> None:
     write(campaign, 3, trials(3))
     assert len(stored) == len(stored.column("sdc1")) == len(stored.rows()) == 150
     assert len(StoredTrials(campaign)) == 200
+
+
+def test_parts_of_unequal_length_are_chosen_from_in_their_order(campaign: Path) -> None:
+    write(campaign, 3, trials(3, n=7))
+    stored = StoredTrials(campaign)
+    chosen = np.arange(157) >= 148
+    assert stored.rows(chosen)["trial_id"].tolist() == [148, 149, *range(150, 157)]
+
+
+def test_a_part_that_is_written_again_is_told(campaign: Path) -> None:
+    write(campaign, 3, trials(3, n=7))
+    stored = StoredTrials(campaign)
+    write(campaign, 3, trials(3))
+    with pytest.raises(BadData, match="50 trials, 7 when it was opened"):
+        stored.column("sdc1")
+
+
+def test_another_campaign_in_its_place_is_told(campaign: Path) -> None:
+    stored = StoredTrials(campaign)
+    write_manifest(campaign, {**MANIFEST, "seed": 8})
+    for chunk in range(3):
+        write(campaign, chunk, trials(chunk))
+    with pytest.raises(BadData, match="another campaign"):
+        stored.column("sdc1")
 
 
 def test_a_damaged_column_is_told_when_it_is_asked_for(campaign: Path) -> None:

@@ -99,6 +99,12 @@ def test_rates_are_those_of_the_campaigns_and_add_up(
     assert fewer.value == pytest.approx(rates["before"].value / rates["after_same_faults"].value)
 
 
+def test_a_register_has_as_many_times_fewer_as_its_rates_say(found: Comparison) -> None:
+    for before, after, fewer in found.by("register").values():
+        if after.value:
+            assert fewer.value == pytest.approx(before.value / after.value)
+
+
 def test_accuracy_is_that_of_onnx_runtime(digits: Any, other: Path, found: Comparison) -> None:
     from emulator.graph.reference import Reference
 

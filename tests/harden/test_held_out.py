@@ -10,6 +10,7 @@ from test_units import struck_everywhere
 
 from emulator.errors import BadConfig, BadData
 from emulator.harden.held_out import Census, Drawn, split
+from emulator.sampling.confidence_sequence import ConfidenceSequence
 from emulator.sampling.estimators import hansen_hurwitz
 
 
@@ -22,6 +23,20 @@ def test_a_fraction_of_an_event_counts_as_one() -> None:
     assert found.at_most > found.rate.value
     whole = Drawn(weight=weight, max_weight=2.0, doubt=0.05).rate(np.ceil(amount))
     assert whole.rate.value == pytest.approx(hansen_hurwitz(amount > 0, weight, max_weight=2.0).value)
+
+
+def test_the_bound_is_a_confidence_sequence_all_on_one_side() -> None:
+    """A doubt of 5 % above is a sequence of 90 %; an event that is left in part has a part of its weight."""
+    rng = np.random.default_rng(3)
+    weight, amount = rng.uniform(0.2, 2, 500), rng.choice([0.1, 1.0], 500)
+    sequence = ConfidenceSequence(max_weight=2.0, confidence=0.9)
+    sequence.add(np.ones(500, bool), weight * amount)
+    found = Drawn(weight=weight, max_weight=2.0, doubt=0.05).rate(amount)
+    assert found.at_most == max(found.rate.value, sequence.estimate().high)
+    rare = np.where(np.arange(500) < 5, amount, 0.0)
+    sequence = ConfidenceSequence(max_weight=2.0, confidence=0.9)
+    sequence.add(rare > 0, np.where(rare > 0, weight * rare, 2.0))
+    assert Drawn(weight=weight, max_weight=2.0, doubt=0.05).rate(rare).at_most == sequence.estimate().high
 
 
 def test_what_nearly_always_happens_is_judged_by_what_does_not() -> None:

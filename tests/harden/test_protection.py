@@ -93,6 +93,18 @@ def test_everything_leaves_nothing_and_nothing_everything(truth: Callable[..., T
     assert found.curve.removed[-1] == pytest.approx(1)
 
 
+def test_bounds_and_units_are_in_the_fit_of_what_is_left(truth: Callable[..., Truth]) -> None:
+    found = protect(truth().campaign(3, 3000), by="register-bit", only=["tmr"])
+    bought = found.within(0.1)
+    assert bought.at_most_fit / bought.at_most == pytest.approx(bought.fit.value / bought.residual.value)
+    # What the trials that chose expect of each unit adds up to what they expect of the choice.
+    removed = sum(unit.fit for unit in found.chosen(0.1))
+    trials = found.trials
+    chose = (trials.weight * found.amount)[trials.choosing].mean() * found.live_share
+    scale = found.unprotected.fit.value / found.unprotected.residual.value
+    assert removed == pytest.approx(found.optimistic(0.1) * chose * scale, rel=0.3)
+
+
 def test_the_smallest_share_is_where_the_curve_crosses(truth: Callable[..., Truth]) -> None:
     found = protect(truth().campaign(3, 3000), by="register-bit", only=["tmr"])
     for target in (0.5, 0.9, 0.99):

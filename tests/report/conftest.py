@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.campaign.manifest import campaign_digest, write_manifest
+from emulator.campaign.manifest import SCHEMA, campaign_digest, write_manifest
 from emulator.campaign.parts import encoded_part, write_part
 from emulator.campaign.results import Results
 from emulator.campaign.schema import MASKED_AT
@@ -38,7 +38,7 @@ def manifest(sampler: str, trials: int) -> dict[str, Any]:
     rows = breakdown()
     scheme = {"name": "importance", "alpha": ALPHA, "score": "soft crossing"}
     return {
-        "schema": 4,
+        "schema": SCHEMA,
         "version": "0.1.0",
         "model": {
             "name": "digits_cnn_int8",
