@@ -102,7 +102,7 @@ def test_bounds_and_units_are_in_the_fit_of_what_is_left(truth: Callable[..., Tr
     trials = found.trials
     chose = (trials.weight * found.amount)[trials.choosing].mean() * found.live_share
     scale = found.unprotected.fit.value / found.unprotected.residual.value
-    assert removed == pytest.approx(found.optimistic(0.1) * chose * scale, rel=0.3)
+    assert removed == pytest.approx(found.optimistic(0.1) * chose * scale, rel=0.001)
 
 
 def test_the_smallest_share_is_where_the_curve_crosses(truth: Callable[..., Truth]) -> None:
