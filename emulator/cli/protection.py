@@ -115,8 +115,8 @@ def _share(text: str) -> float:
         share = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
     except ValueError:
         share = -1.0
-    if not 0 < share < float("inf"):
-        raise BadConfig(f"--budget {text}; allowed: a share above 0, such as 1% or 0.01.")
+    if not 0 < share <= 1:
+        raise BadConfig(f"--budget {text}; allowed: a share above 0, up to 100%, such as 5% or 0.05.")
     return share
 
 
@@ -138,6 +138,8 @@ def _show(found: Protection, budget: float, of_array: float) -> None:
     show(f"residual SDC-1 rate: {bought.residual}; at most {100 * bought.at_most:.3g} % (certified, 95 %)")
     show(f"residual SDC-FIT: {bought.fit}; at most {bought.at_most_fit:.3g} FIT (certified, 95 %)")
     show(f"detected by it instead (DUE), harmless upsets among them: {bought.due_fit}")
+    show("certified: on these images, for one choice of --by, --only and --techniques made before looking, if")
+    show("  protected cells fail as the table of techniques says")
     show(f"the best choice removes {_percent(found.gap(budget))} more of the expected FIT at most")
     rows = [[f"{_percent(share)} {what}", *_row(found.within(share))] for share in SHARES]
     rows += [[f"for {100 * target:g} % less SDC-FIT", *_row(found.smallest(target))] for target in TARGETS]

@@ -95,14 +95,15 @@ def test_everything_leaves_nothing_and_nothing_everything(truth: Callable[..., T
 
 def test_bounds_and_units_are_in_the_fit_of_what_is_left(truth: Callable[..., Truth]) -> None:
     found = protect(truth().campaign(3, 3000), by="register-bit", only=["tmr"])
-    bought = found.within(0.1)
+    bought = found.within(0.6)
     assert bought.at_most_fit / bought.at_most == pytest.approx(bought.fit.value / bought.residual.value)
     # What the trials that chose expect of each unit adds up to what they expect of the choice.
-    removed = sum(unit.fit for unit in found.chosen(0.1))
+    removed = sum(unit.fit for unit in found.chosen(0.6))
     trials = found.trials
     chose = (trials.weight * found.amount)[trials.choosing].mean() * found.live_share
     scale = found.unprotected.fit.value / found.unprotected.residual.value
-    assert removed == pytest.approx(found.optimistic(0.1) * chose * scale, rel=0.001)
+    assert removed > 0
+    assert removed == pytest.approx(found.optimistic(0.6) * chose * scale, rel=0.1)
 
 
 def test_the_smallest_share_is_where_the_curve_crosses(truth: Callable[..., Truth]) -> None:
