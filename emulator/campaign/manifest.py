@@ -32,6 +32,10 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory}: not a campaign directory (no {_MANIFEST}). "
             "Give the -o directory of an `emulator run`."
         ) from None
+    if "training" in manifest:
+        raise BadConfig(
+            f"{directory} is a training, not a campaign; allowed: the -o directory of an `emulator run`."
+        )
     if manifest.get("schema") != SCHEMA:
         raise BadData(
             f"{path}: schema {manifest.get('schema')!r}, of another version; allowed: {SCHEMA}. Choose another -o to "

@@ -27,9 +27,9 @@ CLUSTER_BYTES = 4 * 10**9
 
 
 def bytes_of(text: str | int) -> int:
-    """'4GB' is 4 * 10^9, '4GiB' 4 * 2^30; a number: bytes. Raises BadConfig for anything else."""
+    """'4GB' is 4 * 10^9, '4GiB' 4 * 2^30; a number: bytes, a million or more. Raises BadConfig for anything else."""
     found = _SIZE.fullmatch(str(text))
-    if found is None or not float(found[1]):
+    if found is None or not float(found[1]) or (not found[2] and float(found[1]) < 10**6):
         raise BadConfig(f"memory={text!r}; allowed: bytes with a unit, above 0. Try 4GB.")
     units = _BINARY if found[3] else _UNITS
     return int(float(found[1]) * units.get(found[2].upper(), 1))

@@ -54,8 +54,13 @@ def compare(
 
 def _show(found: Comparison) -> None:
     if found.accuracy is not None:
-        first, second = (f"{100 * accuracy:.2f} %" for accuracy in found.accuracy)
+        first, second = found.accuracy
         show(f"accuracy on the campaign's images: {first} before, {second} after")
+    seeds = found.before.manifest["seed"], found.after.manifest["seed"]
+    if found.again is not None and seeds[0] == seeds[1]:
+        show(
+            f"warning: both campaigns were drawn with --seed {seeds[0]}: no faults are fresh; run one with another"
+        )
     rates = found.rates
     rows = [[text, str(rates[name])] for name, text in _RATES.items() if name in rates]
     show(table(["SDC-1 of live sites", "rate"], rows))

@@ -138,7 +138,9 @@ def _show(found: Protection, budget: float, of_array: float) -> None:
     show(f"residual SDC-1 rate: {bought.residual}; at most {100 * bought.at_most:.3g} % (certified, 95 %)")
     show(f"residual SDC-FIT: {bought.fit}; at most {bought.at_most_fit:.3g} FIT (certified, 95 %)")
     show(f"detected by it instead (DUE), harmless upsets among them: {bought.due_fit}")
-    show("certified: on these images, for one choice of --by, --only and --techniques made before looking, if")
+    show(
+        "certified: on these images, for one choice of --by, --only and --techniques made before looking, if"
+    )
     show("  protected cells fail as the table of techniques says")
     show(f"the best choice removes {_percent(found.gap(budget))} more of the expected FIT at most")
     rows = [[f"{_percent(share)} {what}", *_row(found.within(share))] for share in SHARES]

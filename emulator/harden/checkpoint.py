@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from emulator.campaign.files import as_json, read_object, write_atomically
+from emulator.campaign.one_writer import LOCK
 from emulator.errors import BadConfig, BadData
 from emulator.harden.optimisers import Arrays
 from emulator.harden.trainable import State
@@ -35,13 +36,19 @@ def open_directory(directory: Path, settings: dict[str, Any]) -> None:
     wanted = as_json({"schema": SCHEMA, "training": settings}, "training")
     path = directory / _MANIFEST
     if not path.exists():
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if directory.exists() and (
+            not directory.is_dir() or any(e.name != LOCK for e in directory.iterdir())
+        ):
             raise BadConfig(
                 f"{directory} is not empty and no training; nothing was written. Choose another -o, or empty it."
             )
         write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
         return
     stored = read_object(path, f"Restore the file, or delete {directory} and train again.")
+    if "training" not in stored:
+        raise BadConfig(
+            f"{directory} holds no training (a campaign?); nothing was written. Choose another -o."
+        )
     different = [
         key for key in wanted["training"] if stored.get("training", {}).get(key) != wanted["training"][key]
     ]

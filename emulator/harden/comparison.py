@@ -22,6 +22,7 @@ from emulator.errors import BadConfig
 from emulator.faults.salvo import Salvo
 from emulator.harden.answers import Answers
 from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.ratio_of_rates import Ratio, ratio_of_rates
 from emulator.sampling.workbench import Workbench
 
@@ -45,7 +46,7 @@ class Comparison:
     before: Results
     after: Results
     again: Flags | None = field(repr=False)
-    accuracy: tuple[float, float] | None
+    accuracy: tuple[Estimate, Estimate] | None
 
     @property
     def rates(self) -> dict[str, Estimate]:
@@ -90,7 +91,9 @@ class Comparison:
             "fewer": {name: ratio.to_json() for name, ratio in self.fewer.items()},
             "accuracy": None
             if self.accuracy is None
-            else dict(zip(("before", "after"), self.accuracy, strict=True)),
+            else {
+                name: found.to_json() for name, found in zip(("before", "after"), self.accuracy, strict=True)
+            },
             "by_register": _plain(self.by("register")),
             "by_layer": _plain(self.by("layer")),
         }
@@ -115,7 +118,7 @@ def compare(before: Results, after: Results) -> Comparison:
     labels = load_samples(read["path"], first.network.graph, read["samples"]).labels
     accuracy = None
     if labels is not None:
-        accuracy = Answers.of(first, labels).accuracy, Answers.of(second, labels).accuracy
+        accuracy = _accuracy(first, labels), _accuracy(second, labels)
     again = None if before.counted else _again(before, second)
     return Comparison(before=before, after=after, again=again, accuracy=accuracy)
 
@@ -137,6 +140,11 @@ def _check_alike(before: Results, after: Results) -> None:
             f"{after.directory} has another {' and another '.join(other)} than {before.directory}; allowed: "
             "campaigns that differ in the network only. Run both alike."
         )
+
+
+def _accuracy(bench: Workbench, labels: npt.NDArray[np.int64]) -> Estimate:
+    right = Answers.of(bench, labels).right
+    return hansen_hurwitz(right, np.ones(len(right)))
 
 
 def _again(before: Results, bench: Workbench) -> Flags:

@@ -11,6 +11,7 @@ import numpy as np
 
 from emulator.campaign.files import write_atomically
 from emulator.campaign.inputs import Samples
+from emulator.campaign.one_writer import only_writer
 from emulator.campaign.trial import run_chunk
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import Network
@@ -106,9 +107,17 @@ def fine_tune(
     progress: Callable[[dict[str, Any]], None] = lambda epoch: None,
 ) -> Hardened:
     """Train into `directory`, or carry on there, and write hardened.onnx: the epoch with the lowest SDC-1 among those
-    that lose no more accuracy than they may. Raises BadConfig if the directory holds something else."""
+    that lose no more accuracy than they may. Raises BadConfig if the directory holds something else, or another
+    run writes there."""
     target = Path(directory)
     checkpoint.open_directory(target, {**training.settings(), "validation": validation.settings()})
+    with only_writer(target):
+        return _carry_on(training, validation, target, progress)
+
+
+def _carry_on(
+    training: Training, validation: Validation, target: Path, progress: Callable[[dict[str, Any]], None]
+) -> Hardened:
     now = checkpoint.read(target) or _begun(training, validation)
     for epoch in now.history:
         progress(epoch)

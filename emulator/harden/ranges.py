@@ -102,11 +102,14 @@ def bounds_of(
 ) -> tuple[Bounds, ...]:
     """The bounds of each layer: the innermost `percentile` of the values seen, 100 for all, and the margin.
 
-    Raises BadConfig for another `per` or a percentile outside (0, 100].
+    Raises BadConfig for another `per` or a percentile outside [50, 100].
     """
     one_of(PERS, per, "per")
-    if not 0 < percentile <= 100:
-        raise BadConfig(f"percentile={percentile}; allowed: above 0, up to 100. Use 100 for all values seen.")
+    # A share in place of per cent would leave nothing of a network.
+    if not 50 <= percentile <= 100:
+        raise BadConfig(
+            f"percentile={percentile}; allowed: per cent, 50 to 100, such as 99.9; 100: all values seen."
+        )
     return tuple(_bounds(each, per, margin, percentile) for each in observed)
 
 

@@ -50,14 +50,16 @@ def campaign(digits: Any, sampler: Sampler, **changes: Any) -> Campaign:
     ("text", "size"),
     [
         ("4GB", 4 * 10**9), ("4 gb", 4 * 10**9), ("4G", 4 * 10**9), ("1.5GiB", 3 << 29), ("512MiB", 512 << 20),
-        ("700MB", 700 * 10**6), ("123", 123), (123, 123), ("2TB", 2 * 10**12), ("10kB", 10_000),
+        ("700MB", 700 * 10**6), ("1234567", 1_234_567), (10**9, 10**9), ("2TB", 2 * 10**12), ("10kB", 10_000),
     ],
 )  # fmt: skip
 def test_sizes_are_read_as_they_are_written(text: str | int, size: int) -> None:
     assert bytes_of(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "4 apples", "-4GB", "0", "0GB", "4,5GB", "1e9", "nan", 0, -1])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "4 apples", "-4GB", "0", "0GB", "4,5GB", "1e9", "nan", 0, -1, "4", 999_999]
+)
 def test_other_sizes_are_refused(text: str | int) -> None:
     with pytest.raises(BadConfig, match=r"allowed: bytes with a unit, above 0\. Try 4GB"):
         bytes_of(text)

@@ -47,8 +47,9 @@ def test_checksums_leave_less_to_protect(place: Path, emulator: Emulator) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--budget", "much"), "allowed: a share above 0, such as 1% or 0.01"),
+        (("--budget", "much"), "allowed: a share above 0, up to 100%, such as 5% or 0.05"),
         (("--budget", "-1%"), "allowed: a share above 0"),
+        (("--budget", "5"), "allowed: a share above 0, up to 100%"),
         (("--by", "nibble"), "allowed: register, register-bit"),
         (("--only", "partiy"), "did you mean 'parity'?"),
         (("--techniques", "none.toml"), "can't be read"),

@@ -111,7 +111,8 @@ def test_accuracy_is_that_of_onnx_runtime(digits: Any, other: Path, found: Compa
     labels = load_samples(digits.data, digits.network.graph, 30).labels
     for path, accuracy in zip((digits.path, other), found.accuracy or (), strict=True):
         logits = Reference(load(path)).logits(digits.inputs[:30])
-        assert accuracy == np.mean(logits.argmax(axis=1) == labels)
+        assert accuracy.value == np.mean(logits.argmax(axis=1) == labels)
+        assert accuracy.low < accuracy.value < accuracy.high
 
 
 def test_a_network_against_itself_is_as_vulnerable_as_it_was(digits: Any, tmp_path: Path) -> None:

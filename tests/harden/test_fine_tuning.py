@@ -11,6 +11,9 @@ import onnx
 import pytest
 
 from emulator.campaign.inputs import load_samples
+from emulator.campaign.manifest import SCHEMA, write_manifest
+from emulator.campaign.one_writer import only_writer
+from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
 from emulator.graph.load import load
 from emulator.harden import checkpoint
@@ -154,6 +157,18 @@ def test_a_directory_holds_one_training(digits: Any, tmp_path: Path) -> None:
     (tmp_path / "a/checkpoint.npz").write_bytes(b"PK damaged")
     with pytest.raises(BadData, match=r"checkpoint\.npz: unreadable"):
         fine_tune(training, validation, tmp_path / "a")
+
+
+def test_a_directory_has_one_writer_and_is_of_one_kind(digits: Any, tmp_path: Path) -> None:
+    training, judge = training_of(digits, replace(SHORT, epochs=1))
+    fine_tune(training, judge, tmp_path / "a")
+    with only_writer(tmp_path / "a"), pytest.raises(BadConfig, match="another run is writing here"):
+        fine_tune(training, judge, tmp_path / "a")
+    with pytest.raises(BadConfig, match="is a training, not a campaign"):
+        Results.open(tmp_path / "a")
+    write_manifest(tmp_path / "b", {"schema": SCHEMA})
+    with pytest.raises(BadConfig, match="holds no training"):
+        fine_tune(training, judge, tmp_path / "b")
 
 
 def test_labels_are_given_or_the_networks_own_answers(digits: Any) -> None:

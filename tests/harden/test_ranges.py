@@ -104,7 +104,7 @@ def test_wrong_settings_are_refused(digits: Any) -> None:
     wrong: Any = "pixel"
     with pytest.raises(BadConfig, match="layer, channel"):
         bounds_of(observed, per=wrong, margin=Margin())
-    for percentile in (0, 101, float("nan")):
+    for percentile in (0.999, 101, float("nan")):
         with pytest.raises(BadConfig, match="percentile"):
             bounds_of(observed, per="layer", margin=Margin(), percentile=percentile)
     with pytest.raises(BadData, match="calibration"):

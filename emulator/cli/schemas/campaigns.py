@@ -127,9 +127,9 @@ class Report(Schema):
 class Accuracies(Schema):
     """On the campaign's images."""
 
-    before: float
+    before: Estimate
     """of the first network"""
-    after: float
+    after: Estimate
     """of the second"""
 
 
