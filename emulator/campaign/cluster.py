@@ -4,6 +4,7 @@ dies is done again by another."""
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager, suppress
@@ -91,11 +92,16 @@ class _Pool:
         self.key = key
         self.past: Past | None = None
         self.told: distributed.Future[Any] | None = None
+        self.alone = False
 
     def size(self) -> int:
         with _told(OSError):
-            # Chunks wait at the scheduler for the first worker.
-            return max(1, len(self.client.nthreads()))
+            workers = len(self.client.nthreads())
+        if not workers and not self.alone:
+            warnings.warn("the scheduler has no workers: waiting for one (Ctrl-C ends)", stacklevel=2)
+        self.alone = not workers
+        # Chunks wait at the scheduler for the first worker.
+        return max(1, workers)
 
     def submit(self, chunk: int, past: Past) -> Future[Any]:
         with _told(OSError):
@@ -117,9 +123,11 @@ def _told(*failures: type[BaseException]) -> Iterator[None]:
     try:
         yield
     except failures as error:
+        what, remedy = "its scheduler is gone", ""
+        if isinstance(error, distributed.KilledWorker):
+            what, remedy = first_line(error), " If workers ran out of memory, give each more."
         raise EmulatorError(
-            f"the cluster failed: {first_line(error)}; finished chunks are kept, a rerun resumes. "
-            "If workers ran out of memory, give each more."
+            f"the cluster failed: {what}; finished chunks are kept, a rerun resumes.{remedy}"
         ) from error
 
 

@@ -246,3 +246,16 @@ def test_what_is_known_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sorted(found) == [(chunk, 50_000) for chunk in range(20)]
     # Dask writes a task down twice.
     assert 1 <= len(sent) <= 2
+
+
+def test_a_scheduler_without_workers_is_told_and_waited_for() -> None:
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        later = threading.Timer(0.5, cluster.scale, (1,))
+        later.start()
+        with pytest.warns(UserWarning, match="the scheduler has no workers: waiting for one"):
+            found = list(run_chunks(Weighing(), range(2), Cluster(client), lambda _: 0, lambda _: no_past()))
+        later.join()
+    assert sorted(found) == [(0, 0), (1, 0)]
