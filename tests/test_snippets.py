@@ -21,13 +21,18 @@ import pytest
 from markdown_it import MarkdownIt
 from typer.main import get_command
 
+from emulator.array.registers import inventory
+from emulator.array.spec import ArraySpec
 from emulator.cli.main import app
+from emulator.sampling.registry import NAMES
 
 ROOT = Path(__file__).parents[1]
 # The page of the commands is made of their help, whose examples tests/cli/test_examples.py runs.
 MADE = ROOT / "docs/reference/commands.md"
 PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - {MADE})]
 COMMANDS: Any = get_command(app).commands
+REGISTERS = {entry.name for entry in inventory(ArraySpec.preset("gemmini-16"))}
+SAMPLERS = set(NAMES)
 
 MARK = re.compile(r"<!-- (not run|file): (.+) -->")
 # Blocks of these show something, and do nothing.
@@ -144,11 +149,24 @@ def test_every_block_is_done_or_excused(page: Path) -> None:
     ],
 )
 def test_a_command_has_the_options_it_is_shown_with(command: str) -> None:
-    program, *words = shlex.split(command.split(" > ")[0])
+    program, *words = shlex.split(command.split(" > ")[0], comments=True)
     if program == "emulator":
         verb, *arguments = words
-        assert COMMANDS[verb].make_context(verb, arguments).args == []
-    else:
+        context = COMMANDS[verb].make_context(verb, arguments)
+        assert context.args == []
+        given = context.params.get("registers") or ()
+        names = given if isinstance(given, list) else [given] if given else []
+        assert {name for text in names for name in str(text).split(",")} - {"True"} <= REGISTERS
+        assert context.params.get("sampler") in {None, *SAMPLERS}
+    elif program != "dask":
         scripts = [ROOT / word for word in (program, *words) if word.startswith("tools/")]
+        assert program in ("python", "source") or scripts
+        text = "\n".join(path.read_text("utf-8") for script in scripts for path in behind(script, words))
         options = [word for word in words if word.startswith("--")]
-        assert [word for script in scripts for word in options if word not in script.read_text("utf-8")] == []
+        assert [word for word in options if not re.search(rf"{word}(?![\w-])", text)] == []
+
+
+def behind(script: Path, words: list[str]) -> list[Path]:
+    """A tool, and what it hands its options to."""
+    benchmark = ROOT / f"tools/benchmarks/{words[0] if words else ''}.py"
+    return [script, benchmark] if script.name == "bench" else [script]
