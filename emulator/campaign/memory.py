@@ -97,11 +97,10 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         f = self.footprint
-        kept = f"{text_of(self.golden)} to keep golden data of {self.images:,} of {f.images:,} images"
-        return (
-            f"{text_of(self.limit)} for {_who(self.workers)}: {text_of(self.need)} needed, {kept} "
-            f"({text_of(f.image)} each)"
+        rest = (
+            f"the rest keeps golden data of {self.images:,} of {f.images:,} images, {text_of(f.image)} each"
         )
+        return f"{text_of(self.limit)} for {_who(self.workers)}: {text_of(self.need)} needed, {rest}"
 
 
 def share_out(footprint: Footprint, memory: int | None, workers: int | str | None) -> MemoryPlan:

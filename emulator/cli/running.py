@@ -132,7 +132,8 @@ def run(
         ),
     ] = None,
     until_ci: Annotated[
-        float | None, typer.Option(help="stop at this half-width of the 95 % interval of SDC-1, e.g. 0.001")
+        float | None,
+        typer.Option(help="stop at this half-width of the interval of SDC-1 of live sites, e.g. 0.001"),
     ] = None,
     max_time: Annotated[float | None, typer.Option(help="stop after so many seconds of this run")] = None,
     min_critical: Annotated[
