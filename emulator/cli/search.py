@@ -83,7 +83,7 @@ def search(
     announce(context, *(["trials"] if others else []), trials=None if others else TRIALS)
     against = "the fault-free answers" if samples.labels is None else "labels"
     answers = Answers.of(bench, samples.labels)
-    say(f"stop: {stop}; {len(samples)} images against {against}: accuracy {answers.accuracy:g}")
+    say(f"stop: {stop}; {len(samples)} images against {against}: accuracy {answers.accuracy}")
     plan = Search(drop=drop, sampler=sampler_for(sampler, answers), stop=stop, seed=seed)
     result, interrupted = _run(plan, bench, answers)
     if output is not None:

@@ -97,11 +97,15 @@ def train(
 
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     trainable, spec = Trainable.of(network), load_array(array)
-    samples = labelled(network, load_samples(inputs, network.graph, limit))
+    given = load_samples(inputs, network.graph, limit)
+    samples = labelled(network, given)
     if validation is None:
         samples, judging = parted(samples, HELD_OUT)
     else:
-        judging = labelled(network, load_samples(validation, network.graph))
+        given = load_samples(validation, network.graph)
+        judging = labelled(network, given)
+    if given.labels is None:
+        say("no labels: accuracy is agreement with the network's own answers before training")
     schedule = Schedule(
         epochs=epochs,
         steps=steps,
@@ -146,21 +150,29 @@ def _drawing(name: str) -> Sampler:
 def _say(epoch: dict[str, Any]) -> None:
     loss = "" if epoch["loss"] is None else f"  loss {epoch['loss']:.3f}"
     kept = "  kept" if epoch["kept"] else ""
-    say(f"epoch {epoch['epoch']}: accuracy {100 * epoch['accuracy']:.2f} %  SDC-1 {_rate(epoch)}{loss}{kept}")
+    accuracy, sdc1 = _estimates(epoch)
+    say(f"epoch {epoch['epoch']}: accuracy {accuracy}  SDC-1 {sdc1}{loss}{kept}")
 
 
-def _rate(epoch: dict[str, Any]) -> str:
+def _estimates(epoch: dict[str, Any]) -> tuple[str, str]:
     from emulator.sampling.estimate import Estimate
 
-    return str(Estimate(**epoch["sdc1_live"]))
+    accuracy, sdc1 = (Estimate(**epoch[name]) for name in ("accuracy", "sdc1_live"))
+    return str(accuracy), str(sdc1)
+
+
+def _why_none(found: Hardened) -> str:
+    first, *others = found.history
+    safer = sum(epoch["sdc1_live"]["value"] < first["sdc1_live"]["value"] for epoch in others)
+    if safer:
+        return f"{safer} of {len(others)} epochs were less vulnerable, but lost more accuracy than --max-loss allows"
+    return f"none of {len(others)} epochs was less vulnerable"
 
 
 def _show(found: Hardened) -> None:
-    rows = [
-        [str(e["epoch"]), f"{100 * e['accuracy']:.2f} %", _rate(e)] for e in (found.history[0], found.kept)
-    ]
+    rows = [[str(epoch["epoch"]), *_estimates(epoch)] for epoch in (found.history[0], found.kept)]
     show(table(["epoch", "accuracy", "SDC-1 of live sites"], rows))
     if found.kept["epoch"] == 0:
-        show("no epoch is less vulnerable and accurate enough: the file is the model as it was")
+        show(f"{_why_none(found)}: the file is the model as it was")
     show(f"wrote {found.model}")
     show(f"next: emulator run {found.model} with the images that matter, and faults of another --seed")

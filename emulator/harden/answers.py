@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadData
+from emulator.sampling.estimate import Estimate
+from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.workbench import Workbench
 
 Ints = npt.NDArray[np.int64]
@@ -40,6 +42,6 @@ class Answers:
         return right
 
     @property
-    def accuracy(self) -> float:
-        """The clean one, a share in [0, 1]."""
-        return float(self.right.mean())
+    def accuracy(self) -> Estimate:
+        """The clean one, with Wilson's interval."""
+        return hansen_hurwitz(self.right, np.ones(len(self)))

@@ -17,7 +17,7 @@ from emulator.harden.optimisers import Arrays
 from emulator.harden.trainable import State
 from emulator.harden.training import Course
 
-SCHEMA = 3
+SCHEMA = 4
 
 _MANIFEST, _CHECKPOINT = "manifest.json", "checkpoint.npz"
 

@@ -22,7 +22,6 @@ from emulator.errors import BadConfig
 from emulator.faults.salvo import Salvo
 from emulator.harden.answers import Answers
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.ratio_of_rates import Ratio, ratio_of_rates
 from emulator.sampling.workbench import Workbench
 
@@ -118,7 +117,7 @@ def compare(before: Results, after: Results) -> Comparison:
     labels = load_samples(read["path"], first.network.graph, read["samples"]).labels
     accuracy = None
     if labels is not None:
-        accuracy = _accuracy(first, labels), _accuracy(second, labels)
+        accuracy = Answers.of(first, labels).accuracy, Answers.of(second, labels).accuracy
     again = None if before.counted else _again(before, second)
     return Comparison(before=before, after=after, again=again, accuracy=accuracy)
 
@@ -140,11 +139,6 @@ def _check_alike(before: Results, after: Results) -> None:
             f"{after.directory} has another {' and another '.join(other)} than {before.directory}; allowed: "
             "campaigns that differ in the network only. Run both alike."
         )
-
-
-def _accuracy(bench: Workbench, labels: npt.NDArray[np.int64]) -> Estimate:
-    right = Answers.of(bench, labels).right
-    return hansen_hurwitz(right, np.ones(len(right)))
 
 
 def _again(before: Results, bench: Workbench) -> Flags:

@@ -33,11 +33,11 @@ class Judgement:
     """Of the integers after an epoch, on images that are not trained on. accuracy: with the labels of the training's
     kind; sdc1: of live sites."""
 
-    accuracy: float
+    accuracy: Estimate
     sdc1: Estimate
 
     def to_json(self) -> dict[str, Any]:
-        return {"accuracy": self.accuracy, "sdc1_live": self.sdc1.to_json()}
+        return {"accuracy": self.accuracy.to_json(), "sdc1_live": self.sdc1.to_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,8 +150,8 @@ def _after_an_epoch(training: Training, validation: Validation, now: Checkpoint)
 def _better(judged: Judgement, history: list[dict[str, Any]], validation: Validation) -> bool:
     """Is it accurate enough, and less vulnerable than what is kept?"""
     best = [epoch for epoch in history if epoch["kept"]][-1]
-    enough = history[0]["accuracy"] - validation.max_loss
-    return bool(judged.accuracy >= enough and judged.sdc1.value < best["sdc1_live"]["value"])
+    enough = history[0]["accuracy"]["value"] - validation.max_loss
+    return bool(judged.accuracy.value >= enough and judged.sdc1.value < best["sdc1_live"]["value"])
 
 
 def _exhausted(now: Checkpoint, training: Training, validation: Validation) -> bool:

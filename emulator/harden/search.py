@@ -77,7 +77,7 @@ class Search:
         wanted = self.drop * len(answers) - 1e-9
         if not 0 < wanted <= int(answers.right.sum()):
             raise BadConfig(
-                f"drop={self.drop}; allowed: above 0, at most the clean accuracy, {answers.accuracy:g} on "
+                f"drop={self.drop}; allowed: above 0, at most the clean accuracy, {answers.accuracy.value:g} on "
                 f"{len(answers)} images. Choose a smaller one, or check the labels."
             )
         return ceil(wanted)
@@ -126,7 +126,7 @@ class _Ledger:
             drop=self.search.drop,
             needed=needed,
             images=len(answers),
-            accuracy=answers.accuracy,
+            accuracy=answers.accuracy.value,
             sampler=sampler.settings(),
             seed=self.search.seed,
             draws=self.draws,

@@ -16,7 +16,7 @@ class Epoch(Schema):
     """batch rows that a fault struck"""
     kept: bool
     """the best so far"""
-    accuracy: float
+    accuracy: Estimate
     """without faults"""
     sdc1_live: Estimate
     """the answer changes, fault in a live site"""
