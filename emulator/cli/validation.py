@@ -90,6 +90,7 @@ def quantize(
 
     from emulator.graph import quantize as quantiser
     from emulator.graph.feeds import fixed_shapes, parse_shapes
+    from emulator.graph.overwriting import refuse_to_overwrite
 
     chosen = quantiser.QuantizeOptions(
         format=_one(format),
@@ -100,6 +101,7 @@ def quantize(
         method=_one(method),
         dynamic=dynamic,
     )
+    refuse_to_overwrite(output, (model, calibration))
     announce(context, *(_OF_CALIBRATION if dynamic else ()))
     if dynamic:
         say("with --dynamic: activation ranges are taken at run time")

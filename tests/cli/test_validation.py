@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -195,3 +196,42 @@ def test_quantize_refuses(
     assert word in answer.err
     assert answer.out == ""
     assert not (tmp_path / "made.onnx").exists()
+
+
+def test_no_command_writes_over_what_it_is_given(place: Path, emulator: Emulator, tmp_path: Path) -> None:
+    """Under whatever name: here a link. Any other file is replaced, as everywhere."""
+    files = {"float.onnx": FLOAT, "model.onnx": place / "model.onnx", "test.npz": place / "test.npz"}
+    for name, source in files.items():
+        shutil.copy(source, tmp_path / name)
+    link = tmp_path / "link.onnx"
+    link.symlink_to(tmp_path / "float.onnx")
+    model, data = tmp_path / "model.onnx", tmp_path / "test.npz"
+    quantize = ("quantize", tmp_path / "float.onnx", "--calibration", data, "--limit", 5, "-o")
+    restrict = ("restrict", model, "--inputs", data, "--limit", 5, "-o")
+    inject = (
+        "inject",
+        model,
+        "--inputs",
+        data,
+        "--fault",
+        "layer=0 register=pe_b row=3 col=2 cycle=40 bit=7",
+    )
+    attempts = [
+        (*quantize, tmp_path / "float.onnx"),
+        (*quantize, link),
+        (*quantize, data),
+        (*restrict, model),
+    ]
+    attempts += [(*restrict, data), (*inject, "--vcd", model)]
+    attempts += [("search", model, "--inputs", data, "--drop", 0.1, "--trials", 10, "-o", data)]
+    for attempt in attempts:
+        answer = emulator(*attempt)
+        assert (answer.code, answer.out, answer.err.count("error: ")) == (2, "", 1), attempt
+        assert "Choose another name" in answer.err
+    assert {name: (tmp_path / name).read_bytes() for name in files} == {
+        name: source.read_bytes() for name, source in files.items()
+    }
+    other = tmp_path / "other.onnx"
+    other.write_text("before")
+    assert emulator(*quantize, other).code == 0
+    assert other.stat().st_size > 1000
