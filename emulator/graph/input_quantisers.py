@@ -1,4 +1,5 @@
-"""Where a network's inputs become integers: the QuantizeLinear nodes that read them, directly or through host operators."""
+"""Where a network's inputs become integers: the QuantizeLinear nodes that read them, directly or through operators of
+the host."""
 
 from __future__ import annotations
 
@@ -85,7 +86,7 @@ def _front(
             continue
         front.append(node)
         made_of = tuple(dict.fromkeys(origin for name in node.input for origin in origins[name]))
-        origins |= {name: made_of for name in node.output}
+        origins |= dict.fromkeys(node.output, made_of)
     return front, origins
 
 
