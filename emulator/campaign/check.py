@@ -17,8 +17,9 @@ from emulator.campaign.inputs import Samples, load_samples
 from emulator.campaign.validation import differences, layers
 from emulator.campaign.validation.answers import Answers
 from emulator.campaign.validation.differences import Difference
-from emulator.campaign.validation.float_comparison import FloatComparison
+from emulator.campaign.validation.float_comparison import NO_NOISE, FloatComparison
 from emulator.campaign.validation.headroom import Headroom
+from emulator.campaign.validation.input_clipping import InputClipping
 from emulator.campaign.validation.report import CheckReport, OriginalFile
 from emulator.campaign.validation.saturation import Saturation
 from emulator.faults.plan import plan_of
@@ -26,6 +27,7 @@ from emulator.faults.strike import operands
 from emulator.graph.deployment import deploy
 from emulator.graph.float_model import FloatSource, match
 from emulator.graph.golden import Golden, Inference
+from emulator.graph.input_quantisers import InputQuantisers
 from emulator.graph.load import Network
 from emulator.graph.qgraph import Sample
 from emulator.graph.reference import OperatorReference, Reference
@@ -90,10 +92,12 @@ class _Check:
         self.original = Reference(network, original=True)
         self.optimised = Reference(network, original=True, optimised=True)
         self.deployment = deploy(network)
-        self.float = None if float_model is None else FloatComparison(model=match(float_model, network))
+        self.float = None if float_model is None else FloatComparison.of(match(float_model, network), graph)
         self.layers = [
             LayerCheck(headroom=Headroom.of(array, plan_of(array, layer))) for layer in graph.layers
         ]
+        self.quantisers = InputQuantisers.of(network)
+        self.clipping = [InputClipping(quantiser=each) for each in self.quantisers.quantisers]
         self.equal: dict[str, Difference] = {}
         self.alone: dict[str, Difference] = {}
         self.whole: dict[str, Difference] = {}
@@ -112,6 +116,8 @@ class _Check:
         theirs = self.deployment.run(self.network, inputs)
         differences.add(self.deployed, differences.compare(ours, theirs))
         differences.add(self.begins, differences.origins(self.deployment, ours, theirs))
+        for clipping, values in zip(self.clipping, self.quantisers.values(inputs), strict=True):
+            clipping.add(values)
         self.logits += [self.golden.logits(run).reshape(-1) for run in runs]
         self.optimised_logits += list(self.optimised.logits(inputs).reshape(len(inputs), -1))
         if self.float is not None:
@@ -158,12 +164,14 @@ class _Check:
                 answers=Answers(logits=optimised, real=optimised),
             ),
             float_answers=self._float_answers(),
+            array=self.array,
+            inputs=[clipping.to_json() for clipping in self.clipping],
             layers=rows,
         )
 
     def _noise(self, index: int) -> dict[str, Any]:
         noise = None if self.float is None else self.float.layers[index]
-        return {"sqnr_db": None if noise is None else noise.sqnr_db}
+        return NO_NOISE if noise is None else noise.to_json()
 
     def _bias(self, index: int) -> dict[str, Any]:
         clipped, wrapped = layers.bias_overflow(self.network.graph, index)

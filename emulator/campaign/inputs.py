@@ -42,8 +42,8 @@ def load_samples(
     """The arrays named like the model's inputs, for a model of one input else `inputs`, and `labels` if there; the
     first `limit` samples.
 
-    Raises BadData for a missing file or array, a wrong shape or type, NaN or infinity; BadConfig for a limit
-    below 1.
+    Raises BadData for a missing file or array, a wrong shape or type, NaN or infinity, labels that are not one class a
+    sample; BadConfig for a limit below 1.
     """
     if isinstance(source, np.ndarray):
         return _checked({"inputs": source}, graph, limit, "the array")
@@ -77,7 +77,7 @@ def _checked(arrays: Arrays, graph: QuantGraph, limit: int | None, where: str) -
         inputs = [{name: array[i] for name, array in chosen.items()} for i in range(count)]
     return Samples(
         inputs=inputs,
-        labels=_labels(arrays, limit, count, where),
+        labels=_labels(arrays, graph, limit, where),
         path=where,
         sha256=digest.hexdigest(),
     )
@@ -99,12 +99,21 @@ def _array_of(
     return chosen if len(chosen) == len(arrays[name]) else chosen.copy()
 
 
-def _labels(arrays: Arrays, limit: int | None, count: int, where: str) -> npt.NDArray[np.int64] | None:
+def _labels(arrays: Arrays, graph: QuantGraph, limit: int | None, where: str) -> npt.NDArray[np.int64] | None:
+    """(samples,), checked against all samples there are, not the first `limit` alone."""
     labels = arrays.get("labels")
     if labels is None:
         return None
-    if labels.ndim != 1 or len(labels[:limit]) != count or not np.issubdtype(labels.dtype, np.integer):
+    first = graph.inputs[0].name
+    count = len(arrays[first if first in arrays else "inputs"])
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         raise BadData(
-            f"{where}: labels {labels.dtype} of shape {labels.shape}; allowed: integers, one a sample."
+            f"{where}: labels {labels.dtype} of shape {labels.shape}; allowed: integers of shape ({count},), one a "
+            "sample of the file. Give as many labels as samples, or leave them out."
+        )
+    if labels.min() < 0 or labels.max() >= graph.classes:
+        raise BadData(
+            f"{where}: labels {labels.min()} to {labels.max()}; allowed: 0 to {graph.classes - 1}, a class of the "
+            f"model's answer {graph.output_name!r}. Count classes from 0 in the model's order, or leave labels out."
         )
     return labels[:limit].astype(np.int64)

@@ -104,7 +104,7 @@ def ber(
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
 
-    options.check_files(output, figure)
+    options.check_files(output, figure, given=(model, inputs))
     opener = opener_of(counted_workers(workers), workers)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     samples = load_samples(inputs, network.graph, limit)

@@ -103,7 +103,7 @@ def inject(
     from emulator.graph.load import load
     from emulator.sampling.workbench import Workbench
 
-    options.check_files(vcd, figure)
+    options.check_files(vcd, figure, given=(model, inputs, faults))
     if bool(fault) == bool(faults):
         raise typer.BadParameter("give one or more --fault, or --faults, and not both", param_hint="--fault")
     network = load(model, shapes=parse_shapes(shape), answer=answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -89,15 +90,18 @@ def split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def check_files(file: Path | None, figure: Path | None) -> None:
-    """Raise before any work is done for nothing."""
+def check_files(file: Path | None, figure: Path | None, *, given: Sequence[Path | None] = ()) -> None:
+    """Raise before any work is done for nothing, or a file that is given is lost."""
     from emulator.errors import BadConfig
+    from emulator.graph.overwriting import refuse_to_overwrite
 
     for path in (file, figure):
         if path is not None and not path.parent.is_dir():
             raise BadConfig(
                 f"{str(path)!r}: {str(path.parent)!r} is not a folder. Create it, or choose another."
             )
+        if path is not None:
+            refuse_to_overwrite(path, given)
     if figure is not None:
         from emulator.report.figures.files import check_figure_path
 

@@ -57,11 +57,13 @@ def restrict(
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import network_of
     from emulator.graph.onnx_file import read_onnx, write_onnx
+    from emulator.graph.overwriting import refuse_to_overwrite
     from emulator.graph.restriction import restricted
     from emulator.harden.accuracy import accuracy
     from emulator.harden.ranges import PERS, Margin, bounds_of, observe, unbounded
 
     wider, chosen = Margin.parse(margin), one_of(PERS, per.lower(), "per")
+    refuse_to_overwrite(output, (model, inputs, test))
     announce(context)
     proto, sha256 = read_onnx(model)
     reading: dict[str, Any] = {"shapes": parse_shapes(shape), "answer": answer}

@@ -72,7 +72,7 @@ def search(
     from emulator.harden.search import Search, sampler_for
     from emulator.sampling.workbench import Workbench
 
-    options.check_files(output, None)
+    options.check_files(output, None, given=(model, inputs))
     stop = _stop(trials, found, max_time)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
     spec = load_array(array)

@@ -58,7 +58,7 @@ class FaultSpace:
         registers: Sequence[str] | None = None,
         layers: Sequence[int | str] | None = None,
     ) -> None:
-        _check_exact(array)
+        check_exact(array)
         _check_widths(array, network.graph)
         self.array = array
         self.graph = network.graph
@@ -279,8 +279,8 @@ def _live_at_bit(stratum: Stratum, at: Sites, bit: int) -> npt.NDArray[np.bool_]
     return found
 
 
-def _check_exact(array: ArraySpec) -> None:
-    """A network computes on the array what ONNX Runtime computes only if no sum is cut."""
+def check_exact(array: ArraySpec) -> None:
+    """A network computes on the array what ONNX Runtime computes only if no sum is cut; raises BadConfig otherwise."""
     if array.psum_bits >= array.exact_psum_bits and array.acc_bits == 32 and array.requantiser == "float32":
         return
     raise BadConfig(

@@ -14,7 +14,7 @@ import onnx
 from emulator.errors import BadConfig
 from emulator.graph.feeds import dimensions, model_inputs
 from emulator.graph.load import Network
-from emulator.graph.quantize import MACS, read_model
+from emulator.graph.quantize import MACS, kind_of, read_model
 from emulator.graph.session import open_session, with_outputs
 
 FloatSource = str | Path | onnx.ModelProto
@@ -50,8 +50,14 @@ class FloatModel:
 
 def match(float_model: FloatSource, network: Network) -> FloatModel:
     """Layers by the name of their node, else by their tensor's, else by position where both models have as many
-    MAC nodes; raises BadConfig where the inputs differ."""
+    MAC nodes; raises BadConfig for a model that is not float, and where the inputs differ."""
     model = read_model(float_model)
+    kind = kind_of(model)
+    if kind != "float":
+        raise BadConfig(
+            f"the float model is {kind}; allowed: the float model that the network was quantised from. Give that as "
+            "--float, or leave it out."
+        )
     sources = model_inputs(model)
     if len(sources) != len(network.graph.inputs):
         raise BadConfig(

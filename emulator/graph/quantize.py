@@ -16,6 +16,7 @@ import onnx
 from emulator.errors import BadConfig, UnsupportedModel
 from emulator.graph.feeds import Arrays, Data, batches, read_feeds
 from emulator.graph.onnx_file import read_onnx, write_onnx
+from emulator.graph.overwriting import refuse_to_overwrite
 from emulator.graph.session import open_session
 
 Format = Literal["qdq", "qoperator"]
@@ -92,9 +93,12 @@ def quantize(
     needed for dynamic quantisation. limit: the first samples only.
 
     Raises UnsupportedModel for a model that is quantised already, has no Conv, Gemm or MatMul, or that
-    ONNX Runtime can't quantise; BadData for calibration inputs that don't fit; BadConfig without any.
+    ONNX Runtime can't quantise; BadData for calibration inputs that don't fit; BadConfig without any, and where
+    `output` is the model or the calibration file.
     """
     options = options or QuantizeOptions()
+    if output is not None:
+        refuse_to_overwrite(Path(output), (model, calibration))
     source = read_model(model)
     _refuse_unless_float(source)
     feeds: Arrays | None = None

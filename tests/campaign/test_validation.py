@@ -26,12 +26,13 @@ from emulator.campaign.validation.answers import Answers
 from emulator.campaign.validation.differences import Difference, compare, origins
 from emulator.campaign.validation.headroom import Headroom, partial_sums, signed_bits
 from emulator.campaign.validation.layers import Product
-from emulator.campaign.validation.report import CheckReport
+from emulator.campaign.validation.report import LAYER_COLUMNS, CheckReport
 from emulator.errors import BadConfig
 from emulator.gemm import GemmShape
 from emulator.graph.deployment import DeployedTensor, Deployment, deploy
 from emulator.graph.float_model import match
 from emulator.graph.golden import Golden
+from emulator.graph.input_quantisers import InputQuantisers
 from emulator.graph.load import Network, load
 from emulator.graph.quantize import QuantizeOptions, quantize
 from emulator.graph.session import open_session, with_outputs
@@ -167,6 +168,72 @@ def test_clipping_is_counted_as_in_the_float_tensors_of_onnxruntime(bundled: Any
         assert layer["saturated_low_share" if below == "relu" else "saturated_relu_share"] == 0
 
 
+def wide_codes(values: Any, low: float, high: float) -> Any:
+    """What ONNX Runtime quantises to with room for 16 bits: code 0 stands for `low`, 255 for `high`."""
+    node = helper.make_node("QuantizeLinear", ["x", "s"], ["y"], output_dtype=TensorProto.INT16)
+    scale = numpy_helper.from_array(np.float32((high - low) / 255), "s")
+    made = helper.make_graph(
+        [node],
+        "wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, values.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT16, values.shape)],
+        [scale],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return open_session(model).run(None, {"x": values})[0] - round(low / float((high - low) / 255))
+
+
+def test_inputs_that_their_scale_cannot_hold_are_counted(digits: Any) -> None:
+    """Calibrated on images a tenth as bright, then given negative ones too."""
+    network = network_of(quantize(float_of(digits), digits.inputs[:100] * np.float32(0.1)))
+    images = digits.inputs[100:130] - np.float32(0.25)
+    report = check(network, digits.array, images, cycle_images=0)
+    [found] = report.inputs
+    assert (found["name"], found["lowest"], found["highest"]) == pytest.approx(("input", 0, 0.1))
+    codes = wide_codes(images, found["lowest"], found["highest"])
+    assert found["saturated_high_share"] == (codes > 255).mean() > 0.1
+    assert found["saturated_low_share"] == (codes < 0).mean() > 0.1
+    share = 100 * (found["saturated_high_share"] + found["saturated_low_share"])
+    assert report.warnings[0].startswith(
+        f"input 'input': {share:.1f} % of values are outside what its scale can hold [0, 0.1]"
+    )
+    assert report.layer_rows[0][:5] == [
+        "input input", "-", "-", f"{100 * (codes > 255).mean():.2f} %", f"{100 * (codes < 0).mean():.2f} %",
+    ]  # fmt: skip
+
+
+def test_inputs_like_those_of_calibration_are_not_warned_of(bundled: Any) -> None:
+    report = check(bundled.network, bundled.array, bundled.inputs[:30], cycle_images=0)
+    assert [given["saturated_high_share"] + given["saturated_low_share"] for given in report.inputs] == [0]
+    assert not any(text.startswith("input ") for text in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("two_inputs_qdq_u8s8", ["side", "x"]),
+        ("keras_cnn_qdq_u8s8", ["pixels"]),  # through a Reshape
+        ("lstm_qdq_s8s8", ["x"] * 5),  # a part each
+        ("uint8_io_qop_u8u8", []),
+        ("torch_mobilenet_dynamic", []),
+    ],
+)
+def test_quantised_inputs_are_found(file: str, names: list[str]) -> None:
+    network = load(MODELS / f"{file}.onnx")
+    found = InputQuantisers.of(network)
+    assert [each.name for each in found.quantisers] == names
+    samples = random_samples(network.graph, 3, 0).inputs
+    for quantiser, values in zip(found.quantisers, found.values(samples), strict=True):
+        low, high = quantiser.range
+        assert (
+            quantiser.clipped(np.full_like(values, low))
+            == quantiser.clipped(np.full_like(values, high))
+            == (0, 0)
+        )
+        assert quantiser.clipped(np.full_like(values, high + 0.1)) == (values.size, 0)
+        assert quantiser.clipped(np.full_like(values, low - 0.1)) == (0, values.size)
+
+
 def report_of(model: onnx.ModelProto, inputs: Any, bundled: Any) -> tuple[CheckReport, Network]:
     network = network_of(model)
     return check(network, bundled.array, Samples(inputs=inputs), cycle_images=0), network
@@ -248,6 +315,49 @@ def test_sqnr_equals_that_of_onnxruntime(bundled: Any) -> None:
         expected = compute_signal_to_quantization_noice_ratio(exact, real)
         assert layer["sqnr_db"] == pytest.approx(expected, abs=1e-3)
         assert 15 < layer["sqnr_db"] < 60
+        channels = {
+            channel: compute_signal_to_quantization_noice_ratio(exact[:, channel], real[:, channel])
+            for channel in range(exact.shape[1])
+            if exact[:, channel].any()  # a ReLU may leave nothing of one
+        }
+        assert layer["sqnr_worst_channel"] == min(channels, key=channels.__getitem__)
+        assert layer["sqnr_worst_channel_db"] == pytest.approx(min(channels.values()), abs=1e-3)
+
+
+def test_channels_that_a_loud_one_hides_are_warned_of(digits: Any) -> None:
+    """A channel made 60 times as loud, and as quiet again in the weights that read it: the same float network."""
+    model, images = float_of(digits), digits.inputs
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor).copy()
+        if tensor.name.startswith("conv2"):
+            values[0] *= 60
+        elif tensor.name == "fc.weight":
+            values.reshape(10, 8, -1)[:, 0] /= 60
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    [same] = run_ort(model, ["logits"], images[:9]).values()
+    assert same == pytest.approx(run_ort(float_of(digits), ["logits"], images[:9])["logits"], abs=1e-4)
+    network = network_of(quantize(model, images[:100], options=QuantizeOptions(per_channel=False)))
+    report = check(network, digits.array, images[100:200], cycle_images=0, float_model=model)
+    layer = report.layers[1]
+    assert layer["sqnr_db"] > 20 > 10 > layer["sqnr_worst_channel_db"]
+    assert layer["sqnr_worst_channel"] != 0 and 1 <= layer["sqnr_low_channels"] <= 7
+    [warning] = [text for text in report.warnings if text.startswith("layer 'conv2': ")]
+    assert f"{layer['sqnr_low_channels']} channels are below 10 dB" in warning
+    assert "cross-layer equalisation" in warning and "--per-channel" in warning
+    shown = dict(zip(LAYER_COLUMNS, report.layer_rows[2], strict=True))
+    assert (shown["layer"], shown["worst channel"]) == ("conv2", f"{layer['sqnr_worst_channel_db']:.1f}")
+
+
+def test_a_good_network_has_no_hidden_channels(bundled: Any) -> None:
+    report = check(
+        bundled.network, bundled.array, bundled.inputs[:30], cycle_images=0, float_model=float_of(bundled)
+    )
+    assert all(layer["sqnr_low_channels"] == 0 for layer in report.layers)
+
+
+def test_a_quantised_model_is_no_float_model(digits: Any) -> None:
+    with pytest.raises(BadConfig, match=r"float model is quantised; allowed: the float model .*--float"):
+        match(digits.path, digits.network)
 
 
 def test_layers_are_matched_by_node_else_by_tensor_else_by_position(digits: Any) -> None:

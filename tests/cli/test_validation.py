@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from emulator.array.spec import ArraySpec
 from emulator.campaign.validation import report
 
 Emulator = Callable[..., Any]
@@ -22,13 +24,13 @@ KEYS = set(
     """ok warnings samples tensors mismatched_tensors mismatches engine_mismatches top1_agreement
     top1_agreement_float accuracy accuracy_original accuracy_float classes_at_maximum tied_share dead_outputs
     original_operators original_end_to_end original_optimised original_optimised_differs_first
-    original_optimised_float_layers layers""".split()
+    original_optimised_float_layers inputs layers""".split()
 )
 LAYER_KEYS = set(
     """name accumulator_min accumulator_max accumulator_bits_needed accumulator_bits accumulator_overflowed
     partial_sum_min partial_sum_max partial_sum_bits_needed partial_sum_bits partial_sum_overflowed
-    saturated_high_share saturated_low_share saturated_relu_share bias_clipped bias_wrapped sqnr_db cycles
-    engine_mismatches""".split()
+    saturated_high_share saturated_low_share saturated_relu_share bias_clipped bias_wrapped sqnr_db sqnr_worst_channel
+    sqnr_worst_channel_db sqnr_low_channels cycles engine_mismatches""".split()
 )
 
 
@@ -123,7 +125,61 @@ def test_dead_outputs_and_ties_are_reported(
     assert any(warning.startswith("dead output: ") for warning in answer.json["warnings"])
     tied = replace_answers(answer.json)
     assert tied == ["ties in the top-1: 2.00 classes at the maximum on average, 100.00 % of samples tie; "
-                    "the first of them counts"]  # fmt: skip
+                    "the first of them counts, break ties the same way in deployment, or keep more bits of the answer "
+                    "(--activation int16)"]  # fmt: skip
+
+
+def test_inputs_of_another_scale_are_said_to_be_clipped(
+    place: Path, emulator: Emulator, tmp_path: Path
+) -> None:
+    with np.load(place / "test.npz") as data:
+        np.savez(
+            tmp_path / "bytes.npz", inputs=data["inputs"][:20] * np.float32(255), labels=data["labels"][:20]
+        )
+    answer = emulator("check", place / "model.onnx", "--inputs", tmp_path / "bytes.npz")
+    assert answer.code == 0
+    assert "warning: input 'input': " in answer.out and "scale these as in calibration" in answer.out
+    assert "\ninput input " in answer.out
+    assert f"; warnings: {answer.out.count('warning: ')}, see above" in answer.err
+
+
+def test_an_array_too_narrow_is_no_bug(place: Path, emulator: Emulator, tmp_path: Path) -> None:
+    """The same words as those that refuse a campaign on it."""
+    narrow = tmp_path / "narrow.toml"
+    narrow.write_text('name = "narrow"\npsum_bits = 17\n')
+    given = (place / "model.onnx", "--array", narrow, "--inputs", place / "test.npz", "--limit", 20)
+    answer = emulator("check", *given)
+    refused = emulator("run", *given, "-o", tmp_path / "run").err.split("error: ")[1]
+    assert answer.code == 1
+    assert "but the array narrow gives" in answer.out
+    assert "needs 18 bits for its partial sums, the array has 17" in answer.err
+    assert "psum_bits from 20" in refused and refused.strip() in answer.err
+    assert "report it" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.arange(30) % 10 + 100, "labels 100 to 109; allowed: 0 to 9"),
+        (np.arange(30) % 10 - 1, "labels -1 to 8; allowed: 0 to 9"),
+        (np.arange(5), "of shape (5,); allowed: integers of shape (30,)"),
+    ],
+)
+def test_labels_of_other_classes_or_samples_are_refused(
+    labels: Any, words: str, place: Path, emulator: Emulator, tmp_path: Path
+) -> None:
+    with np.load(place / "test.npz") as data:
+        np.savez(tmp_path / "odd.npz", inputs=data["inputs"][:30], labels=labels)
+    answer = emulator("check", place / "model.onnx", "--inputs", tmp_path / "odd.npz", "--limit", 5)
+    assert (answer.code, answer.out) == (4, "")
+    assert words in answer.err
+
+
+def test_an_int8_file_is_no_float_model(place: Path, emulator: Emulator) -> None:
+    model = place / "model.onnx"
+    answer = emulator("check", model, "--inputs", place / "test.npz", "--limit", 5, "--float", model)
+    assert (answer.code, answer.out) == (2, "")
+    assert "the float model is quantised" in answer.err
 
 
 def replace_answers(facts: dict[str, Any]) -> list[str]:
@@ -139,7 +195,7 @@ def replace_answers(facts: dict[str, Any]) -> list[str]:
     )
     made = report.CheckReport(
         samples=2, labels=None, tensors=1, mismatches={}, answers=answers, original=original,
-        float_answers=None, layers=facts["layers"],
+        float_answers=None, array=ArraySpec.preset("gemmini-16"), inputs=facts["inputs"], layers=facts["layers"],
     )  # fmt: skip
     return replace(made).warnings
 
@@ -195,3 +251,42 @@ def test_quantize_refuses(
     assert word in answer.err
     assert answer.out == ""
     assert not (tmp_path / "made.onnx").exists()
+
+
+def test_no_command_writes_over_what_it_is_given(place: Path, emulator: Emulator, tmp_path: Path) -> None:
+    """Under whatever name: here a link. Any other file is replaced, as everywhere."""
+    files = {"float.onnx": FLOAT, "model.onnx": place / "model.onnx", "test.npz": place / "test.npz"}
+    for name, source in files.items():
+        shutil.copy(source, tmp_path / name)
+    link = tmp_path / "link.onnx"
+    link.symlink_to(tmp_path / "float.onnx")
+    model, data = tmp_path / "model.onnx", tmp_path / "test.npz"
+    quantize = ("quantize", tmp_path / "float.onnx", "--calibration", data, "--limit", 5, "-o")
+    restrict = ("restrict", model, "--inputs", data, "--limit", 5, "-o")
+    inject = (
+        "inject",
+        model,
+        "--inputs",
+        data,
+        "--fault",
+        "layer=0 register=pe_b row=3 col=2 cycle=40 bit=7",
+    )
+    attempts = [
+        (*quantize, tmp_path / "float.onnx"),
+        (*quantize, link),
+        (*quantize, data),
+        (*restrict, model),
+    ]
+    attempts += [(*restrict, data), (*inject, "--vcd", model)]
+    attempts += [("search", model, "--inputs", data, "--drop", 0.1, "--trials", 10, "-o", data)]
+    for attempt in attempts:
+        answer = emulator(*attempt)
+        assert (answer.code, answer.out, answer.err.count("error: ")) == (2, "", 1), attempt
+        assert "Choose another name" in answer.err
+    assert {name: (tmp_path / name).read_bytes() for name in files} == {
+        name: source.read_bytes() for name, source in files.items()
+    }
+    other = tmp_path / "other.onnx"
+    other.write_text("before")
+    assert emulator(*quantize, other).code == 0
+    assert other.stat().st_size > 1000

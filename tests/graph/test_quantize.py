@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,14 @@ def test_seeded_inputs_are_the_same_for_the_same_seed() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert read_feeds(model, first, limit=3)["x"].shape == (3, 1, 4, 4)
+
+
+def test_the_model_and_its_data_are_never_written_over(data: dict[str, Any], tmp_path: Path) -> None:
+    model, calibration = tmp_path / "model.onnx", tmp_path / "calibration.npz"
+    shutil.copy(FLOAT, model)
+    np.savez(calibration, inputs=data["inputs"][:5])
+    for output in (model, tmp_path / "x/../model.onnx", calibration):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        with pytest.raises(BadConfig, match="Choose another name"):
+            quantize(model, calibration, output=output)
+    assert model.read_bytes() == FLOAT.read_bytes()

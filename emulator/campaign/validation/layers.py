@@ -41,6 +41,12 @@ def target(graph: QuantGraph, index: int) -> QTensor | None:
     return graph.tensors[written] if isinstance(written, int) else None
 
 
+def channels(graph: QuantGraph, index: int) -> int:
+    """Output channels of layer `index`, stored last; 1 where its result is a stack of matrices."""
+    layer = graph.layers[index]
+    return 1 if layer.taps is None else layer.columns
+
+
 def product(golden: Golden, run: Inference, index: int) -> Product:
     return Product(golden.streamed(run, index), golden.stationary(run, index), golden.bias(run, index))
 

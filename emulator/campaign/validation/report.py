@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emulator.array.spec import ArraySpec
 from emulator.campaign.validation.answers import Answers
 from emulator.campaign.validation.differences import Difference
+from emulator.campaign.validation.warnings import warnings_of
+from emulator.errors import BadConfig
+from emulator.faults.space import check_exact
 from emulator.graph.deployment import Deployment
 from emulator.notebook import titled_table
 from emulator.sampling.estimate import Estimate
 
-# Above these shares and below this ratio a user is warned.
-CLIPPED_SHARE = 0.01
-LOW_SQNR_DB = 10.0
-AGREEMENT = 0.99
-
-LAYER_COLUMNS = ("layer", "acc bits", "psum bits", "clip high", "low", "ReLU", "SQNR dB", "cycles", "differ")
+LAYER_COLUMNS = (
+    "layer", "acc bits", "psum bits", "clip high", "low", "ReLU", "SQNR dB", "worst channel", "cycles", "differ",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +65,8 @@ class OriginalFile:
 class CheckReport:
     """mismatches: differing elements of each tensor against the QLinear form, none if all is well.
 
-    answers: the emulator's; float_answers: those of the float model, if one was given.
+    answers: the emulator's; float_answers: those of the float model, if one was given. inputs, layers: as in JSON
+    (docs/json.md).
     """
 
     samples: int
@@ -74,6 +76,8 @@ class CheckReport:
     answers: Answers = field(repr=False)
     original: OriginalFile = field(repr=False)
     float_answers: Answers | None = field(repr=False)
+    array: ArraySpec = field(repr=False)
+    inputs: list[dict[str, Any]] = field(repr=False)
     layers: list[dict[str, Any]] = field(repr=False)
 
     @property
@@ -92,6 +96,36 @@ class CheckReport:
         return [name for name, difference in self.original.operators.items() if difference.max_lsb > 1]
 
     @property
+    def failure(self) -> str:
+        """Why it is not ok, and what to do: another array where this one is at fault, else a report to us."""
+        if not self.mismatches and not self.far_operators:
+            try:
+                check_exact(self.array)
+            except BadConfig as error:
+                return f"{self._where_the_array_differs} {error}"
+        listed = ", ".join(f"{name} ({count})" for name, count in list(self.mismatches.items())[:5])
+        return (
+            f"{len(self.mismatches)} tensors differ from ONNX Runtime [{listed}], "
+            f"{self.engine_mismatches} differences of the cycle engine, "
+            f"{len(self.far_operators)} operators of the original file off by more than 1 LSB "
+            f"{self.far_operators[:5]}. Do not trust campaigns on this model; please report it."
+        )
+
+    @property
+    def _where_the_array_differs(self) -> str:
+        narrow = [
+            f"layer {layer['name']!r} needs {layer[f'{kind}_bits_needed']} bits for its {word}, the array has "
+            f"{layer[f'{kind}_bits']}"
+            for kind, word in (("partial_sum", "partial sums"), ("accumulator", "sums"))
+            for layer in self.layers
+            if layer[f"{kind}_overflowed"] and layer["engine_mismatches"]
+        ]
+        return (
+            "; ".join([f"the array gives {self.engine_mismatches} other values than ONNX Runtime", *narrow])
+            + "."
+        )
+
+    @property
     def top1_agreement(self) -> float:
         """Share of samples on which emulator and optimised original file give the same class."""
         return _agreement(self.answers, self.original.answers)
@@ -102,60 +136,8 @@ class CheckReport:
 
     @property
     def warnings(self) -> list[str]:
-        """What is no mismatch but may surprise; none leaves exit code 0."""
-        return [*self._answer_warnings(), *self._deployment_warnings(), *self._layer_warnings()]
-
-    def _answer_warnings(self) -> list[str]:
-        found = [f"dead output: {reason}" for reason in self.answers.dead]
-        if self.answers.tied_share > 0:
-            found.append(
-                f"ties in the top-1: {self.answers.mean_at_maximum:.2f} classes at the maximum on average, "
-                f"{100 * self.answers.tied_share:.2f} % of samples tie; the first of them counts"
-            )
-        agreement = self.top1_agreement_float
-        if agreement is not None and agreement < AGREEMENT:
-            found.append(f"top-1 equals the float model's on {100 * agreement:.2f} % of samples only")
-        return found
-
-    def _deployment_warnings(self) -> list[str]:
-        found = []
-        macs = self.original.deployment.float_macs
-        if macs:
-            found.append(
-                f"ONNX Runtime leaves {len(macs)} of {len(self.layers)} MAC layers in float between DequantizeLinear "
-                f"and QuantizeLinear ({_some([f'{op} {name}' for op, name in macs])}): they round once more than "
-                "integer hardware"
-            )
-        if self.top1_agreement < 1:
-            found.append(
-                f"top-1 equals the optimised original file's on {100 * self.top1_agreement:.2f} % of samples"
-            )
-        return found
-
-    def _layer_warnings(self) -> list[str]:
-        texts = {
-            "accumulator_overflowed": "accumulator overflows: {} sums need more bits than the array has",
-            "partial_sum_overflowed": "partial sums overflow: {} times in the columns of the array",
-            "bias_clipped": "{} int32 biases are clipped",
-            "bias_wrapped": "{} int32 biases wrap with the input's zero point folded in",
-        }
-        found = [
-            f"layer {layer['name']!r}: {text.format(f'{layer[key]:,}')}"
-            for key, text in texts.items()
-            for layer in self.layers
-            if layer[key]
-        ]
-        for end in ("high", "low"):
-            key = f"saturated_{end}_share"
-            over = [f"{x['name']} {100 * x[key]:.1f} %" for x in self.layers if x[key] > CLIPPED_SHARE]
-            if over:
-                found.append(f"clipped at the {end} end: {_some(over)} of the outputs")
-        noisy = [
-            f"{layer['name']} {layer['sqnr_db']:.1f} dB"
-            for layer in self.layers
-            if layer["sqnr_db"] is not None and layer["sqnr_db"] < LOW_SQNR_DB
-        ]
-        return [*found, f"low SQNR: {_some(noisy)}"] if noisy else found
+        """What is no mismatch but may surprise, each with what to do; none leaves exit code 0."""
+        return warnings_of(self)
 
     @property
     def accuracies(self) -> dict[str, Estimate]:
@@ -168,15 +150,21 @@ class CheckReport:
 
     @property
     def layer_rows(self) -> list[list[str]]:
-        """The cells of LAYER_COLUMNS for each layer: bits needed of those there are, shares clipped, differences."""
-        return [_row(layer) for layer in self.layers]
+        """The cells of LAYER_COLUMNS for each quantised input and each layer: bits needed of those there are, shares
+        clipped, noise, differences."""
+        return [*map(_input_row, self.inputs), *map(_row, self.layers)]
 
     def __repr__(self) -> str:
         equal = self.tensors - len(self.mismatches)
         return (
             f"CheckReport({'ok' if self.ok else 'FAILED'}: {equal} of {self.tensors} tensors equal ONNX Runtime bit "
-            f"for bit over {self.samples} samples)"
+            f"for bit over {self.samples} samples{self._on_the_array})"
         )
+
+    @property
+    def _on_the_array(self) -> str:
+        found = self.engine_mismatches
+        return f", but the array {self.array.name} gives {found} other values" if found else ""
 
     def _repr_html_(self) -> str:
         return titled_table(repr(self), LAYER_COLUMNS, self.layer_rows)
@@ -200,18 +188,25 @@ class CheckReport:
             "tied_share": self.answers.tied_share,
             "dead_outputs": self.answers.dead,
             **self.original.to_json(),
+            "inputs": self.inputs,
             "layers": self.layers,
         }
 
 
+def _input_row(given: dict[str, Any]) -> list[str]:
+    shares = [f"{100 * given[f'saturated_{end}_share']:.2f} %" for end in ("high", "low")]
+    return [f"input {given['name']}", "-", "-", *shares, *["-"] * 5]
+
+
 def _row(layer: dict[str, Any]) -> list[str]:
-    sqnr = layer["sqnr_db"]
+    sqnr, worst = layer["sqnr_db"], layer["sqnr_worst_channel_db"]
     return [
         layer["name"],
         f"{layer['accumulator_bits_needed']} of {layer['accumulator_bits']}",
         f"{layer['partial_sum_bits_needed']} of {layer['partial_sum_bits']}",
         *(f"{100 * layer[f'saturated_{end}_share']:.2f} %" for end in ("high", "low", "relu")),
         "-" if sqnr is None else f"{sqnr:.1f}",
+        "-" if worst is None else f"{worst:.1f}",
         f"{layer['cycles']:,}",
         str(layer["engine_mismatches"]),
     ]
@@ -219,9 +214,3 @@ def _row(layer: dict[str, Any]) -> list[str]:
 
 def _agreement(ours: Answers, theirs: Answers) -> float:
     return float((ours.top1 == theirs.top1).mean())
-
-
-def _some(items: list[str]) -> str:
-    """The first three, and how many more."""
-    rest = f" and {len(items) - 3} more" if len(items) > 3 else ""
-    return ", ".join(items[:3]) + rest

@@ -267,11 +267,32 @@ class CheckedLayer(Schema):
     engine_mismatches: int
     """values in which the cycle engine differs"""
     sqnr_db: float | None
-    """signal to quantisation noise against the float model"""
+    """signal to quantisation noise against the float model, noise of the layers before included"""
+    sqnr_worst_channel: int | None
+    """output channel where it is lowest; null with one channel, or where no channel differs"""
+    sqnr_worst_channel_db: float | None
+    """of that channel"""
+    sqnr_low_channels: int | None
+    """channels below 10 dB"""
     bias_clipped: int
     """int32 biases that saturate"""
     bias_wrapped: int
     """int32 biases that wrap with the zero point folded in"""
+
+
+class CheckedInput(Schema):
+    """What the quantiser of an input can't hold, over all samples."""
+
+    name: str
+    """of the input, or of those that the quantised values are made of"""
+    lowest: float
+    """of its values that the scale holds"""
+    highest: float
+    """likewise"""
+    saturated_high_share: float
+    """values above"""
+    saturated_low_share: float
+    """values below"""
 
 
 class Checked(Schema):
@@ -280,7 +301,7 @@ class Checked(Schema):
     ok: bool
     """every tensor, both engines and every operator of the original file agree"""
     warnings: list[str]
-    """what may surprise"""
+    """what may surprise, and what to do about it"""
     samples: int
     """that were run"""
     tensors: int
@@ -314,6 +335,8 @@ class CheckedDeployment(Checked):
     """on average: more than 1 means ties"""
     tied_share: float
     """samples whose answer is a tie"""
+    inputs: list[CheckedInput]
+    """where inputs are quantised; none for integer inputs and dynamic quantisation"""
     dead_outputs: list[str]
     """outputs that say nothing, and why"""
     original_operators: dict[str, Difference]
