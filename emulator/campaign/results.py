@@ -22,8 +22,9 @@ from emulator.array.spec import ArraySpec
 from emulator.campaign.manifest import read_manifest
 from emulator.campaign.population import COUNTED_KEYS, Group, Population
 from emulator.campaign.rates import CountedRates, DrawnRates, Rates
-from emulator.campaign.schema import MASKED_AT, OUTCOMES
+from emulator.campaign.schema import COLUMNS, MASKED_AT, OUTCOMES
 from emulator.campaign.trials import StoredTrials, Trials
+from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
 from emulator.notebook import titled_table
 from emulator.sampling.estimate import Estimate
@@ -68,8 +69,8 @@ class Results:
         return self.table.rows()
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """(trials,) one column, see `emulator.campaign.schema`; strings as objects."""
-        return self.table.column(name)
+        """(trials,) one column, see `emulator.campaign.schema`; strings as objects. Raises BadConfig for others."""
+        return self.table.column(one_of([column.name for column in COLUMNS], name, "column"))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -257,10 +258,10 @@ class Results:
         return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)
 
     def replay(self, fault_id: str, *, engine: str = "auto") -> Explanation:
-        """One trial again, explained; `fault_id` is the column of that name."""
+        """One trial again, explained; `fault_id` is the column of that name, or the beginning of one."""
         from emulator.campaign.replay import replay
 
-        return replay(self.directory, fault_id, engine=engine)
+        return replay(self.directory, fault_id, engine=engine, trials=self.table)
 
     # ---- views
 

@@ -227,3 +227,8 @@ def test_a_campaign_of_another_version_is_told(tmp_path: Path) -> None:
     for read in (Results.open, lambda directory: check_manifest(directory, MANIFEST)):
         with pytest.raises(BadData, match=r"schema 1, of another version; allowed: 4\. Choose another -o"):
             read(tmp_path)
+
+
+def test_a_column_that_there_is_not_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"column 'sdc2' \(did you mean 'sdc20'\?\); allowed: trial_id, "):
+        campaign(tmp_path).column("sdc2")
