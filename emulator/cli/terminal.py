@@ -52,6 +52,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def say_compiling() -> None:
+    """Why nothing happens for a while."""
+    say("compiling kernels (cached after the first time)")
+
+
 def announce(context: typer.Context, *quiet: str, **known: object) -> None:
     """Every default that was taken for the user, as the flag that overrides it.
 
