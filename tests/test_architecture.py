@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "emulator"
-FLOOR = {"choices", "gemm", "jit", "errors", "bundled", "instructions", "notebook", "simd"}
+FLOOR = {"choices", "compiling", "gemm", "jit", "errors", "bundled", "instructions", "notebook", "simd"}
 ROOMS = (
     "graph", "array", "faults", "propagate", "sensitivity", "sampling", "campaign", "report", "harden", "cli",
 )  # fmt: skip
@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 HOMES = {
     "onnx": {"graph", "sensitivity", "harden"},
     "onnx_ir": {"graph", "sensitivity"},
-    "numba": {"jit", "instructions", "notebook", "simd"},
+    "numba": {"compiling", "jit", "instructions", "notebook", "simd"},
     "llvmlite": {"instructions", "notebook", "simd"},
     "matplotlib": {"report"},
     "jinja2": {"report"},

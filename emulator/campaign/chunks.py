@@ -6,6 +6,7 @@ are struck together, and what is found out about each image and layer serves all
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,6 +68,19 @@ class DrawnChunks:
 
     def _size(self, turn: int) -> int:
         return min(FIRST_TRIALS << min(turn, 30), MOST_TRIALS)
+
+
+def gap(stored: Sequence[int]) -> str:
+    """Which drawn chunks below the last stored one are not there, and how many trials that makes; "" where none is."""
+    chunks = range(max(stored, default=0) + 1)
+    lost = sorted(set(chunks) - set(stored)) if stored else []
+    if not lost:
+        return ""
+    trials = sum(map(DrawnChunks(limit=None).rows, lost))
+    if len(lost) == 1:
+        return f"chunk {lost[0]} of {len(chunks)} is missing: {trials:,} trials"
+    some = ", ".join([*map(str, lost[:3]), *(["..."] if len(lost) > 3 else [])])
+    return f"chunks {some} of {len(chunks)} are missing: {trials:,} trials"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

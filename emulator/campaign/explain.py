@@ -64,6 +64,7 @@ class Explanation:
         ]
         return {
             "site": site,
+            "fault": str(self.fault),
             "input": self.image,
             "live": self.live,
             "engine": self.engine,

@@ -26,7 +26,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of `directory`; BadConfig if there is none, BadData if it can't be read."""
     path = directory / _MANIFEST
     try:
-        manifest = read_object(path, _fresh_start(directory))
+        manifest = read_object(path, fresh_start(directory))
     except FileNotFoundError:
         raise BadConfig(
             f"{directory}: not a campaign directory (no {_MANIFEST}). "
@@ -120,7 +120,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _fresh_start(directory: Path) -> str:
+def fresh_start(directory: Path) -> str:
+    """What to do where a manifest is damaged."""
     return (
         f"The trials are not lost: start the same campaign with another -o and copy its {_MANIFEST} here; "
         f"or delete {directory} and run it again."

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.campaign.files import remove_leftovers, write_atomically
-from emulator.campaign.manifest import campaign_digest
+from emulator.campaign.manifest import campaign_digest, fresh_start
 from emulator.campaign.schema import COLUMNS, Column
 from emulator.errors import BadData, first_line
 
@@ -150,10 +150,27 @@ def _sound(directory: Path, chunk: int, digest: str, names: Sequence[str] | None
     try:
         return _read(directory, chunk, digest, names)
     except BadData as error:
+        if _are_of_another_manifest(directory, digest):
+            raise BadData(
+                f"{directory}: the manifest is not that of these trials (edited or swapped?). {fresh_start(directory)}"
+            ) from None
         raise BadData(
             f"{part_path(directory, chunk)}: unreadable ({error}). "
             "Rerun the campaign: the part is set aside and redone."
         ) from None
+
+
+def _are_of_another_manifest(directory: Path, digest: str) -> bool:
+    """Do all parts belong together, but not to this manifest?"""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        stored = [pq.read_schema(part_path(directory, chunk)).metadata for chunk in stored_chunks(directory)]
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return False
+    campaigns = {(metadata or {}).get(_CAMPAIGN.encode()) for metadata in stored}
+    return len(campaigns) == 1 and campaigns.isdisjoint({None, digest.encode()})
 
 
 def _check_columns(columns: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from emulator.array.spec import ArraySpec
 from emulator.campaign.explain import ASKABLE, Explanation, explain
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.manifest import read_manifest
+from emulator.campaign.trials import StoredTrials, Trials
 from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
+from emulator.faults.fault import Fault
 from emulator.faults.space import FaultSpace
 from emulator.graph.load import load
 from emulator.sampling.workbench import Workbench
@@ -23,16 +28,63 @@ def replay(
     engine: str = "auto",
     model: Path | None = None,
     inputs: Path | None = None,
+    trials: Trials | None = None,
 ) -> Explanation:
-    """Explain `fault_id` of the campaign in `directory`.
+    """Explain `fault_id`, or the only one that begins so, of the campaign in `directory`; trials: those of it, None:
+    the stored ones.
 
-    Raises BadConfig for an id that is not of this campaign, BadData where model or data are no longer those of
-    the manifest.
+    Raises BadConfig for an id that is not among its trials, BadData where they, the model or the data are no longer
+    those of the manifest.
     """
-    bench = reopened(read_manifest(Path(directory)), model=model, inputs=inputs)
     chosen = one_of(ASKABLE, engine, "engine")
-    image, index = _parse(fault_id, bench.space.size, bench.images)
-    return explain(bench, image, bench.space.site(index), chosen)
+    bench, image, fault = struck(directory, fault_id, model=model, inputs=inputs, trials=trials)
+    return explain(bench, image, fault, chosen)
+
+
+def struck(
+    directory: str | Path,
+    fault_id: str,
+    *,
+    model: Path | None = None,
+    inputs: Path | None = None,
+    trials: Trials | None = None,
+) -> tuple[Workbench, int, Fault]:
+    """The workbench of the campaign again, the image and the fault of a trial; arguments and errors are those of
+    `replay`."""
+    manifest = read_manifest(Path(directory))
+    whole = whole_id(StoredTrials(Path(directory)) if trials is None else trials, fault_id)
+    bench = reopened(manifest, model=model, inputs=inputs)
+    image, index = divmod(int(whole, 16), bench.space.size)
+    return bench, image, bench.space.site(index)
+
+
+def whole_id(trials: Trials, fault_id: str) -> str:
+    """The id of one of these trials that is `fault_id`, or the only one that begins so, which a warning tells.
+
+    Raises BadConfig where there is none, or several.
+    """
+    ids = np.unique(trials.column("fault_id"))
+    text = fault_id.lower()
+    found = [str(one) for one in ids if one == text] or [
+        str(one) for one in ids if text and one.startswith(text)
+    ]
+    if len(found) > 1:
+        listed = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
+        raise BadConfig(
+            f"fault id {fault_id!r}: {len(found)} of the trials begin so ({listed}); allowed: one of them. Give more "
+            "of its digits."
+        )
+    if not found:
+        example = f"an id of the column fault_id, e.g. {ids[0]}" if len(ids) else "none, there are no trials"
+        raise BadConfig(
+            f"fault id {fault_id!r} is not among the {len(trials):,} trials; allowed: {example}. To explain any other "
+            "site use `emulator inject`."
+        )
+    if found[0] != text:
+        warnings.warn(
+            f"fault id {fault_id!r}: taken for {found[0]}, the only one that begins so", stacklevel=4
+        )
+    return found[0]
 
 
 def reopened(manifest: dict[str, Any], *, model: Path | None = None, inputs: Path | None = None) -> Workbench:
@@ -60,15 +112,3 @@ def reopened(manifest: dict[str, Any], *, model: Path | None = None, inputs: Pat
     layers = [layer["index"] for layer in manifest["layers"]]
     space = FaultSpace(network, array, registers=manifest["registers"], layers=layers)
     return Workbench(network, array, space, samples.inputs)
-
-
-def _parse(fault_id: str, size: int, images: int) -> tuple[int, int]:
-    try:
-        image, index = divmod(int(fault_id, 16), size)
-    except ValueError:
-        raise BadConfig(
-            f"fault id {fault_id!r}; allowed: hexadecimal digits, as in the fault_id column."
-        ) from None
-    if not 0 <= image < images:
-        raise BadConfig(f"fault id {fault_id!r} is not of this campaign. Copy one from its trials or report.")
-    return image, index

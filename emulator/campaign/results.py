@@ -6,6 +6,7 @@ live_share x the rate over live sites, and the same holds for every layer and re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,14 @@ import numpy.typing as npt
 from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit, sdc_fit
 from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
+from emulator.campaign.chunks import gap
 from emulator.campaign.manifest import read_manifest
+from emulator.campaign.one_writer import being_written
 from emulator.campaign.population import COUNTED_KEYS, Group, Population
 from emulator.campaign.rates import CountedRates, DrawnRates, Rates
-from emulator.campaign.schema import MASKED_AT, OUTCOMES
+from emulator.campaign.schema import COLUMNS, MASKED_AT, OUTCOMES
 from emulator.campaign.trials import StoredTrials, Trials
+from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
 from emulator.notebook import titled_table
 from emulator.sampling.estimate import Estimate
@@ -45,20 +49,27 @@ _SPREAD = ("bit", "row", "col", "engine")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """The trials of one campaign, and what they were drawn from."""
+    """The trials of one campaign, and what they were drawn from. gap: which chunks are missing, "" where none is."""
 
     directory: Path
     manifest: dict[str, Any]
     table: Trials
+    gap: str = ""
 
     @classmethod
     def open(cls, directory: str | Path) -> Results:
         """What a directory holds at this moment; BadConfig if it isn't a campaign, BadData if it has no trials, or is
-        damaged, here or when a damaged column is asked for."""
+        damaged, here or when a damaged column is asked for. Warns of a gap in its chunks."""
         path = Path(directory)
         manifest = read_manifest(path)
         _check_keys(path, manifest)
-        return cls(directory=path, manifest=manifest, table=StoredTrials(path))
+        # Asked before chunks are listed. A run finishes them in any order; sites not come to are told by `incomplete`.
+        whole = being_written(path) or manifest["sampler"]["name"] in COUNTED
+        table = StoredTrials(path)
+        lost = "" if whole else gap(table.chunks)
+        if lost:
+            warnings.warn(f"{path}: {lost}; the same run again makes them", stacklevel=2)
+        return cls(directory=path, manifest=manifest, table=table, gap=lost)
 
     # ---- the trials
 
@@ -68,8 +79,8 @@ class Results:
         return self.table.rows()
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """(trials,) one column, see `emulator.campaign.schema`; strings as objects."""
-        return self.table.column(name)
+        """(trials,) one column, see `emulator.campaign.schema`; strings as objects. Raises BadConfig for others."""
+        return self.table.column(one_of([column.name for column in COLUMNS], name, "column"))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -257,10 +268,10 @@ class Results:
         return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)
 
     def replay(self, fault_id: str, *, engine: str = "auto") -> Explanation:
-        """One trial again, explained; `fault_id` is the column of that name."""
+        """One trial again, explained; `fault_id` is the column of that name, or the beginning of one."""
         from emulator.campaign.replay import replay
 
-        return replay(self.directory, fault_id, engine=engine)
+        return replay(self.directory, fault_id, engine=engine, trials=self.table)
 
     # ---- views
 
@@ -288,7 +299,8 @@ class Results:
     def __repr__(self) -> str:
         return (
             f"Results({str(self.directory)!r}: {self.manifest['model']['name']} on "
-            f"{self.manifest['array']['name']}, {len(self)} {self.unit}, SDC-1 of live sites {self.rate()})"
+            f"{self.manifest['array']['name']}, {len(self)} {self.unit}, SDC-1 of live sites {self.rate()}"
+            f"{self.gap and f'; {self.gap}'})"
         )
 
     def _repr_html_(self) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli import options
-from emulator.cli.terminal import announce, command, say, show, show_json
+from emulator.cli import explained, options
+from emulator.cli.terminal import announce, command, say_compiling, show, show_json
+from emulator.compiling import telling_of_compiling
 
 if TYPE_CHECKING:
-    from emulator.campaign.explain import Engine, Explanation
+    from emulator.campaign.explain import Engine
     from emulator.campaign.fault_file import Listed
     from emulator.campaign.fault_text import Named
-    from emulator.faults.fault import Fault
     from emulator.sampling.workbench import Workbench
 
 FaultTexts = Annotated[
@@ -33,23 +33,6 @@ FaultFile = Annotated[
         help="Parquet file of faults, each struck alone: rows as in the trials of a campaign",
         show_default=False,
     ),
-]
-Vcd = Annotated[Path | None, typer.Option("--vcd", help="write every register as a waveform (VCD)")]
-VcdBefore = Annotated[
-    int, typer.Option("--vcd-before", min=0, help="cycles before the fault in the waveform")
-]
-VcdAfter = Annotated[
-    int | None,
-    typer.Option(
-        "--vcd-after",
-        min=0,
-        help="cycles after the fault in the waveform",
-        show_default="64 and those a row takes to leave the array",
-    ),
-]
-FigureFile = Annotated[
-    Path | None,
-    typer.Option("--figure", help="draw where the errors lie in the layer's output: .png, .svg or .pdf"),
 ]
 
 
@@ -71,10 +54,10 @@ def inject(
     ] = None,
     array: options.Array = "gemmini-16",
     engine: options.Engine = "auto",
-    vcd: Vcd = None,
-    vcd_before: VcdBefore = 16,
-    vcd_after: VcdAfter = None,
-    figure: FigureFile = None,
+    vcd: explained.Vcd = None,
+    vcd_before: explained.VcdBefore = 16,
+    vcd_after: explained.VcdAfter = None,
+    figure: explained.FigureFile = None,
     shape: options.Shape = None,
     answer: options.Answer = None,
     json: options.Json = False,
@@ -98,6 +81,7 @@ def inject(
     from emulator.campaign.fault_text import parse_fault
     from emulator.campaign.inputs import load_samples
     from emulator.choices import one_of
+    from emulator.faults.fault import Fault
     from emulator.faults.space import FaultSpace
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
@@ -113,93 +97,61 @@ def inject(
     samples = load_samples(inputs, network.graph)
     bench = Workbench(network, spec, FaultSpace(network, spec), samples.inputs)
     layers = [layer.name for layer in network.graph.layers]
+    pictures = explained.Pictures(vcd, vcd_before, vcd_after, figure)
     if faults is not None:
-        _refuse_files(vcd, figure, str(faults))
-        _each(bench, read_faults(faults, layers), index, chosen, json)
+        listed = read_faults(faults, layers)
+        if len(listed) > 1:
+            _refuse_files(pictures, f"the {len(listed)} faults of {faults}", "Keep one row")
+        _each(bench, listed, index, chosen, json, pictures)
         return
     named = [parse_fault(text, layers, spec) for text in fault or ()]
     if len(named) > 1 or named[0].layer is None or len(named[0].upsets) > 1:
-        _refuse_files(vcd, figure, ", ".join(repr(one.text) for one in named))
+        _refuse_files(pictures, ", ".join(repr(one.text) for one in named), "Name one fault, and its layer")
         _together(bench, named, index or 0, chosen, json)
         return
-    _alone(bench, named[0], index or 0, chosen, json, Pictures(vcd, vcd_before, vcd_after, figure))
-
-
-class Pictures(NamedTuple):
-    """The files of one fault: a waveform, with the cycles before and after the fault in it, and a figure."""
-
-    vcd: Path | None
-    before: int
-    after: int | None
-    figure: Path | None
-
-
-def _refuse_files(vcd: Path | None, figure: Path | None, what: str) -> None:
-    from emulator.errors import BadConfig
-
-    if vcd is not None or figure is not None:
-        raise BadConfig(
-            f"--vcd or --figure with {what}; allowed: one fault of one layer, which they show. Name a layer, or leave "
-            "them out."
-        )
-
-
-def _alone(
-    bench: Workbench, named: Named, index: int, engine: Engine, json: bool, pictures: Pictures
-) -> None:
-    from emulator.campaign.explain import explain
-    from emulator.faults.fault import Fault
-
-    assert named.layer is not None
-    fault = Fault(layer=named.layer, upset=named.upsets[0])
-    explanation = explain(bench, index, fault, engine)
-    files = _waveform(pictures, bench, index, fault) | _figure(pictures.figure, explanation)
+    fault_alone = Fault(layer=named[0].layer, upset=named[0].upsets[0])
+    explanation, files = explained.alone(bench, index or 0, fault_alone, chosen, pictures)
     if json:
         show_json(explanation.to_json() | files)
     else:
         show(str(explanation))
 
 
+def _refuse_files(pictures: explained.Pictures, what: str, fix: str) -> None:
+    from emulator.errors import BadConfig
+
+    if pictures.vcd is not None or pictures.figure is not None:
+        raise BadConfig(
+            f"--vcd or --figure with {what}; allowed: one fault of one layer, which they show. {fix}, or leave them "
+            "out."
+        )
+
+
 def _together(bench: Workbench, named: list[Named], index: int, engine: Engine, json: bool) -> None:
     from emulator.campaign.explain_dense import explain_dense
 
-    dense = explain_dense(bench, index, named, engine)
+    with telling_of_compiling(say_compiling):
+        dense = explain_dense(bench, index, named, engine)
     if json:
         show_json(dense.to_json())
     else:
         show(str(dense))
 
 
-def _each(bench: Workbench, listed: list[Listed], index: int | None, engine: Engine, json: bool) -> None:
+def _each(
+    bench: Workbench,
+    listed: list[Listed],
+    index: int | None,
+    engine: Engine,
+    json: bool,
+    pictures: explained.Pictures,
+) -> None:
     """Of a file, one after the other; index: the sample that all of them strike."""
-    from emulator.campaign.explain import explain
-
     found = [
-        explain(bench, (one.image or 0) if index is None else index, one.fault, engine) for one in listed
+        explained.alone(bench, (one.image or 0) if index is None else index, one.fault, engine, pictures)
+        for one in listed
     ]
     if json:
-        show_json({"explanations": [explanation.to_json() for explanation in found]})
+        show_json({"explanations": [explanation.to_json() | files for explanation, files in found]})
     else:
-        show("\n\n".join(map(str, found)))
-
-
-def _waveform(wanted: Pictures, bench: Workbench, image: int, fault: Fault) -> dict[str, Any]:
-    from emulator.report.waveform import write_fault_waveform
-
-    path = wanted.vcd
-    if path is None:
-        return {}
-    cycles = write_fault_waveform(path, bench, image, fault, before=wanted.before, after=wanted.after)
-    say(f"waveform: {path}, cycles {cycles.start} to {cycles.stop - 1}, by the cycle engine")
-    return {"vcd": {"path": str(path), "first_cycle": cycles.start, "last_cycle": cycles.stop - 1}}
-
-
-def _figure(path: Path | None, explanation: Explanation) -> dict[str, Any]:
-    from emulator.report.figures.error_map import error_map
-    from emulator.report.figures.files import save_figure
-
-    if path is None:
-        return {}
-    save_figure(error_map(explanation), path)
-    say(f"figure: {path}")
-    return {"figure": str(path)}
+        show("\n\n".join(str(explanation) for explanation, _ in found))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emulator.array.fit import FIT_PER_MBIT
-from emulator.cli import completion, options
+from emulator.cli import completion, explained, options
 from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 
 
@@ -116,22 +116,37 @@ def replay(
     context: typer.Context,
     directory: options.Directory,
     fault_id: Annotated[
-        str, typer.Argument(help="a fault_id of the campaign, hexadecimal", show_default=False)
+        str, typer.Argument(help="a fault_id of the trials, or the beginning of one", show_default=False)
     ],
     engine: options.Engine = "auto",
     model: options.ModelNow = None,
     inputs: options.InputsNow = None,
+    vcd: explained.Vcd = None,
+    vcd_before: explained.VcdBefore = 16,
+    vcd_after: explained.VcdAfter = None,
+    figure: explained.FigureFile = None,
     json: options.Json = False,
 ) -> None:
     """One fault of a campaign again, explained. Refuses a model or data that have changed since.
 
-    Example: emulator replay runs/a 2f6c01b9d3
-    """
-    from emulator.campaign.replay import replay as run_replay
+    It ends with the fault as `emulator inject` takes it.
 
-    announce(context)
-    explanation = run_replay(directory, fault_id, engine=engine, model=model, inputs=inputs)
+    Example: emulator replay runs/a 2f6c01b9d3
+
+    Example: emulator replay runs/a 2f6c01b9d3 --vcd fault.vcd --figure fault.png
+    """
+    from emulator.campaign.explain import ASKABLE
+    from emulator.campaign.replay import struck
+    from emulator.choices import one_of
+
+    options.check_files(vcd, figure)
+    announce(context, *(() if vcd else ("vcd_before", "vcd_after")))
+    chosen = one_of(ASKABLE, engine, "engine")
+    bench, image, fault = struck(directory, fault_id, model=model, inputs=inputs)
+    pictures = explained.Pictures(vcd, vcd_before, vcd_after, figure)
+    explanation, files = explained.alone(bench, image, fault, chosen, pictures)
     if json:
-        show_json(explanation.to_json())
+        show_json(explanation.to_json() | files)
     else:
         show(str(explanation))
+        show(f'for inject: --index {image} --fault "{fault}"')

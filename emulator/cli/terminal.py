@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -24,7 +25,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         from emulator.errors import EmulatorError
 
         try:
-            function(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.showwarning = _say_warning
+                function(*args, **kwargs)
         except EmulatorError as error:
             say(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
@@ -39,9 +42,19 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """One line, without the place in the code, which is nothing to a user of commands."""
+    say(f"warning: {message}")
+
+
 def say(text: str) -> None:
     """A line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def say_compiling() -> None:
+    """Why nothing happens for a while."""
+    say("compiling kernels (cached after the first time)")
 
 
 def announce(context: typer.Context, *quiet: str, **known: object) -> None:

@@ -173,3 +173,14 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_trace(
 def test_a_chunk_beyond_six_digits_is_found_again(campaign: Path) -> None:
     write(campaign, 1_234_567, trials(1_234_567))
     assert stored_chunks(campaign) == [0, 1, 2, 1_234_567]
+
+
+def test_parts_that_agree_on_another_campaign_blame_the_manifest(campaign: Path) -> None:
+    write_manifest(campaign, {**MANIFEST, "seed": 8})
+    with pytest.raises(BadData, match=r"not that of these trials \(edited or swapped\?\).*copy its manifest"):
+        read_part(campaign, 1)
+    write(campaign, 0, trials(0))
+    with pytest.raises(
+        BadData, match=r"part-000001\.parquet: unreadable \(its trials belong to another campaign"
+    ):
+        read_part(campaign, 1)

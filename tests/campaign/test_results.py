@@ -1,5 +1,6 @@
 """Results against a campaign of eight trials whose rates can be worked out by hand."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from emulator.campaign.manifest import SCHEMA, campaign_digest, check_manifest, write_manifest
+from emulator.campaign.one_writer import only_writer
 from emulator.campaign.parts import encoded_part, write_part
 from emulator.campaign.results import Results
 from emulator.campaign.schema import COLUMNS
@@ -229,3 +231,42 @@ def test_a_campaign_of_another_version_is_told(tmp_path: Path) -> None:
             BadData, match=rf"schema 1, of another version; allowed: {SCHEMA}\. Choose another -o"
         ):
             read(tmp_path)
+
+
+def test_a_column_that_there_is_not_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"column 'sdc2' \(did you mean 'sdc20'\?\); allowed: trial_id, "):
+        campaign(tmp_path).column("sdc2")
+
+
+def stored(directory: Path, *chunks: int) -> None:
+    write_manifest(directory, MANIFEST)
+    for chunk in chunks:
+        numbered = columns(chunk=np.full(8, chunk))
+        write_part(directory, chunk, encoded_part(chunk, numbered, campaign_digest(directory)))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "gap"),
+    [
+        ((0, 2, 3), "chunk 1 of 4 is missing: 500 trials"),
+        ((8, 9), "chunks 0, 1, 2, 3, 4, 5, 6, 7 of 10 are missing: 4,000 trials"),
+    ],
+)
+def test_a_chunk_that_is_gone_is_told_and_the_rest_is_read(
+    tmp_path: Path, chunks: tuple[int, ...], gap: str
+) -> None:
+    stored(tmp_path, *chunks)
+    with pytest.warns(UserWarning, match=gap):
+        results = Results.open(tmp_path)
+    assert len(results) == 8 * len(chunks)
+    assert f"; {gap})" in repr(results)
+
+
+def test_no_chunk_is_missed_that_is_there_or_being_made(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stored(tmp_path / "whole", 0, 1)
+        assert Results.open(tmp_path / "whole").gap == ""
+        stored(tmp_path / "live", 0, 2)
+        with only_writer(tmp_path / "live"):
+            assert Results.open(tmp_path / "live").gap == ""

@@ -204,7 +204,12 @@ def test_a_bad_fault(
 
 
 @pytest.mark.parametrize(
-    ("fault_id", "words"), [("xyz", ["'xyz'", "hexadecimal"]), ("f" * 30, ["not of this campaign"])]
+    ("fault_id", "words"),
+    [
+        ("xyz", ["'xyz'", "not among the 1,000 trials"]),
+        ("f" * 30, ["fault_id, e.g. ", "emulator inject`"]),
+        ("", ["''"]),
+    ],
 )
 def test_a_bad_fault_id(fault_id: str, words: list[str], spoilt: Path, emulator: Emulator) -> None:
     refused(emulator, USAGE, words, "replay", spoilt / "runs/a", fault_id)

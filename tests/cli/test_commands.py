@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -363,6 +364,22 @@ def test_replay_refuses_data_that_has_changed(place: Path, tmp_path: Path, emula
     answer = emulator("replay", place / "runs/a", fault_id, "--inputs", tmp_path / "other.npz")
     assert answer.code == 4
     assert "inputs changed since the campaign ran" in answer.err
+
+
+def test_the_worst_fault_goes_on_to_its_waveform_and_to_inject(
+    place: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    worst = Results.open(place / "runs/a").critical(top=1)["fault_id"].iloc[0]
+    vcd, figure = tmp_path / "a.vcd", tmp_path / "a.svg"
+    answer = emulator("replay", place / "runs/a", worst[:-1], "--vcd", vcd, "--figure", figure, "--json")
+    assert f"warning: fault id '{worst[:-1]}': taken for {worst}" in answer.err
+    found = answer.json
+    assert (found["vcd"]["path"], found["figure"]) == (str(vcd), str(figure))
+    assert found["fault"] in vcd.read_text(encoding="ascii") and figure.is_file()
+    line = emulator("replay", place / "runs/a", worst).out.splitlines()[-1]
+    options = shlex.split(line.removeprefix("for inject: "))
+    again = emulator("inject", place / "model.onnx", "--inputs", place / "test.npz", *options, "--json").json
+    assert again == {key: value for key, value in found.items() if key not in ("vcd", "figure")}
 
 
 # ---- for people

@@ -37,6 +37,7 @@ QUIET = {
     "inspect": {"--answer"},
     "check": {"--seed"},
     "inject": {"--vcd-before", "--vcd-after"},
+    "replay": {"--vcd-before", "--vcd-after"},
     "protect": {"--model", "--inputs"},
     "run": {"--workers"},
     "report": {"--every"},

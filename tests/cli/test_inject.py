@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 Emulator = Callable[..., Any]
@@ -209,3 +210,21 @@ def test_no_closed_form_together_is_refused(inject: Emulator) -> None:
     assert {one["engine"] for one in inject("--fault", STUCK, "--fault", valid, "--json").json["layers"]} == {
         "cycle"
     }
+
+
+# ---- a file of faults
+
+
+def test_a_file_of_one_fault_has_its_waveform_and_one_of_two_is_refused(
+    place: Path, tmp_path: Path, inject: Emulator
+) -> None:
+    trials = pq.read_table(place / "runs/a/trials/part-000000.parquet")
+    for count in (1, 2):
+        pq.write_table(trials.slice(0, count), tmp_path / f"{count}.parquet")
+    vcd = tmp_path / "a.vcd"
+    (found,) = inject("--faults", tmp_path / "1.parquet", "--vcd", vcd, "--json").json["explanations"]
+    assert found["vcd"]["path"] == str(vcd)
+    assert found["fault"] in vcd.read_text(encoding="ascii")
+    refused = inject("--faults", tmp_path / "2.parquet", "--vcd", vcd)
+    assert refused.code == 2
+    assert "the 2 faults of" in refused.err and "Keep one row" in refused.err

@@ -288,6 +288,12 @@ def test_a_campaign_without_events_reports_a_bound(importance: Results, uniform:
         assert Page(page).rows["protect"] == TOP_GROUPS and "nan" not in page.lower().split("<svg")[0]
 
 
+def test_a_chunk_that_is_gone_is_told(page: str, importance: Results) -> None:
+    assert "missing" not in page
+    told = render_report(replace(importance, gap="chunk 1 of 4 is missing: 500 trials"))
+    assert "chunk 1 of 4 is missing: 500 trials." in told
+
+
 def test_names_are_escaped(importance: Results) -> None:
     named = {**importance.manifest, "model": {"name": "<script>alert(1)</script>", "path": "&"}}
     assert "<script>alert" not in render_report(replace(importance, manifest=named))

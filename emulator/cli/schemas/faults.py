@@ -25,6 +25,8 @@ class Explained(Schema):
 
     site: Site
     """what was struck"""
+    fault: str
+    """the same, as --fault of inject takes it"""
     input: int
     """index of the sample"""
     live: bool
@@ -133,7 +135,7 @@ class InjectedTogether(Schema):
 class InjectedEach(Schema):
     """`--faults`: those of a file, each alone."""
 
-    explanations: list[Explained]
+    explanations: list[Injected]
     """in the order of the rows"""
 
 

@@ -21,7 +21,7 @@ ANSWERS: dict[str, tuple[type[BaseModel], ...]] = {
     "check": (networks.CheckedDeployment, networks.Checked),
     "restrict": (networks.Restricted,),
     "inject": (faults.Injected, faults.InjectedTogether, faults.InjectedEach),
-    "replay": (faults.Explained,),
+    "replay": (faults.Injected,),
     "rank": (faults.Ranking,),
     "search": (faults.Search,),
     "ber": (error_rates.ErrorRates,),
