@@ -251,7 +251,8 @@ class Results:
         )
 
     def critical(self, top: int = 20) -> pd.DataFrame:
-        """The worst faults found: real differences before ties, then those that overturn the most margin."""
+        """The worst faults found, each once: real differences before ties; of each, answers outside the golden top-5
+        (sdc5) before others; then by the margin they overturn and by the largest error of an accumulator."""
         found = self.table.rows(self.column("sdc1")).drop_duplicates(["input_id", "fault_id"])
         order = ["tie", "sdc5", "margin_golden", "max_abs_delta_acc", "trial_id"]
         return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,7 +29,7 @@ from emulator.report.figures.convergence import convergence
 from emulator.report.figures.masking import masking_funnel
 from emulator.report.figures.pe_map import pe_heat_map
 from emulator.report.figures.rates import MOST_ROWS, avf_by
-from emulator.report.html import TOP_FAULTS, TOP_GROUPS, render_report, write_report
+from emulator.report.html import MEASURED_SPAN, TOP_FAULTS, TOP_GROUPS, render_report, write_report
 
 Draw = Callable[..., Axes]
 FIGURES: dict[str, Draw] = {
@@ -273,6 +274,65 @@ def test_equal_results_give_equal_bytes(page: str, importance: Results) -> None:
 def test_a_comparison_draws_the_other_campaign(importance: Results, uniform: Results) -> None:
     assert "uniform (compared)" in render_report(importance, uniform)
     assert "(computed)" in render_report(importance)
+
+
+def _protect_rows(page: str) -> list[tuple[bool, list[str]]]:
+    """(grey?, cells) of each row of the table of what to protect."""
+    table = page.split('<table id="protect">')[1].split("</table>")[0]
+    rows = re.findall(r"<tr( class=.unmeasured.)?>(.*?)</tr>", table.split("<tbody>")[1], re.DOTALL)
+    texts = [(bool(grey), re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL)) for grey, row in rows]
+    return [(grey, [re.sub(r"<.*?>", "", cell).strip() for cell in cells]) for grey, cells in texts]
+
+
+def test_a_row_of_one_trial_does_not_lead_though_its_estimate_is_the_largest(importance: Results) -> None:
+    """One heavy trial where about one was to be expected, against light ones elsewhere."""
+    lone = ("fc1", "pe_a")
+    trials = importance.trials.head(2000)
+    inside = (trials["layer_name"] == lone[0]) & (trials["register"] == lone[1])
+    light = trials["sdc1"] & (np.exp(trials["log_weight"]) < 0.35)
+    kept = trials.assign(sdc1=inside | light)[~inside | (np.cumsum(inside) == 1)]
+    kept = kept.assign(log_weight=kept["log_weight"].where(~inside, 1.0))
+    results = replace(importance, table=HeldTrials(kept))
+    frame = results.summary().set_index(["layer", "register"])
+    assert frame.loc[lone, "n"] == 1
+    assert frame["share"].idxmax() == lone
+    rows = _protect_rows(render_report(results))
+    assert (rows[0][1][0], rows[0][1][1]) != lone
+    assert [grey for grey, cells in rows if (cells[0], cells[1]) == lone] == [True]
+
+
+def test_rows_are_ranked_by_what_the_trials_prove_and_grey_where_they_prove_little(
+    importance: Results,
+) -> None:
+    frame = importance.summary().set_index(["layer", "register"])
+    expected_events = frame["sites"] * frame["avf_low"]
+    shown = _protect_rows(render_report(importance))
+    proven = [float(expected_events[cells[0], cells[1]]) for _, cells in shown]
+    total = float((frame["sites"] * frame["avf"].fillna(0)).sum())
+    for first, second in pairwise(proven):
+        assert second <= first + 0.001 * total
+    for grey, cells in shown:
+        row = frame.loc[(cells[0], cells[1])]
+        assert grey == (row["avf_high"] > MEASURED_SPAN * row["avf_low"])
+    assert {grey for grey, _ in shown} == {True, False}
+    shares = [float(cells[2].split()[0]) for _, cells in shown]
+    sums = [float(cells[3].split()[0]) for _, cells in shown]
+    assert sums == pytest.approx(np.cumsum(shares), abs=0.05 * len(shares))
+
+
+def test_the_most_critical_faults_stand_in_the_order_that_their_caption_says(importance: Results) -> None:
+    few = replace(importance, table=HeldTrials(importance.trials.head(600)))
+    table = render_report(few).split('<table id="critical">')
+    assert (
+        "before ties; of each, answers that leave the clean run's five best (SDC-5) before others" in table[0]
+    )
+    rows = re.findall(r"<tr>(.*?)</tr>", table[1].split("<tbody>")[1].split("</table>")[0], re.DOTALL)
+    order = [
+        (">tie<" in row, ">SDC-5<" not in row, -float(re.findall(r'data-sort="([\d.]+)"', row)[-1]))
+        for row in rows
+    ]
+    assert order == sorted(order)
+    assert len({within for _, within, _ in order}) == 2
 
 
 @pytest.mark.filterwarnings("error")
