@@ -120,14 +120,38 @@ def test_no_label_leaves_the_figure(name: str, importance: Results) -> None:
     assert drawn.y0 >= -0.01 and drawn.y1 <= height + 0.01
 
 
+def _with_a_weak_corner(results: Results) -> Results:
+    """Above and right in the array a quarter of the faults changes the answer."""
+    trials = results.trials
+    corner = (trials["row"] < 8) & (trials["col"] >= 8) & (trials["trial_id"] % 4 == 0)
+    return replace(results, table=HeldTrials(trials.assign(sdc1=trials["sdc1"] | corner)))
+
+
 def test_the_heat_map_shows_the_rate_of_each_pe(uniform: Results) -> None:
-    trials = uniform.trials
-    image = pe_heat_map(uniform).images[0].get_array()
+    weak = _with_a_weak_corner(uniform)
+    trials = weak.trials
+    axes = pe_heat_map(weak)
+    assert "typical cell" in axes.get_title()
+    image = axes.images[0].get_array()
     assert image is not None
     block = 16 // image.shape[0]
     struck = trials[trials["register"].astype(str).str.startswith("pe_")]
     corner = struck[(struck["row"] // block == 0) & (struck["col"] // block == 1)]
     assert image[0, 1] == pytest.approx(100 * corner["sdc1"].mean())
+
+
+def test_pes_that_cannot_be_told_apart_have_one_colour_and_the_map_says_so(uniform: Results) -> None:
+    """The same faults, wherever in the array; then few of those that do differ."""
+    rng = np.random.default_rng(3)
+    anywhere = uniform.trials.assign(sdc1=rng.permutation(uniform.trials["sdc1"].to_numpy()))
+    for trials in (anywhere, _with_a_weak_corner(uniform).trials.head(100)):
+        axes = pe_heat_map(replace(uniform, table=HeldTrials(trials)))
+        (image,) = axes.images
+        assert np.asarray(image.get_array()).shape == (1, 1)
+        struck = trials[trials["register"].astype(str).str.startswith("pe_")]
+        assert float(np.asarray(image.get_array())[0, 0]) == pytest.approx(100 * struck["sdc1"].mean())
+        assert "can't be told apart" in axes.get_title()
+        assert len(axes.get_figure(root=True).axes) == 1  # type: ignore[union-attr]
 
 
 def test_the_heat_map_needs_a_pe_register(importance: Results) -> None:
@@ -346,6 +370,38 @@ def test_a_campaign_without_events_reports_a_bound(importance: Results, uniform:
             and f"0 to {quiet.population_rate().percent()[2]} %" in page
         )
         assert Page(page).rows["protect"] == TOP_GROUPS and "nan" not in page.lower().split("<svg")[0]
+
+
+def test_campaigns_of_one_sampler_are_told_apart_by_their_directories(importance: Results) -> None:
+    def legend(own: str, other: str) -> list[str]:
+        one, two = (replace(importance, directory=Path(name)) for name in (own, other))
+        return [text.get_text() for text in convergence(one, compare=two).get_legend().get_texts()]
+
+    assert legend("runs/a", "runs/b") == ["a", "b (compared)"]
+    assert legend("first/a", "second/a") == ["first/a", "second/a (compared)"]
+    other = replace(importance, directory=Path("runs/seed8"))
+    assert "against the seed8 campaign" in render_report(importance, other)
+
+
+def test_labels_of_a_wide_log_axis_do_not_touch(uniform: Results) -> None:
+    """From a millionth of a per cent to all."""
+    register = uniform.trials["register"].astype(str)
+    trials = uniform.trials.assign(sdc1=(register == "pe_c1") & (np.arange(len(register)) % 2 == 0))
+    far = [
+        {**entry, "sites": entry["live"] if entry["register"] == "pe_c1" else 10**5 * entry["sites"]}
+        for entry in uniform.manifest["space"]["breakdown"]
+    ]
+    size = sum(entry["sites"] for entry in far)
+    manifest = {**uniform.manifest, "space": {**uniform.manifest["space"], "size": size, "breakdown": far}}
+    axes = avf_by(replace(uniform, manifest=manifest, table=HeldTrials(trials)), key="register")
+    axes.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]
+    left, right = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    labels = [text for place, text in ticks if left <= place <= right]
+    assert len(labels) > 2
+    assert not any("e" in text.get_text() for text in labels)
+    boxes = [text.get_window_extent() for text in labels]
+    assert all(first.x1 + 4 < second.x0 for first, second in pairwise(boxes))
 
 
 def test_names_are_escaped(importance: Results) -> None:
