@@ -204,15 +204,21 @@ class Results:
         return self.population.in_order(names, self._rates.of_groups(event, names, groups))
 
     def summary(self, by: Keys = ("layer", "register")) -> pd.DataFrame:
-        """SDC-1 of each group over its live sites; of layers and registers also over all their sites.
+        """SDC-1 of each group over its live sites; of layers and registers, and of bits alone, also over all their
+        sites.
 
-        The columns of `by`, then sites and live (counted by the fault space), avf, avf_low and avf_high
-        (live / sizes x rate) and share, the part of the population's SDC-1 that comes from this group. A live
-        group without trials has n = 0, value NaN and method "no trials".
+        The columns of `by` and of the method `by`, then sites and live (counted by the fault space; live not of bits),
+        avf, avf_low and avf_high (of layers and registers live / sites x rate, of bits `bit_avf.avf_by_bit`) and share,
+        the part of the population's SDC-1 that comes from this group. A live group without trials has n = 0, value NaN
+        and method "no trials".
         """
         import pandas as pd
 
         names = self._known(by)
+        if names == ["bit"]:
+            from emulator.campaign.bit_avf import summary_by_bit
+
+            return summary_by_bit(self)
         if not set(names) <= set(COUNTED_KEYS):
             return self.by(names)
         observed = self.rates_of(names, self._event("sdc1", ties=True))

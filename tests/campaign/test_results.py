@@ -142,7 +142,7 @@ def test_summary_scales_to_all_sites_and_names_what_nobody_tried(results: Result
     found = 200 * 2 / 6, 40 * 1 / 2
     assert rows.loc[("head", "pe_a"), "share"] == pytest.approx(found[1] / sum(found))
     assert results.summary("register")["sites"].tolist() == [400, 600]
-    assert "avf" not in results.summary("bit")
+    assert "avf" not in results.summary(["bit", "layer"])
 
 
 def test_precision_counts_the_first_trials_of_a_uniform_campaign(results: Results) -> None:
