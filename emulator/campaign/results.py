@@ -215,15 +215,21 @@ class Results:
         return self.population.in_order(names, self._rates.of_groups(event, names, groups))
 
     def summary(self, by: Keys = ("layer", "register")) -> pd.DataFrame:
-        """SDC-1 of each group over its live sites; of layers and registers also over all their sites.
+        """SDC-1 of each group over its live sites; of layers and registers, and of bits alone, also over all their
+        sites.
 
-        The columns of `by`, then sites and live (counted by the fault space), avf, avf_low and avf_high
-        (live / sizes x rate) and share, the part of the population's SDC-1 that comes from this group. A live
-        group without trials has n = 0, value NaN and method "no trials".
+        The columns of `by` and of the method `by`, then sites and live (counted by the fault space; live not of bits),
+        avf, avf_low and avf_high (of layers and registers live / sites x rate, of bits `bit_avf.avf_by_bit`) and share,
+        the part of the population's SDC-1 that comes from this group. A live group without trials has n = 0, value NaN
+        and method "no trials".
         """
         import pandas as pd
 
         names = self._known(by)
+        if names == ["bit"]:
+            from emulator.campaign.bit_avf import summary_by_bit
+
+            return summary_by_bit(self)
         if not set(names) <= set(COUNTED_KEYS):
             return self.by(names)
         observed = self.rates_of(names, self._event("sdc1", ties=True))
@@ -262,7 +268,8 @@ class Results:
         )
 
     def critical(self, top: int = 20) -> pd.DataFrame:
-        """The worst faults found: real differences before ties, then those that overturn the most margin."""
+        """The worst faults found, each once: real differences before ties; of each, answers outside the golden top-5
+        (sdc5) before others; then by the margin they overturn and by the largest error of an accumulator."""
         found = self.table.rows(self.column("sdc1")).drop_duplicates(["input_id", "fault_id"])
         order = ["tie", "sdc5", "margin_golden", "max_abs_delta_acc", "trial_id"]
         return found.sort_values(order, ascending=[True, False, False, False, True]).head(top)

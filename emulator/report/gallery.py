@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig
-from emulator.report.figures.convergence import convergence
+from emulator.report.figures.convergence import convergence, names_of
 from emulator.report.figures.files import save_figure
 from emulator.report.figures.masking import masking_funnel
 from emulator.report.figures.pe_map import in_pe, pe_heat_map
@@ -50,7 +50,7 @@ def gallery(results: Results, compare: Results | None = None) -> dict[str, Plate
 
 def _of_drawn(results: Results, compare: Results | None) -> dict[str, Plate]:
     against = (
-        f"the {compare.sampler} campaign on {compare.manifest['model']['name']}"
+        f"the {names_of(results, compare)[1]} campaign on {compare.manifest['model']['name']}"
         if compare is not None
         else "what uniform sampling would give (computed)"
     )
@@ -68,7 +68,10 @@ def _of_drawn(results: Results, compare: Results | None) -> dict[str, Plate]:
     }
     # A campaign on accumulators alone has no map of PEs.
     if in_pe(results).any():
-        caption = "All PE registers together. Partial sums enter at row 0, activations at column 0."
+        caption = (
+            "All PE registers together. Partial sums enter at row 0, activations at column 0. One "
+            "colour: no difference between PEs is proven."
+        )
         plates["map"] = Plate("Over the PE array", caption, partial(pe_heat_map, results))
     return plates
 

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emulator.array.fit import FIT_PER_MBIT
 from emulator.campaign.files import write_atomically
@@ -17,7 +17,13 @@ from emulator.report.gallery import gallery
 from emulator.report.inline_svg import inline_svg
 from emulator.sampling.estimate import Estimate, decimals, grouped
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TOP_GROUPS, TOP_FAULTS = 20, 20
+
+MEASURED_SPAN = 10
+"""Upper over lower end of an interval above which a rate counts as not measured yet."""
 
 
 class Figure(NamedTuple):
@@ -172,8 +178,8 @@ def _fit(results: Results, fit_per_mbit: float) -> FitInWords:
 
 
 def _protection(results: Results) -> dict[str, Any]:
-    """Layer x register, the largest contribution to the population's SDC-1 first."""
-    frame = results.summary().sort_values("share", ascending=False, kind="stable")
+    """Layer x register, those first of whose contribution to the population's SDC-1 the trials prove most."""
+    frame = _ranked(results.summary())
     frame = frame.assign(cumulative=frame["share"].cumsum(), area=frame["sites"].astype(float))
     frame["area"] /= frame["area"].sum()
     frame["avf_text"] = [_texts(*row) for row in frame[["avf", "avf_low", "avf_high"]].to_numpy()]
@@ -183,8 +189,18 @@ def _protection(results: Results) -> dict[str, Any]:
         "rest": len(frame) - TOP_GROUPS,
         "rest_share": float(frame["share"].iloc[TOP_GROUPS:].sum()),
         "largest": max(float(frame["share"].max()), 1e-300),
+        "span": MEASURED_SPAN,
         "untried": int((frame["method"] == "no trials").sum()),
     }
+
+
+def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `Results.summary` by the lower end of their part, to 0.1 % as it is shown; of equal ones the largest
+    estimate first. With proven, that lower end, and measured: does the interval span at most MEASURED_SPAN?"""
+    value, low, high = (frame[name].astype(float) for name in ("avf", "avf_low", "avf_high"))
+    proven = (frame["share"] * low / value).where(value > 0, 0.0)
+    frame = frame.assign(proven=proven, measured=high <= MEASURED_SPAN * low, place=proven.round(3))
+    return frame.sort_values(["place", "share"], ascending=False, kind="stable")
 
 
 def _texts(value: float, low: float, high: float) -> tuple[str, str, str]:

@@ -61,6 +61,23 @@ def test_each_is_the_weighted_share_of_the_trials_over_that_of_the_sites(
         assert estimate.low <= estimate.value <= estimate.high <= 1
 
 
+def test_a_summary_by_bit_has_the_avf_of_each_position_and_its_part(
+    results: Results, sites: Counter[int]
+) -> None:
+    frame = results.summary(by="bit").set_index("bit")
+    struck = (results.column("bits")[:, None] >> np.arange(64) & 1).sum(axis=0)
+    assert frame.index.tolist() == sorted(sites)
+    for bit, e in avf_by_bit(results).items():
+        row = frame.loc[bit]
+        assert row[["avf", "avf_low", "avf_high"]].tolist() == [e.value, e.low, e.high]
+        assert (row["sites"], row["n"]) == (sites[bit], struck[bit])
+        assert (row["method"] == "no trials") == (struck[bit] == 0) == bool(np.isnan(row["value"]))
+    events = results.weight * results.column("sdc1")
+    top = results.column("bits") == 1 << 31
+    assert frame.loc[31, "share"] == pytest.approx(events[top].sum() / events.sum())
+    assert frame["share"].sum() == pytest.approx(1)
+
+
 def test_the_positions_add_up_to_the_whole(results: Results, sites: Counter[int]) -> None:
     found = avf_by_bit(results)
     whole = sum(found[bit].value * count for bit, count in sites.items()) / sites.total()

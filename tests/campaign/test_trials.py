@@ -66,7 +66,7 @@ def test_another_campaign_in_its_place_is_told(campaign: Path) -> None:
     write_manifest(campaign, {**MANIFEST, "seed": 8})
     for chunk in range(3):
         write(campaign, chunk, trials(chunk))
-    with pytest.raises(BadData, match="another campaign"):
+    with pytest.raises(BadData, match="the manifest is not that of these trials"):
         stored.column("sdc1")
 
 

@@ -142,6 +142,12 @@ def test_the_page_is_made_of_the_schemas(emulator: Emulator) -> None:
     assert emulator("schema").out == page.read_text(encoding="utf-8")
 
 
+def test_headings_are_names_of_one_word(emulator: Emulator) -> None:
+    """pydantic puts the module before the name of a class that another has too."""
+    headings = re.findall(r"^### (.*)$", emulator("schema").out, re.MULTILINE)
+    assert [name for name in headings if not name.isalnum()] == []
+
+
 def test_every_key_is_explained(emulator: Emulator) -> None:
     rows = [line for line in emulator("schema").out.splitlines() if line.startswith("| `")]
     assert len(rows) > 200

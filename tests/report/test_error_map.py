@@ -185,3 +185,15 @@ def test_a_figure_is_written_the_same_each_time(ending: str, magic: bytes, tmp_p
 def test_another_ending_or_folder_is_refused(name: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=words):
         save_figure(error_map(explained(ERRORS, plan_of(SHAPE))), tmp_path / name)
+
+
+def test_a_layer_of_one_row_has_one_whole_number_on_its_axis_and_lines_have_a_name() -> None:
+    axes = error_map(explained([(0, 2, 3)], plan_of(GemmShape(m=1, k=8, n=16))))
+    axes.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]
+    assert axes.get_yticks().tolist() == [0]
+    assert axes.get_title(loc="left").endswith("1 accumulator wrong")
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["boundary of folds"]
+    whole = error_map(explained([(0, 2, 3)], plan_of(GemmShape(m=1, k=4, n=4))))
+    assert whole.get_legend() is None

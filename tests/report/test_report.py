@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,7 +29,7 @@ from emulator.report.figures.convergence import convergence
 from emulator.report.figures.masking import masking_funnel
 from emulator.report.figures.pe_map import pe_heat_map
 from emulator.report.figures.rates import MOST_ROWS, avf_by
-from emulator.report.html import TOP_FAULTS, TOP_GROUPS, render_report, write_report
+from emulator.report.html import MEASURED_SPAN, TOP_FAULTS, TOP_GROUPS, render_report, write_report
 
 Draw = Callable[..., Axes]
 FIGURES: dict[str, Draw] = {
@@ -119,14 +120,38 @@ def test_no_label_leaves_the_figure(name: str, importance: Results) -> None:
     assert drawn.y0 >= -0.01 and drawn.y1 <= height + 0.01
 
 
+def _with_a_weak_corner(results: Results) -> Results:
+    """Above and right in the array a quarter of the faults changes the answer."""
+    trials = results.trials
+    corner = (trials["row"] < 8) & (trials["col"] >= 8) & (trials["trial_id"] % 4 == 0)
+    return replace(results, table=HeldTrials(trials.assign(sdc1=trials["sdc1"] | corner)))
+
+
 def test_the_heat_map_shows_the_rate_of_each_pe(uniform: Results) -> None:
-    trials = uniform.trials
-    image = pe_heat_map(uniform).images[0].get_array()
+    weak = _with_a_weak_corner(uniform)
+    trials = weak.trials
+    axes = pe_heat_map(weak)
+    assert "typical cell" in axes.get_title()
+    image = axes.images[0].get_array()
     assert image is not None
     block = 16 // image.shape[0]
     struck = trials[trials["register"].astype(str).str.startswith("pe_")]
     corner = struck[(struck["row"] // block == 0) & (struck["col"] // block == 1)]
     assert image[0, 1] == pytest.approx(100 * corner["sdc1"].mean())
+
+
+def test_pes_that_cannot_be_told_apart_have_one_colour_and_the_map_says_so(uniform: Results) -> None:
+    """The same faults, wherever in the array; then few of those that do differ."""
+    rng = np.random.default_rng(3)
+    anywhere = uniform.trials.assign(sdc1=rng.permutation(uniform.trials["sdc1"].to_numpy()))
+    for trials in (anywhere, _with_a_weak_corner(uniform).trials.head(100)):
+        axes = pe_heat_map(replace(uniform, table=HeldTrials(trials)))
+        (image,) = axes.images
+        assert np.asarray(image.get_array()).shape == (1, 1)
+        struck = trials[trials["register"].astype(str).str.startswith("pe_")]
+        assert float(np.asarray(image.get_array())[0, 0]) == pytest.approx(100 * struck["sdc1"].mean())
+        assert "can't be told apart" in axes.get_title()
+        assert len(axes.get_figure(root=True).axes) == 1  # type: ignore[union-attr]
 
 
 def test_the_heat_map_needs_a_pe_register(importance: Results) -> None:
@@ -275,6 +300,65 @@ def test_a_comparison_draws_the_other_campaign(importance: Results, uniform: Res
     assert "(computed)" in render_report(importance)
 
 
+def _protect_rows(page: str) -> list[tuple[bool, list[str]]]:
+    """(grey?, cells) of each row of the table of what to protect."""
+    table = page.split('<table id="protect">')[1].split("</table>")[0]
+    rows = re.findall(r"<tr( class=.unmeasured.)?>(.*?)</tr>", table.split("<tbody>")[1], re.DOTALL)
+    texts = [(bool(grey), re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL)) for grey, row in rows]
+    return [(grey, [re.sub(r"<.*?>", "", cell).strip() for cell in cells]) for grey, cells in texts]
+
+
+def test_a_row_of_one_trial_does_not_lead_though_its_estimate_is_the_largest(importance: Results) -> None:
+    """One heavy trial where about one was to be expected, against light ones elsewhere."""
+    lone = ("fc1", "pe_a")
+    trials = importance.trials.head(2000)
+    inside = (trials["layer_name"] == lone[0]) & (trials["register"] == lone[1])
+    light = trials["sdc1"] & (np.exp(trials["log_weight"]) < 0.35)
+    kept = trials.assign(sdc1=inside | light)[~inside | (np.cumsum(inside) == 1)]
+    kept = kept.assign(log_weight=kept["log_weight"].where(~inside, 1.0))
+    results = replace(importance, table=HeldTrials(kept))
+    frame = results.summary().set_index(["layer", "register"])
+    assert frame.loc[lone, "n"] == 1
+    assert frame["share"].idxmax() == lone
+    rows = _protect_rows(render_report(results))
+    assert (rows[0][1][0], rows[0][1][1]) != lone
+    assert [grey for grey, cells in rows if (cells[0], cells[1]) == lone] == [True]
+
+
+def test_rows_are_ranked_by_what_the_trials_prove_and_grey_where_they_prove_little(
+    importance: Results,
+) -> None:
+    frame = importance.summary().set_index(["layer", "register"])
+    expected_events = frame["sites"] * frame["avf_low"]
+    shown = _protect_rows(render_report(importance))
+    proven = [float(expected_events[cells[0], cells[1]]) for _, cells in shown]
+    total = float((frame["sites"] * frame["avf"].fillna(0)).sum())
+    for first, second in pairwise(proven):
+        assert second <= first + 0.001 * total
+    for grey, cells in shown:
+        row = frame.loc[(cells[0], cells[1])]
+        assert grey == (row["avf_high"] > MEASURED_SPAN * row["avf_low"])
+    assert {grey for grey, _ in shown} == {True, False}
+    shares = [float(cells[2].split()[0]) for _, cells in shown]
+    sums = [float(cells[3].split()[0]) for _, cells in shown]
+    assert sums == pytest.approx(np.cumsum(shares), abs=0.05 * len(shares))
+
+
+def test_the_most_critical_faults_stand_in_the_order_that_their_caption_says(importance: Results) -> None:
+    few = replace(importance, table=HeldTrials(importance.trials.head(600)))
+    table = render_report(few).split('<table id="critical">')
+    assert (
+        "before ties; of each, answers that leave the clean run's five best (SDC-5) before others" in table[0]
+    )
+    rows = re.findall(r"<tr>(.*?)</tr>", table[1].split("<tbody>")[1].split("</table>")[0], re.DOTALL)
+    order = [
+        (">tie<" in row, ">SDC-5<" not in row, -float(re.findall(r'data-sort="([\d.]+)"', row)[-1]))
+        for row in rows
+    ]
+    assert order == sorted(order)
+    assert len({within for _, within, _ in order}) == 2
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n", [1, 5, 20_000])
 def test_a_campaign_without_events_reports_a_bound(importance: Results, uniform: Results, n: int) -> None:
@@ -292,6 +376,38 @@ def test_a_chunk_that_is_gone_is_told(page: str, importance: Results) -> None:
     assert "missing" not in page
     told = render_report(replace(importance, gap="chunk 1 of 4 is missing: 500 trials"))
     assert "chunk 1 of 4 is missing: 500 trials." in told
+
+
+def test_campaigns_of_one_sampler_are_told_apart_by_their_directories(importance: Results) -> None:
+    def legend(own: str, other: str) -> list[str]:
+        one, two = (replace(importance, directory=Path(name)) for name in (own, other))
+        return [text.get_text() for text in convergence(one, compare=two).get_legend().get_texts()]
+
+    assert legend("runs/a", "runs/b") == ["a", "b (compared)"]
+    assert legend("first/a", "second/a") == ["first/a", "second/a (compared)"]
+    other = replace(importance, directory=Path("runs/seed8"))
+    assert "against the seed8 campaign" in render_report(importance, other)
+
+
+def test_labels_of_a_wide_log_axis_do_not_touch(uniform: Results) -> None:
+    """From a millionth of a per cent to all."""
+    register = uniform.trials["register"].astype(str)
+    trials = uniform.trials.assign(sdc1=(register == "pe_c1") & (np.arange(len(register)) % 2 == 0))
+    far = [
+        {**entry, "sites": entry["live"] if entry["register"] == "pe_c1" else 10**5 * entry["sites"]}
+        for entry in uniform.manifest["space"]["breakdown"]
+    ]
+    size = sum(entry["sites"] for entry in far)
+    manifest = {**uniform.manifest, "space": {**uniform.manifest["space"], "size": size, "breakdown": far}}
+    axes = avf_by(replace(uniform, manifest=manifest, table=HeldTrials(trials)), key="register")
+    axes.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]
+    left, right = axes.get_xlim()
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    labels = [text for place, text in ticks if left <= place <= right]
+    assert len(labels) > 2
+    assert not any("e" in text.get_text() for text in labels)
+    boxes = [text.get_window_extent() for text in labels]
+    assert all(first.x1 + 4 < second.x0 for first, second in pairwise(boxes))
 
 
 def test_names_are_escaped(importance: Results) -> None:

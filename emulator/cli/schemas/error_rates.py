@@ -41,7 +41,7 @@ class Point(Schema):
     """there is no answer"""
 
 
-class Curve(Schema):
+class AccuracyCurve(Schema):
     """Of one array and group of registers."""
 
     sites: Bits
@@ -78,7 +78,7 @@ class ErrorRates(Schema):
     """of the draws"""
     without_upsets: Estimate
     """the accuracy at rate 0"""
-    curves: dict[str, Curve]
+    curves: dict[str, AccuracyCurve]
     """by name"""
     voltages: list[Supply]
     """empty without `--voltage`"""

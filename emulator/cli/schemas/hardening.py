@@ -130,7 +130,7 @@ class ChosenUnit(Schema):
     """SDC-FIT removed, as the choice expects"""
 
 
-class Curve(Schema):
+class ProtectionCurve(Schema):
     """Points of the Pareto curve."""
 
     share: list[float]
@@ -170,7 +170,7 @@ class Protected(Schema):
     """for so much less SDC-FIT; null where it can't be had"""
     pareto: list[BoughtFor]
     """for usual budgets"""
-    curve: Curve
+    curve: ProtectionCurve
     """all of it"""
     share_of_array_storage: float
     """that the units are"""

@@ -34,11 +34,12 @@ def convergence(results: Results, *, compare: Results | None = None, ax: Axes | 
     ax = axes_for(ax, 2.9)
     ax.set_xscale("log")
     running = _running(results)
-    top = _draw(ax, running, BLUE, results.sampler)
+    own, others = (results.sampler, "") if compare is None else names_of(results, compare)
+    top = _draw(ax, running, BLUE, own)
     if compare is not None:
         models = [drawn.manifest["model"] for drawn in (results, compare)]
-        other = "" if models[0]["sha256"] == models[1]["sha256"] else f" on {models[1]['name']}"
-        label = f"{compare.sampler}{other} (compared)"
+        on = "" if models[0]["sha256"] == models[1]["sha256"] else f" on {models[1]['name']}"
+        label = f"{others}{on} (compared)"
         top = max(top, _draw(ax, _running(compare), ORANGE, label, dashes=_DASHES))
     elif results.sampler != "uniform":
         rate = running.value[-1] / 100
@@ -57,6 +58,16 @@ def convergence(results: Results, *, compare: Results | None = None, ax: Axes | 
     ax.xaxis.set_major_formatter(lambda trials, _: grouped(trials))
     ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=1)
     return ax
+
+
+def names_of(results: Results, compare: Results) -> tuple[str, str]:
+    """What tells two campaigns apart: their samplers, else their directories, by their last names if these differ."""
+    both = results, compare
+    if results.sampler != compare.sampler:
+        return results.sampler, compare.sampler
+    last = results.directory.name != compare.directory.name
+    own, other = (campaign.directory.name if last else str(campaign.directory) for campaign in both)
+    return own, other
 
 
 class _Running(NamedTuple):

@@ -43,13 +43,28 @@ def error_map(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
             if edge in seen and edge != seen.start:
                 # Visible on light and dark cells.
                 line(edge - 0.5, color=PAPER, linewidth=1.6)
-                line(edge - 0.5, color=INK, linewidth=0.5)
+                line(edge - 0.5, color=INK, linewidth=0.5, label="boundary of folds")
     style(ax, f"output column n (of {grouped(size[1])})", f"output row m (of {grouped(size[0])})", grid=None)
     ax.set_title(_fault_title(explanation), loc="left", color=INK, fontsize=9)
+    _name_lines(ax)
     if not len(explanation.m):
         nothing = "nothing comes out" if explanation.due else "nothing is wrong"
         ax.text(0.5, 0.5, nothing, color=MUTED, fontsize=9, ha="center", transform=ax.transAxes)
     return ax
+
+
+def _name_lines(ax: Axes) -> None:
+    """Says once what all lines are, below the axes."""
+    named = [line for line in ax.lines if line.get_label() == "boundary of folds"]
+    if named:
+        ax.legend(
+            handles=named[:1],
+            frameon=False,
+            fontsize=8.5,
+            labelcolor=INK,
+            loc="upper right",
+            bbox_to_anchor=(1, -0.12),
+        )
 
 
 def _around(found: Ints, size: int) -> range:
@@ -76,7 +91,7 @@ def _signed_log(delta: Ints) -> Floats:
 def _draw_errors(ax: Axes, cells: Floats, rows: range, cols: range) -> None:
     """The coloured cells, their scale, and axes that count in the layer's rows and columns."""
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator
 
     found = cells[~np.isnan(cells)]
     top = max(float(np.abs(found).max(initial=0)), 8.0)
@@ -91,8 +106,9 @@ def _draw_errors(ax: Axes, cells: Floats, rows: range, cols: range) -> None:
         aspect="auto",
         extent=(cols.start - 0.5, cols.stop - 0.5, rows.stop - 0.5, rows.start - 0.5),
     )
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(8, integer=True))
+    for axis, seen in ((ax.xaxis, cols), (ax.yaxis, rows)):
+        # Of a single row or column MaxNLocator would put fractions.
+        axis.set_major_locator(MaxNLocator(8, integer=True) if len(seen) > 1 else FixedLocator([seen.start]))
     if not len(found):
         return
     bar = figure_of(ax).colorbar(image, ax=ax, fraction=0.046, pad=0.03)
@@ -109,7 +125,7 @@ def _fault_title(explanation: Explanation) -> str:
     bits = ",".join(map(str, u.bits))
     lasting = f" to {'the end' if u.until_cycle is None else u.until_cycle}" if u.kind != "flip" else ""
     what = f"{u.kind} of bit {bits} in {u.register}[{u.row}, {u.col}], cycle {u.cycle}{lasting}"
-    words = "requantised words" if explanation.at_output else "accumulators"
-    wrong = f"{grouped(len(explanation.m))} {words} wrong"
+    word = "requantised word" if explanation.at_output else "accumulator"
+    wrong = f"{grouped(len(explanation.m))} {word}{'s' * (len(explanation.m) != 1)} wrong"
     count = "the layer never completes" if explanation.due else wrong
     return f"{what}\nlayer {explanation.fault.layer} ({explanation.layer_name}), input {explanation.image}: {count}"

@@ -50,12 +50,15 @@ def avf_by(
 
 def _lying(ax: Axes, frame: pd.DataFrame, overall: float) -> float:
     """Draws the rows; gives the left edge. AVFs that lie far apart are told apart on a log scale only."""
+    from matplotlib.ticker import LogLocator
+
     value, low, high = (100 * frame[name].to_numpy(np.float64) for name in ("avf", "avf_low", "avf_high"))
     y, left, limit = np.arange(len(frame)), 0.0, _reach(value, high)
     if value.max() > _FAR * 100 * overall > 0:
         left, limit = 10.0 ** np.floor(np.log10(overall)), 130.0
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
+        ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_major_formatter(lambda rate, _: np.format_float_positional(rate, trim="-"))
     ax.hlines(y, np.maximum(low, left), high, color=BLUE, linewidth=2.2, alpha=0.45, zorder=2)
     _points(ax, np.maximum(value, left), y, value > 0)
     _go_on(ax, np.full(len(y), limit)[high > limit], y[high > limit], ">")
