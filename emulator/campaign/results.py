@@ -167,12 +167,27 @@ class Results:
         """P(outcome) for a fault anywhere in the population, dead sites included: the AVF of the whole."""
         return self.rate(outcome, ties).scaled(self.live_share)
 
-    def fit(self, fit_per_mbit: float = FIT_PER_MBIT) -> Fit:
-        """SDC-1 failures in 10^9 hours of the registers struck, every bit upset at this raw rate; the default is an
-        order of magnitude (`RawFit`). Raises BadConfig unless it is a finite number, 0 or more."""
-        raw = RawFit(flip_flop_fit_per_mbit=fit_per_mbit)
-        avf = self.population_rate()
-        return sdc_fit(self.register_bits, raw.flip_flop_fit_per_mbit, (avf.value, avf.low, avf.high))
+    def fit(self, fit_per_mbit: float | RawFit = FIT_PER_MBIT) -> Fit:
+        """SDC-1 failures in 10^9 hours of the registers struck, their bits upset at this raw rate, or at those of a
+        `RawFit`; the default is an order of magnitude. Raises BadConfig unless it is a finite number, 0 or more.
+
+        Of registers with several raw rates the FIT are added, and so are the ends of the intervals: wider than needed.
+        """
+        raw = fit_per_mbit
+        if not isinstance(raw, RawFit):
+            raw = RawFit(flip_flop_fit_per_mbit=raw, sram_fit_per_mbit=raw)
+        array = ArraySpec(**self.manifest["array"])
+        of = {
+            name: raw.fit_per_mbit(name, register(array, name).storage) for name in self.manifest["registers"]
+        }
+        sdc1, parts = self._event("sdc1", ties=True), []
+        for rate in sorted(set(of.values())):
+            inside = np.isin(self.column("register").astype(str), [name for name in of if of[name] == rate])
+            avf = self.rate_of(sdc1 & inside) if len(set(of.values())) > 1 else self.rate()
+            found = avf.scaled(self.live_share)
+            # Of a fault anywhere: every bit of the population is as likely.
+            parts.append(sdc_fit(self.register_bits, rate, (found.value, found.low, found.high)))
+        return Fit(*(sum(ends) for ends in zip(*parts, strict=True)))
 
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""

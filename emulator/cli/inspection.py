@@ -60,8 +60,10 @@ def inspect(
     Example: emulator inspect --registers --array tpu-v1
     """
     from emulator.array.datasheet import presets, registers_page
+    from emulator.array.fit import RawFit
     from emulator.campaign.config import load_array
     from emulator.cli import datasheet
+    from emulator.cli.raw_fit import read_raw_fit
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
 
@@ -80,7 +82,7 @@ def inspect(
         print(registers_page(spec), end="")
         return
     announce(context, *(() if model else ("answer",)))
-    raw = _raw_fit(fit, spec)
+    raw = RawFit() if fit is None else read_raw_fit(fit, spec)
     facts = datasheet.array_facts(spec, raw)
     if model is not None:
         network = load(model, shapes=parse_shapes(shape), answer=answer)
@@ -173,19 +175,3 @@ def _network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> dict[str, 
         refused = str(error)
         say(f"note: campaigns refuse this array: {refused}")
     return facts | {"campaigns_refused": refused}
-
-
-def _raw_fit(path: Path | None, spec: ArraySpec) -> RawFit:
-    import tomllib
-
-    from emulator.array.fit import RawFit
-    from emulator.array.registers import inventory
-    from emulator.errors import BadConfig
-
-    if path is None:
-        return RawFit()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadConfig(f"FIT file {str(path)!r} can't be read: {error}. Give a TOML file.") from error
-    return RawFit.from_table(values, [entry.name for entry in inventory(spec)])

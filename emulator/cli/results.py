@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from emulator.array.fit import FIT_PER_MBIT
+from emulator.array.fit import FIT_PER_MBIT, RawFit
 from emulator.cli import completion, explained, options
 from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 
@@ -66,6 +66,13 @@ def report(
     fit_per_mbit: Annotated[
         float, typer.Option(min=0, help="raw upsets of every stored bit, FIT per Mbit: that of your process")
     ] = FIT_PER_MBIT,
+    fit: Annotated[
+        Path | None,
+        typer.Option(
+            help="in its place a .toml of raw FIT per Mbit: flip-flop, sram, register names",
+            show_default=NOTHING,
+        ),
+    ] = None,
     live: Annotated[
         bool,
         typer.Option("--live", help="follow a running campaign; a browser loads the page again by itself"),
@@ -95,13 +102,15 @@ def report(
     from emulator.report.live import follow
 
     check_format(format)
-    announce(context, *(() if live else ("every",)), *(() if figures else ("format",)))
+    unused = {"every": not live, "format": figures is None, "fit_per_mbit": fit is not None}
+    announce(context, *(name for name, idle in unused.items() if idle))
+    raw = fit_per_mbit if fit is None else _raw_fit(context, directory, fit)
     against = None if compare is None else Results.open(compare)
     target = output or directory / "report.html"
     if live:
-        follow(directory, target, every=every, compare=against, fit_per_mbit=fit_per_mbit, told=say)
+        follow(directory, target, every=every, compare=against, fit_per_mbit=raw, told=say)
     else:
-        write_report(Results.open(directory), target, compare=against, fit_per_mbit=fit_per_mbit)
+        write_report(Results.open(directory), target, compare=against, fit_per_mbit=raw)
     files = [] if figures is None else write_figures(Results.open(directory), figures, format, against)
     if json:
         drawn = {} if figures is None else {"figures": [str(file) for file in files]}
@@ -109,6 +118,17 @@ def report(
         return
     for file in (target, *files):
         show(str(file))
+
+
+def _raw_fit(context: typer.Context, directory: Path, file: Path) -> RawFit:
+    """Of the array of a campaign; BadParameter where a single rate is given too."""
+    from emulator.array.spec import ArraySpec
+    from emulator.campaign.manifest import read_manifest
+    from emulator.cli.raw_fit import read_raw_fit
+
+    if str(context.get_parameter_source("fit_per_mbit")).endswith("COMMANDLINE"):
+        raise typer.BadParameter("not with --fit-per-mbit; give one of them", param_hint="--fit")
+    return read_raw_fit(file, ArraySpec(**read_manifest(directory)["array"]))
 
 
 @command

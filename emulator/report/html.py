@@ -9,7 +9,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emulator.array.fit import FIT_PER_MBIT
+from emulator.array.fit import FIT_PER_MBIT, RawFit
 from emulator.campaign.files import write_atomically
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig
@@ -50,15 +50,15 @@ def write_report(
     path: str | Path,
     compare: Results | None = None,
     *,
-    fit_per_mbit: float = FIT_PER_MBIT,
+    fit_per_mbit: float | RawFit = FIT_PER_MBIT,
     live: Live | None = None,
 ) -> Path:
     """Writes the report to `path`, whole or not at all, and returns it.
 
     compare: another campaign on the same space to draw convergence against: a uniform one, or one of the network before
-    it was hardened. fit_per_mbit: raw upsets of a stored bit before any masking, in FIT per Mbit, 0 or more; the
-    default is an order of magnitude (`emulator.array.fit`). live: for a page that is written again and again. Raises
-    BadConfig if the file can't be written.
+    it was hardened. fit_per_mbit: raw upsets of a stored bit before any masking, in FIT per Mbit, 0 or more, of all or
+    by register; the default is an order of magnitude (`emulator.array.fit`). live: for a page that is written again and
+    again. Raises BadConfig if the file can't be written.
     """
     target = Path(path)
     page = render_report(results, compare, fit_per_mbit=fit_per_mbit, live=live)
@@ -70,7 +70,7 @@ def render_report(
     results: Results,
     compare: Results | None = None,
     *,
-    fit_per_mbit: float = FIT_PER_MBIT,
+    fit_per_mbit: float | RawFit = FIT_PER_MBIT,
     live: Live | None = None,
 ) -> str:
     """The page as text; arguments and errors are those of `write_report`."""
@@ -96,7 +96,7 @@ def render_report(
         sdc5=results.population_rate("sdc5"),
         million=_per_million(results.population_rate()),
         fit=_fit(results, fit_per_mbit),
-        fit_per_mbit=f"{fit_per_mbit:g}",
+        raw=_raw(fit_per_mbit),
         masked=results.masked(),
         protect=_protection(results),
         figures=_figures(results, compare),
@@ -166,8 +166,18 @@ class FitInWords(NamedTuple):
     mbit: str
 
 
-def _fit(results: Results, fit_per_mbit: float) -> FitInWords:
-    """Every register bit of the campaign is upset alike, so the AVF is that of the whole population."""
+def _raw(fit_per_mbit: float | RawFit) -> str:
+    if not isinstance(fit_per_mbit, RawFit):
+        return f"{fit_per_mbit:g} FIT/Mbit"
+    rates = {
+        "flip-flops": fit_per_mbit.flip_flop_fit_per_mbit,
+        "SRAM": fit_per_mbit.sram_fit_per_mbit,
+        **dict(fit_per_mbit.by_register),
+    }
+    return ", ".join(f"{name} {rate:g}" for name, rate in rates.items()) + " FIT/Mbit"
+
+
+def _fit(results: Results, fit_per_mbit: float | RawFit) -> FitInWords:
     fit = results.fit(fit_per_mbit)
     places = decimals(fit.value, (fit.high - fit.low) / 2)
     value, low, high = (f"{x:.{places}f}" for x in fit)

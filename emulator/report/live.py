@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from emulator.array.fit import FIT_PER_MBIT
+from emulator.array.fit import FIT_PER_MBIT, RawFit
 from emulator.campaign.one_writer import being_written
 from emulator.campaign.parts import stored_chunks
 from emulator.campaign.results import Results
@@ -24,7 +24,7 @@ def follow(
     *,
     every: int = 5,
     compare: Results | None = None,
-    fit_per_mbit: float = FIT_PER_MBIT,
+    fit_per_mbit: float | RawFit = FIT_PER_MBIT,
     told: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write the report of `directory` to `path` with a pause of `every` seconds (1 or more), until no run writes there.

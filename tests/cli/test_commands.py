@@ -301,6 +301,25 @@ def test_report_writes_figures_for_papers(place: Path, tmp_path: Path, emulator:
     assert (wrong.code, "pdf, svg, png" in wrong.err) == (2, True)
 
 
+def test_a_report_takes_raw_rates_by_storage_from_a_file(
+    place: Path, emulator: Emulator, tmp_path: Path
+) -> None:
+    rates = tmp_path / "raw.toml"
+    rates.write_text("flip-flop = 30\nsram = 12\n")
+    options = ("-o", tmp_path / "r.html", "--fit", rates)
+    told = emulator("report", place / "runs/a", *options)
+    assert told.code == 0
+    assert "--fit-per-mbit" not in told.err
+    assert "flip-flops 30, SRAM 12 FIT/Mbit raw" in (tmp_path / "r.html").read_text("utf-8")
+    both = emulator("report", place / "runs/a", *options, "--fit-per-mbit", 20)
+    assert both.code == 2
+    assert "not with --fit-per-mbit" in both.err
+    rates.write_text("flipflop = 30\n")
+    wrong = emulator("report", place / "runs/a", *options)
+    assert wrong.code == 2
+    assert "'flipflop' is no register" in wrong.err
+
+
 def test_a_live_report_of_a_finished_campaign_is_the_ordinary_one(
     place: Path, tmp_path: Path, emulator: Emulator
 ) -> None:

@@ -20,6 +20,7 @@ from IPython.core.formatters import PNGFormatter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from emulator.array.fit import RawFit
 from emulator.campaign.bit_avf import avf_by_bit
 from emulator.campaign.results import Results
 from emulator.campaign.trials import HeldTrials
@@ -74,6 +75,23 @@ def svg_of(axes: Axes) -> str:
 
 def without_events(results: Results) -> Results:
     return replace(results, table=HeldTrials(results.trials.assign(sdc1=False, sdc5=False, tie=False)))
+
+
+def test_registers_with_raw_rates_of_their_own_add_up_to_the_fit(uniform: Results) -> None:
+    """Against a sum over single registers: bits x raw rate x AVF."""
+    raw = RawFit(flip_flop_fit_per_mbit=30, sram_fit_per_mbit=10, by_register=(("pe_c1", 0.0), ("pe_a", 7.0)))
+    frame = uniform.summary("register").set_index("register")
+    bits = frame["sites"] / uniform.space_size * uniform.register_bits
+    rate = {"accumulator": 10, "pe_a": 7, "pe_c1": 0}
+    one_by_one = sum(bits[name] * rate.get(name, 30) / 1e6 * frame["avf"][name] for name in frame.index)
+    found = uniform.fit(raw)
+    assert found.value == pytest.approx(one_by_one, rel=0.05)
+    assert found.low < found.value < found.high
+    alike = RawFit(flip_flop_fit_per_mbit=20, sram_fit_per_mbit=20)
+    assert uniform.fit(alike) == uniform.fit(20)
+    page = render_report(uniform, fit_per_mbit=raw)
+    assert "flip-flops 30, SRAM 10, pe_c1 0, pe_a 7 FIT/Mbit raw" in page
+    assert f"{found.value:.2g}"[:3] in page
 
 
 @pytest.fixture(scope="session")
