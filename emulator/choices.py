@@ -21,6 +21,7 @@ def one_of(allowed: Sequence[Word], text: str, name: str) -> Word:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The closest of the known words as a hint to append, nothing where none is close."""
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """The closest of the known words, whatever their case, as a hint to append, nothing where none is close."""
+    folded = {one.casefold(): one for one in known}
+    close = get_close_matches(word.casefold(), list(folded), n=1)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""

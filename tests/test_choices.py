@@ -20,4 +20,5 @@ def test_any_other_is_refused_with_those_that_are_allowed(word: str) -> None:
 
 def test_the_closest_word_is_hinted_at_if_one_is_close() -> None:
     assert did_you_mean("colums", ["rows", "columns"]) == " (did you mean 'columns'?)"
+    assert did_you_mean("ROWS", ["Rows", "columns"]) == " (did you mean 'Rows'?)"
     assert did_you_mean("xyz", ["rows", "columns"]) == ""

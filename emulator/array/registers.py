@@ -16,6 +16,7 @@ from emulator.array.exposure.lifetime import Lifetime
 from emulator.array.home import Home
 from emulator.array.spec import ArraySpec
 from emulator.array.upset import Upset
+from emulator.choices import did_you_mean
 from emulator.errors import BadConfig
 
 Ints = npt.NDArray[np.int64]
@@ -128,7 +129,8 @@ def register(spec: ArraySpec, name: str) -> Register:
     found = _by_name(spec).get(name)
     if found is None:
         raise BadConfig(
-            f"register {name!r} is not in the array {spec.name!r}; allowed: {', '.join(_by_name(spec))}."
+            f"register {name!r} is not in the array {spec.name!r}{did_you_mean(name, _by_name(spec))}; allowed: "
+            f"{', '.join(_by_name(spec))}."
         )
     return found
 

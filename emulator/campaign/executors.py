@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
@@ -104,7 +105,14 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 def refuse_in_a_worker() -> None:
-    """Raise BadConfig where this process is a worker itself, as where a script without the guard is imported again."""
+    """Raise BadConfig where this process is a worker itself.
+
+    A worker that imports a script without the guard, and finds itself here, ends with that one line: a traceback from
+    each of them would hide it.
+    """
+    # What multiprocessing itself asks; such a worker does not know its parent yet.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(f"error: {GUARD}")
     if multiprocessing.parent_process() is not None:
         raise BadConfig(f"campaign started inside a worker process. {GUARD}")
 

@@ -84,11 +84,11 @@ def _told() -> Iterator[None]:
     """A worker that dies is an error of ours."""
     try:
         yield
-    except BrokenProcessPool as error:
+    except BrokenProcessPool:
         raise EmulatorError(
             f"a worker process died; finished chunks are kept, a rerun resumes. {GUARD} "
             "If it ran out of memory, use fewer workers."
-        ) from error
+        ) from None
 
 
 def _path_of(file: IO[bytes] | None) -> Path | None:

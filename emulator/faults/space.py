@@ -20,6 +20,7 @@ from emulator.array.registers import Register, inventory, register
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import Schedule
 from emulator.array.upset import Upset
+from emulator.choices import did_you_mean
 from emulator.errors import BadConfig
 from emulator.faults.fault import Fault, FaultBatch
 from emulator.faults.plan import plan_of
@@ -46,8 +47,8 @@ class Stratum:
 class FaultSpace:
     """Every transient single-bit upset of one inference of `network` on `array`.
 
-    registers, layers: restrict the space to these (names; a layer also by its index). Raises BadConfig for
-    unknown ones. len() is not defined: `size` is a Python int that may exceed 64 bits.
+    registers, layers: restrict the space to these, one or several (names; a layer also by its index). Raises BadConfig
+    for unknown ones. len() is not defined: `size` is a Python int that may exceed 64 bits.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class FaultSpace:
         network: Network,
         array: ArraySpec,
         *,
-        registers: Sequence[str] | None = None,
-        layers: Sequence[int | str] | None = None,
+        registers: str | Sequence[str] | None = None,
+        layers: int | str | Sequence[int | str] | None = None,
     ) -> None:
+        registers = [registers] if isinstance(registers, str) else registers
+        layers = [layers] if isinstance(layers, int | str) else layers
         check_exact(array)
         _check_widths(array, network.graph)
         self.array = array
@@ -338,7 +341,8 @@ def layer_index(names: Sequence[str], wanted: int | str) -> int:
     if text.isdecimal() and int(text) < len(names):
         return int(text)
     listed = ", ".join(f"{i}={name}" for i, name in enumerate(names))
-    raise BadConfig(f"layer {wanted!r} is not a MAC layer of the network; allowed: {listed}.")
+    hint = did_you_mean(text, names)
+    raise BadConfig(f"layer {wanted!r} is not a MAC layer of the network{hint}; allowed: {listed}.")
 
 
 def _layer_indices(graph: QuantGraph, layers: Sequence[int | str]) -> list[int]:

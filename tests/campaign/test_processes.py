@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from emulator.campaign.executors import GUARD
 
 SCRIPT = """
 import itertools, os, signal, sys
@@ -51,3 +54,25 @@ def test_a_pool_ends_whatever_its_workers_were_sending(tmp_path: Path, how: str)
         [sys.executable, script, how], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+
+
+UNGUARDED = """
+import emulator as emu
+
+net, array = emu.load("MODEL"), emu.ArraySpec.preset("gemmini-16")
+space = emu.FaultSpace(net, array, registers=["accumulator"])
+campaign = emu.Campaign(net, array, space, inputs="DATA", limit=2, stop=emu.max_trials(500))
+campaign.collect("run", workers=2)
+"""
+
+
+def test_a_script_without_the_guard_is_told_of_it_and_of_nothing_else(tmp_path: Path, digits: Any) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED.replace("MODEL", str(digits.path)).replace("DATA", str(digits.data)))
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert f"error: {GUARD}" in done.stderr.splitlines()
+    assert "another run" not in done.stderr
+    assert done.stderr.count("Traceback") == 1  # that of the script itself

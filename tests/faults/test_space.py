@@ -314,3 +314,27 @@ def test_faults_outside_the_space_have_no_index(digits: Any) -> None:
             space.index(Fault(layer=2, upset=Upset(**{**given_upset, **change})))
     with pytest.raises(BadConfig, match="allowed"):
         space.index(Fault(layer=0, upset=inside.upset))
+
+
+def test_one_name_alone_is_one_register_and_one_layer(digits: Any) -> None:
+    alone = FaultSpace(digits.network, digits.array, registers="pe_a", layers="fc")
+    listed = FaultSpace(digits.network, digits.array, registers=["pe_a"], layers=["fc"])
+    assert alone.breakdown() == listed.breakdown()
+    assert (
+        FaultSpace(digits.network, digits.array, registers="pe_a", layers=0).strata[0].layer_name == "conv1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"registers": "PE_A"}, r"register 'PE_A' .* \(did you mean 'pe_a'\?\); allowed: pe_a, "),
+        ({"registers": ["pe_c"]}, r"\(did you mean 'pe_c[12]'\?\)"),
+        ({"layers": "conv_1"}, r"layer 'conv_1' .* \(did you mean 'conv1'\?\); allowed: 0=conv1"),
+    ],
+)
+def test_a_name_that_there_is_not_is_refused_with_the_nearest(
+    given: dict[str, Any], words: str, digits: Any
+) -> None:
+    with pytest.raises(BadConfig, match=words):
+        FaultSpace(digits.network, digits.array, **given)
