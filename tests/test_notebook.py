@@ -97,7 +97,8 @@ def test_a_check_shows_its_verdict_and_its_layers(digits: Any) -> None:
     page = shown(report)
     assert page.title == repr(report)
     assert "ok: 6 of 6 tensors equal" in page.title
-    cells = [dict(zip(page.rows[0], row, strict=True)) for row in page.rows[1:]]
+    given, *cells = [dict(zip(page.rows[0], row, strict=True)) for row in page.rows[1:]]
+    assert given["layer"] == "input input"
     assert [row["layer"] for row in cells] == ["conv1", "conv2", "fc"]
     assert [int(row["cycles"].replace(",", "")) for row in cells] == [x["cycles"] for x in report.layers]
     assert all(row["acc bits"].endswith(f" of {digits.array.acc_bits}") for row in cells)

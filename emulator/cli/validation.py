@@ -142,7 +142,8 @@ def check(
     Every tensor against ONNX Runtime; the two array engines against each other; the original file as it is
     deployed, and where it begins to differ; sums against the width of their registers; clipping; ties and dead
     outputs; with --float also SQNR and agreement. Labels in the npz add accuracies. A float model is quantised
-    first. Warnings leave exit code 0, mismatches give 1; --json has both.
+    first. Warnings leave exit code 0, mismatches give 1; --json has both. docs/how_to/check_a_deployment.md explains
+    the columns, when they warn, and what to do.
 
     Example: emulator check model_int8.onnx --inputs test.npz --float model.onnx
     """
