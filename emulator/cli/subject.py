@@ -78,5 +78,8 @@ def _samples(network: Network, inputs: Path | None, limit: int | None, seed: int
 
     if inputs is not None:
         return load_samples(inputs, network.graph, limit)
-    say(f"no --inputs: {SEEDED} random samples, standard normal, --seed {seed}")
+    say(
+        f"no --inputs: {SEEDED} random samples, standard normal, --seed {seed}: they show whether integers agree, not "
+        "what yours clip"
+    )
     return random_samples(network.graph, SEEDED, seed)

@@ -345,7 +345,7 @@ def test_channels_that_a_loud_one_hides_are_warned_of(digits: Any) -> None:
     assert f"{layer['sqnr_low_channels']} channels are below 10 dB" in warning
     assert "cross-layer equalisation" in warning and "--per-channel" in warning
     shown = dict(zip(LAYER_COLUMNS, report.layer_rows[2], strict=True))
-    assert (shown["layer"], shown["worst channel"]) == ("conv2", f"{layer['sqnr_worst_channel_db']:.1f}")
+    assert (shown["layer"], shown["worst"]) == ("conv2", f"{layer['sqnr_worst_channel_db']:.1f}")
 
 
 def test_a_good_network_has_no_hidden_channels(bundled: Any) -> None:

@@ -19,7 +19,7 @@ from emulator.notebook import titled_table
 from emulator.sampling.estimate import Estimate
 
 LAYER_COLUMNS = (
-    "layer", "acc bits", "psum bits", "clip high", "low", "ReLU", "SQNR dB", "worst channel", "cycles", "differ",
+    "layer", "acc bits", "psum bits", "clip high", "low", "ReLU", "SQNR dB", "worst", "cycles", "differ",
 )  # fmt: skip
 
 
