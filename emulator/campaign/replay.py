@@ -91,15 +91,8 @@ def reopened(manifest: dict[str, Any], *, model: Path | None = None, inputs: Pat
     """The workbench of a campaign again. model, inputs: where they are now, None: as recorded. Raises BadData where
     they are no longer those of the manifest, BadConfig where the inputs came from no file."""
     read = manifest["model"]
-    # Of a file it is the whole path; of arrays, words.
-    if inputs is None and not Path(manifest["inputs"]["path"]).is_absolute():
-        raise BadConfig(
-            f"the inputs of this campaign were no file ({manifest['inputs']['path']}); allowed: a file of them. "
-            "Save them with numpy.savez(FILE, inputs=ARRAY) and name it (--inputs FILE, in Python inputs=FILE), or "
-            "run the campaign on it."
-        )
     network = load(model or read["path"], shapes=read["shapes"], answer=read["answer"])
-    samples = load_samples(inputs or manifest["inputs"]["path"], network.graph, manifest["inputs"]["samples"])
+    samples = load_samples(inputs or recorded_inputs(manifest), network.graph, manifest["inputs"]["samples"])
     for name, stored, now in (
         ("model", manifest["model"]["sha256"], network.sha256),
         ("inputs", manifest["inputs"]["sha256"], samples.sha256),
@@ -112,3 +105,16 @@ def reopened(manifest: dict[str, Any], *, model: Path | None = None, inputs: Pat
     layers = [layer["index"] for layer in manifest["layers"]]
     space = FaultSpace(network, array, registers=manifest["registers"], layers=layers)
     return Workbench(network, array, space, samples.inputs)
+
+
+def recorded_inputs(manifest: dict[str, Any]) -> Path:
+    """The file of the inputs of a campaign; BadConfig where they were arrays."""
+    path = Path(manifest["inputs"]["path"])
+    # Of a file it is the whole path; of arrays, words.
+    if not path.is_absolute():
+        raise BadConfig(
+            f"the inputs of this campaign were no file ({path}); allowed: a file of them. "
+            "Save them with numpy.savez(FILE, inputs=ARRAY) and name it (--inputs FILE, in Python inputs=FILE), or "
+            "run the campaign on it."
+        )
+    return path

@@ -68,7 +68,7 @@ class Results:
         table = StoredTrials(path)
         lost = "" if whole else gap(table.chunks)
         if lost:
-            warnings.warn(f"{path}: {lost}; the same run again makes them", stacklevel=2)
+            warnings.warn(f"{path}: {lost}; `emulator run {path}` makes them", stacklevel=2)
         return cls(directory=path, manifest=manifest, table=table, gap=lost)
 
     # ---- the trials

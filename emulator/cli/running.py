@@ -82,7 +82,10 @@ def init(json: options.Json = False) -> None:
 def run(
     context: typer.Context,
     target: Annotated[
-        Path, typer.Argument(help="campaign.toml, or a model with --inputs", show_default=False)
+        Path,
+        typer.Argument(
+            help="campaign.toml, a model with --inputs, or a campaign directory", show_default=False
+        ),
     ],
     inputs: Annotated[Path | None, typer.Option(help="npz with the images", show_default=False)] = None,
     output: Annotated[
@@ -161,11 +164,13 @@ def run(
 ) -> None:
     """Run a campaign, or resume it. Of several stop rules the first that is met ends it.
 
-    Ctrl-C and kill -9 lose at most the chunks in progress; the same command again carries on.
+    Ctrl-C and kill -9 lose at most the chunks in progress; the same command again carries on. So does the directory of
+    a campaign alone, with the settings in its manifest; flags are laid over them, as --trials for more of them.
 
     Example: emulator run model_int8.onnx --inputs test.npz --registers pe_b,accumulator --trials 20000 -o runs/a
     """
     from emulator.campaign.config import make_config, read_config
+    from emulator.campaign.resumed import resumed
     from emulator.errors import BadConfig
 
     flags: dict[str, Any] = {
@@ -192,9 +197,13 @@ def run(
     given = {key: value for key, value in flags.items() if value is not None}
     if target.suffix == ".toml":
         config = read_config(target, given)
+    elif target.is_dir():
+        config = resumed(target, given)
+        say(f"{target}: the same campaign, with the settings of its manifest")
     elif inputs is None:
         raise BadConfig(
-            f"{target}: no --inputs. Give --inputs X.npz, or a campaign.toml (see `emulator init`)."
+            f"{target}: no --inputs. Give --inputs X.npz, a campaign.toml (see `emulator init`) or the directory of a "
+            "campaign."
         )
     else:
         config = make_config({"model": target, **given}, "run")

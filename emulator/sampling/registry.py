@@ -53,13 +53,17 @@ COUNTED = ("exhaustive", "sweep")
 DRAWING = tuple(name for name in NAMES if name not in COUNTED)
 
 
+def settable(name: str) -> list[str]:
+    """The settings of the sampler called so."""
+    return [field.name for field in fields(_SAMPLERS[name])]
+
+
 def sampler_named(name: str, settings: dict[str, Any]) -> Sampler | Counted:
     """The sampler with these settings; raises BadConfig for settings it does not have."""
-    kind = _SAMPLERS[name]
-    known = [field.name for field in fields(kind)]
+    known = settable(name)
     unknown = [setting for setting in settings if setting not in known]
     if unknown:
         allowed = ", ".join(known) if known else "none"
         raise BadConfig(f"sampler {name!r} has no {', '.join(unknown)}; allowed: {allowed}. Remove it.")
-    sampler: Sampler | Counted = kind(**settings)
+    sampler: Sampler | Counted = _SAMPLERS[name](**settings)
     return sampler

@@ -351,6 +351,32 @@ def test_init_prints_a_config_that_runs_as_it_is(place: Path, emulator: Emulator
     assert shorter.json["trials"] == 70
 
 
+def test_a_campaign_is_extended_by_its_directory_alone(
+    place: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    inputs = (
+        "--inputs",
+        place / "test.npz",
+        "--workers",
+        1,
+        "--limit",
+        5,
+        "--sampler",
+        "uniform",
+        "--seed",
+        4,
+    )
+    model, choice = place / "model.onnx", ("--registers", "pe_b,accumulator", "--layers", "fc")
+    assert emulator("run", model, *inputs, *choice, "--trials", 100, "-o", tmp_path / "a").code == 0
+    again = emulator("run", tmp_path / "a", "--workers", 1, "--json")
+    assert again.json["trials"] == 100
+    assert "the settings of its manifest" in again.err and "--seed" not in again.err
+    assert emulator("run", tmp_path / "a", "--trials", 300, "--workers", 1, "--json").json["trials"] == 300
+    assert emulator("run", model, *inputs, *choice, "--trials", 300, "-o", tmp_path / "b").code == 0
+    for file in ("manifest.json", "trials/part-000000.parquet"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
 # ---- replay
 
 
