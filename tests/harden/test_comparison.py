@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from emulator.campaign.explain import explain
 from emulator.campaign.inputs import load_samples
-from emulator.campaign.replay import replay
+from emulator.campaign.replay import reopened
 from emulator.campaign.results import Results
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig
@@ -77,9 +78,11 @@ def test_the_same_faults_are_judged_as_a_replay_in_the_other_network_judges_them
     digits: Any, other: Path, pair: tuple[Results, Results], found: Comparison
 ) -> None:
     before, after = pair
+    bench = reopened(after.manifest)
     for row in range(0, 600, 40):
         fault = before.trials["fault_id"][row]
-        explained = replay(after.directory, fault)
+        image, site = divmod(int(fault, 16), bench.space.size)
+        explained = explain(bench, image, bench.space.site(site))
         assert bool(found.again[row]) == explained.to_json()["sdc1"], fault
     both = before.trials["sdc1"].to_numpy(bool)
     assert found.again.any() and (both != found.again).any()
