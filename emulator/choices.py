@@ -20,6 +20,11 @@ def one_of(allowed: Sequence[Word], text: str, name: str) -> Word:
     raise BadConfig(f"{name} {text!r}{did_you_mean(text, allowed)}; allowed: {listed}. Choose one of them.")
 
 
+def few(items: Sequence[object]) -> str:
+    """The first three of a list, and dots where there are more."""
+    return ", ".join([*map(str, items[:3]), *(["..."] if len(items) > 3 else [])])
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The closest of the known words, whatever their case, as a hint to append, nothing where none is close."""
     folded = {one.casefold(): one for one in known}

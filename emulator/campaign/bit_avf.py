@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
@@ -11,9 +10,6 @@ from emulator.campaign.results import Results
 from emulator.errors import BadConfig
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def avf_by_bit(results: Results) -> dict[int, Estimate]:
@@ -31,29 +27,14 @@ def avf_by_bit(results: Results) -> dict[int, Estimate]:
     sdc1 = results.column("sdc1")
     mask = results.column("bits")
     found = {}
-    for bit, sites in sorted(_sites_by_bit(results).items()):
+    for bit, sites in sorted(sites_by_bit(results).items()):
         hit = sdc1 & (mask == 1 << bit)
         rate = hansen_hurwitz(hit, results.weight, max_weight=results.max_weight)
         found[bit] = _over(rate, results.population.live / sites)
     return found
 
 
-def summary_by_bit(results: Results) -> pd.DataFrame:
-    """`Results.summary` of each position that a register has; errors are those of `avf_by_bit`."""
-    import pandas as pd
-
-    found = avf_by_bit(results)
-    sites = _sites_by_bit(results)
-    avf = [[bit, sites[bit], e.value, e.low, e.high] for bit, e in found.items()]
-    frame = pd.DataFrame(avf, columns=["bit", "sites", "avf", "avf_low", "avf_high"])
-    rates = results.by("bit").set_index("bit").reindex(frame["bit"])
-    unseen = {"low": 0.0, "high": 1.0, "n": 0, "ess": 0.0, "method": "no trials"}
-    rates = rates.fillna(unseen).astype({"n": int}).reset_index()
-    events = frame["sites"] * frame["avf"]
-    return rates.merge(frame, on="bit").assign(share=events / max(float(events.sum()), 1e-300))
-
-
-def _sites_by_bit(results: Results) -> Counter[int]:
+def sites_by_bit(results: Results) -> Counter[int]:
     """Register bits x cycles of each position."""
     array = ArraySpec(**results.manifest["array"])
     sites: Counter[int] = Counter()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from emulator.choices import few
+
 FIRST_TRIALS = 500
 ALIKE = 8
 MOST_TRIALS = 32_000
@@ -79,8 +81,7 @@ def gap(stored: Sequence[int]) -> str:
     trials = sum(map(DrawnChunks(limit=None).rows, lost))
     if len(lost) == 1:
         return f"chunk {lost[0]} of {len(chunks)} is missing: {trials:,} trials"
-    some = ", ".join([*map(str, lost[:3]), *(["..."] if len(lost) > 3 else [])])
-    return f"chunks {some} of {len(chunks)} are missing: {trials:,} trials"
+    return f"chunks {few(lost)} of {len(chunks)} are missing: {trials:,} trials"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ class _Pool:
         self.executor = executor
         self.key = key
         self.past: Past | None = None
-        self.told: distributed.Future[Any] | None = None
+        self.sent: distributed.Future[Any] | None = None
         self.alone = False
 
     def size(self) -> int:
@@ -112,9 +112,9 @@ class _Pool:
         """The same for many chunks: it travels once, and from one worker to the next."""
         if past is not self.past:
             # A result, not scattered data: where it is lost the scheduler has it done again.
-            self.past, self.told = past, self.client.submit(_told_of, past, pure=False)
-        assert self.told is not None
-        return self.told
+            self.past, self.sent = past, self.client.submit(_received, past, pure=False)
+        assert self.sent is not None
+        return self.sent
 
 
 @contextmanager
@@ -165,7 +165,7 @@ class _Opened:
             return self.work(chunk, past)
 
 
-def _told_of(past: Past) -> Past:
+def _received(past: Past) -> Past:
     return past
 
 

@@ -13,7 +13,7 @@ from emulator.campaign.explain import ASKABLE, Explanation, explain
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.manifest import read_manifest
 from emulator.campaign.trials import StoredTrials, Trials
-from emulator.choices import one_of
+from emulator.choices import few, one_of
 from emulator.errors import BadConfig, BadData
 from emulator.faults.fault import Fault
 from emulator.faults.space import FaultSpace
@@ -69,10 +69,9 @@ def whole_id(trials: Trials, fault_id: str) -> str:
         str(one) for one in ids if text and one.startswith(text)
     ]
     if len(found) > 1:
-        listed = ", ".join([*found[:3], *(["..."] if len(found) > 3 else [])])
         raise BadConfig(
-            f"fault id {fault_id!r}: {len(found)} of the trials begin so ({listed}); allowed: one of them. Give more "
-            "of its digits."
+            f"fault id {fault_id!r}: {len(found)} of the trials begin so ({few(found)}); allowed: one of them. Give "
+            "more of its digits."
         )
     if not found:
         example = f"an id of the column fault_id, e.g. {ids[0]}" if len(ids) else "none, there are no trials"

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,15 +22,16 @@ from emulator.array.spec import ArraySpec
 from emulator.campaign.chunks import gap
 from emulator.campaign.manifest import read_manifest
 from emulator.campaign.one_writer import being_written
-from emulator.campaign.population import COUNTED_KEYS, Group, Population
+from emulator.campaign.population import Group, Population
 from emulator.campaign.rates import CountedRates, DrawnRates, Rates
 from emulator.campaign.schema import COLUMNS, MASKED_AT, OUTCOMES
+from emulator.campaign.summary import summary_of, table_of
 from emulator.campaign.trials import StoredTrials, Trials
 from emulator.choices import one_of
 from emulator.errors import BadConfig, BadData
 from emulator.notebook import titled_table
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.intervals import wilson
+from emulator.sampling.estimators import proportion
 from emulator.sampling.registry import COUNTED, sampler_named
 from emulator.sampling.sampler import Sampler
 
@@ -203,14 +203,8 @@ class Results:
 
         Groups without trials are left out. Raises BadConfig for unknown keys or outcomes.
         """
-        import pandas as pd
-
         names = self._known(keys)
-        rows = [
-            [*key, *_cells(found)]
-            for key, found in self.rates_of(names, self._event(outcome, ties=True)).items()
-        ]
-        return pd.DataFrame(rows, columns=[*names, *_CELLS])
+        return table_of(names, self.rates_of(names, self._event(outcome, ties=True)))
 
     def rate_of(self, event: npt.NDArray[np.bool_]) -> Estimate:
         """The rate over live sites of any event, (trials,) bool."""
@@ -238,24 +232,7 @@ class Results:
         the part of the population's SDC-1 that comes from this group. A live group without trials has n = 0, value NaN
         and method "no trials".
         """
-        import pandas as pd
-
-        names = self._known(by)
-        if names == ["bit"]:
-            from emulator.campaign.bit_avf import summary_by_bit
-
-            return summary_by_bit(self)
-        if not set(names) <= set(COUNTED_KEYS):
-            return self.by(names)
-        observed = self.rates_of(names, self._event("sdc1", ties=True))
-        rows = []
-        for key, (sites, live) in self.population.sites_by(names).items():
-            found = Estimate.exact(0.0) if live == 0 else observed.get(key, _UNSEEN)
-            avf = found.scaled(live / sites)
-            rows.append([*key, *_cells(found), sites, live, avf.value, avf.low, avf.high])
-        frame = pd.DataFrame(rows, columns=[*names, *_CELLS, "sites", "live", "avf", "avf_low", "avf_high"])
-        events = (frame["sites"] * frame["avf"].fillna(0.0)).astype(float)
-        return frame.assign(share=events / max(float(events.sum()), 1e-300))
+        return summary_of(self, self._known(by))
 
     # ---- ranking
 
@@ -276,11 +253,7 @@ class Results:
         judged = pd.DataFrame({name: self.column(name) for name in ("input_id", "fault_id", "score", "sdc1")})
         distinct = judged.drop_duplicates(["input_id", "fault_id"])
         first = distinct.sort_values("score", ascending=False, kind="stable").head(k)
-        n, hits = len(first), int(first["sdc1"].sum())
-        low, high = wilson(hits, n)
-        return Estimate(
-            value=hits / n, low=low, high=high, confidence=0.95, n=n, ess=float(n), method="wilson"
-        )
+        return proportion(first["sdc1"])
 
     def critical(self, top: int = 20) -> pd.DataFrame:
         """The worst faults found, each once: real differences before ties; of each, answers outside the golden top-5
@@ -382,16 +355,8 @@ class Results:
         }
 
 
-_CELLS = ("value", "low", "high", "n", "ess", "method")
-_UNSEEN = Estimate(value=nan, low=0.0, high=1.0, confidence=1.0, n=0, ess=0.0, method="no trials")
-
-
 def _lowest_bit(mask: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.log2((mask & -mask).astype(np.float64)).astype(np.int64)
-
-
-def _cells(estimate: Estimate) -> list[Any]:
-    return [getattr(estimate, name) for name in _CELLS]
 
 
 def _names(keys: Keys) -> list[str]:

@@ -159,7 +159,7 @@ def replay(
     from emulator.campaign.replay import struck
     from emulator.choices import one_of
 
-    options.check_files(vcd, figure)
+    options.check_files(vcd, figure, given=(model, inputs))
     announce(context, *(() if vcd else ("vcd_before", "vcd_after")))
     chosen = one_of(ASKABLE, engine, "engine")
     bench, image, fault = struck(directory, fault_id, model=model, inputs=inputs)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from emulator.campaign.inputs import Samples
 from emulator.graph.golden import Golden
 from emulator.graph.load import Network
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.estimators import proportion
 
 
 def accuracy(network: Network, samples: Samples) -> Estimate | None:
@@ -18,4 +16,4 @@ def accuracy(network: Network, samples: Samples) -> Estimate | None:
         return None
     golden = Golden(network.graph)
     answers = golden.answers(map(golden.run, samples.inputs))
-    return hansen_hurwitz(answers == samples.labels, np.ones(len(answers)))
+    return proportion(answers == samples.labels)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from emulator.errors import BadData
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.estimators import proportion
 from emulator.sampling.workbench import Workbench
 
 Ints = npt.NDArray[np.int64]
@@ -44,4 +44,4 @@ class Answers:
     @property
     def accuracy(self) -> Estimate:
         """The clean one, with Wilson's interval."""
-        return hansen_hurwitz(self.right, np.ones(len(self)))
+        return proportion(self.right)

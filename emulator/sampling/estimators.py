@@ -47,6 +47,11 @@ def hansen_hurwitz(
     return tally.estimate()
 
 
+def proportion(y: npt.ArrayLike) -> Estimate:
+    """The share of ones among things of equal weight: y (n,) bool or 0/1, n >= 1; Wilson's interval."""
+    return hansen_hurwitz(y, np.ones(np.shape(y)))
+
+
 class Tally:
     """`hansen_hurwitz` of trials that come in parts: kept are the weights of the events, and sums of the others'."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.sampling.estimate import Estimate
-from emulator.sampling.estimators import hansen_hurwitz
+from emulator.sampling.estimators import proportion
 
 # Real logits below this carry no answer: nothing a softmax or a threshold could tell apart.
 NEGLIGIBLE = 1e-6
@@ -61,4 +61,4 @@ class Answers:
 
     def accuracy(self, labels: npt.NDArray[np.int64]) -> Estimate:
         """The share of samples whose top-1 is the label, with Wilson's interval."""
-        return hansen_hurwitz(self.top1 == labels, np.ones(len(labels)))
+        return proportion(self.top1 == labels)
