@@ -15,6 +15,7 @@ from emulator.errors import BadConfig, BadData
 from emulator.sampling.estimate import Estimate
 
 SCHEMA = 1
+_CLEAN = "without_upsets"
 
 
 class ErrorRateStore:
@@ -27,7 +28,8 @@ class ErrorRateStore:
     def __init__(self, sweep: ErrorRates, without_upsets: Estimate, path: Path | None = None) -> None:
         self.sweep = sweep
         self.path = path
-        self._head = as_json({**_sweep(sweep), "without_upsets": without_upsets.to_json()}, "sweep")
+        self._settings = as_json(_sweep(sweep), "sweep")
+        self._head = {**self._settings, _CLEAN: as_json(without_upsets.to_json(), _CLEAN)}
         self._curves = {c.name: as_json({"sites": _sites(c), "points": []}, c.name) for c in sweep.curves}
         if path is not None:
             self._resume(path)
@@ -68,9 +70,11 @@ class ErrorRateStore:
             return
         if stored.get("schema") != SCHEMA or not isinstance(stored.get("curves"), dict):
             raise BadData(f"{path}: not a file of `emulator ber` of this version. {remedy}")
-        found = differences({key: stored.get(key) for key in self._head}, self._head)
+        found = differences({key: stored.get(key) for key in self._settings}, self._settings)
         for name in self._curves.keys() & stored["curves"].keys():
             found += differences(stored["curves"][name]["sites"], self._curves[name]["sites"])
+        # The accuracy follows from the sweep: another one says something only where the sweep is the same.
+        found = found or differences({_CLEAN: stored.get(_CLEAN)}, {_CLEAN: self._head[_CLEAN]})
         if found:
             lines = "\n".join(f"  {key}: stored {a}, new {b}" for key, a, b in found)
             raise BadConfig(

@@ -9,6 +9,7 @@ from typing import cast
 from emulator.array.groups import dead_column, dead_pe, dead_row
 from emulator.array.spec import ArraySpec
 from emulator.array.upset import FLIP, KINDS, Kind, Upset
+from emulator.choices import did_you_mean
 from emulator.errors import BadConfig
 from emulator.faults.space import layer_index
 
@@ -78,8 +79,8 @@ def _group(text: str, name: str, pairs: dict[str, str], array: ArraySpec) -> tup
     make, keys = _GROUPS[name]
     if set(pairs) != set(keys):
         raise BadConfig(
-            f"fault {text!r}: keys {sorted(pairs)}; allowed for {name}: exactly {', '.join(keys)}, and layer. It is "
-            "dead in every cycle."
+            f"fault {text!r}: {_wrong(pairs, set(keys), set(keys))}; allowed for {name}: exactly {', '.join(keys)}, "
+            "and layer. It is dead in every cycle."
         )
     return make(array, **{key: _whole(text, pairs[key]) for key in keys})
 
@@ -90,8 +91,8 @@ def _upset(text: str, pairs: dict[str, str]) -> Upset:
     needed = {*_PLACE, "bit", "cycle"} - optional
     if not needed <= set(pairs) <= needed | optional:
         raise BadConfig(
-            f"fault {text!r}: keys {sorted(pairs)}; allowed: layer, {', '.join(_PLACE)}, cycle, bit, and where wanted "
-            f"kind and until_cycle; a stuck-at may do without layer and cycle. {EXAMPLE}"
+            f"fault {text!r}: {_wrong(pairs, needed, needed | optional)}; allowed: layer, {', '.join(_PLACE)}, cycle, "
+            f"bit, and where wanted kind and until_cycle; a stuck-at may do without layer and cycle. {EXAMPLE}"
         )
     return Upset(
         register=pairs["register"],
@@ -102,6 +103,13 @@ def _upset(text: str, pairs: dict[str, str]) -> Upset:
         cycle=_whole(text, pairs.get("cycle", "0")),
         until_cycle=_whole(text, pairs["until_cycle"]) if "until_cycle" in pairs else None,
     )
+
+
+def _wrong(pairs: dict[str, str], needed: set[str], allowed: set[str]) -> str:
+    """What is too much and what is missing among the keys."""
+    unknown = [f"no key {key!r}{did_you_mean(key, allowed)}" for key in pairs if key not in allowed]
+    missing = sorted(needed - set(pairs))
+    return "; ".join([*unknown, *([f"without {', '.join(missing)}"] if missing else [])])
 
 
 def _whole(text: str, value: str) -> int:

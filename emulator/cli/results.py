@@ -102,6 +102,7 @@ def report(
     from emulator.report.live import follow
 
     check_format(format)
+    options.check_files(output, None)
     unused = {"every": not live, "format": figures is None, "fit_per_mbit": fit is not None}
     announce(context, *(name for name, idle in unused.items() if idle))
     raw = fit_per_mbit if fit is None else _raw_fit(context, directory, fit)

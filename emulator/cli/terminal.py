@@ -18,28 +18,38 @@ NOTHING = "none"
 
 
 def command(function: Callable[P, None]) -> Callable[P, None]:
-    """A command whose EmulatorError becomes one line on stderr and its documented exit code."""
+    """A command whose EmulatorError becomes one line on stderr, with --json an object on stdout too, and its documented
+    exit code."""
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        from emulator.errors import EmulatorError
+        from emulator.errors import CheckFailed, EmulatorError
 
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _say_warning
                 function(*args, **kwargs)
         except EmulatorError as error:
-            say(f"error: {error}")
-            raise typer.Exit(error.exit_code) from None
+            # A check that ran to its end has printed what it found.
+            json = bool(kwargs.get("json")) and not isinstance(error, CheckFailed)
+            raise _failed(f"error: {error}", error.exit_code, json=json) from None
         except KeyboardInterrupt:
-            say("interrupted; finished work is kept, rerun the same command to resume")
-            raise typer.Exit(INTERRUPTED) from None
+            text = "interrupted; finished work is kept, rerun the same command to resume"
+            raise _failed(text, INTERRUPTED, json=bool(kwargs.get("json"))) from None
         except BrokenPipeError:
             # The reader of stdout (head, less) went away: that is its right.
             sys.stderr.close()
             raise typer.Exit(0) from None
 
     return wrapped
+
+
+def _failed(text: str, exit_code: int, *, json: bool) -> typer.Exit:
+    """Told to people, and with --json to programs."""
+    say(text)
+    if json:
+        show_json({"error": text.removeprefix("error: "), "exit_code": exit_code})
+    return typer.Exit(exit_code)
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

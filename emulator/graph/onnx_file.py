@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import onnx
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_model, uses_external_data
 
 from emulator.errors import BadConfig, UnsupportedModel
 
@@ -29,7 +29,7 @@ def read_onnx(file: Path) -> tuple[onnx.ModelProto, str]:
         raise UnsupportedModel(
             f"model {str(file)!r} can't be read as ONNX: {error or type(error).__name__}. Export it again."
         ) from error
-    outside = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    outside = _outside(model)
     if outside:
         try:
             load_external_data_for_model(model, str(file.parent))
@@ -41,6 +41,20 @@ def read_onnx(file: Path) -> tuple[onnx.ModelProto, str]:
         for tensor in outside:
             digest.update(tensor.raw_data)
     return model, digest.hexdigest()
+
+
+def files_beside(file: Path) -> list[Path]:
+    """Where a model keeps tensors in other files; none of what can't be read as ONNX."""
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except Exception:  # protobuf's own, or OSError: `read_onnx` tells
+        return []
+    places = [ExternalDataInfo(tensor).location for tensor in _outside(model)]
+    return [file.parent / place for place in dict.fromkeys(places)]
+
+
+def _outside(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
 
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:

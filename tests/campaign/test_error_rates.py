@@ -3,6 +3,7 @@ have them, the curve at small rates as single faults do."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,8 +256,15 @@ def test_finished_points_are_kept_and_found_again(digits: Any, tmp_path: Path) -
     assert store(more).curves()["again"] == [] and store(more).done == again.done
     written = path.read_bytes()
     for other in (sweep_of(digits, 1.0, seed=1), sweep_of(digits, 1.0, trials=7 * IMAGES)):
-        with pytest.raises(BadConfig, match="another sweep"):
+        with pytest.raises(BadConfig, match="another sweep") as told:
             store(other)
+        # What follows from another sweep is no difference of its own.
+        assert "without_upsets" not in str(told.value)
+    spoilt = json.loads(written) | {"without_upsets": {"value": 0.5}}
+    path.write_text(json.dumps(spoilt), encoding="utf-8")
+    with pytest.raises(BadConfig, match="without_upsets"):
+        store()
+    path.write_bytes(written)
     narrower = FaultSpace(digits.network, digits.array, registers=["accumulator"])
     renamed = replace(sweep, curves=[replace(sweep.curves[0], space=narrower, rates=(1e-9,))])
     with pytest.raises(BadConfig, match="registers"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import typer
 from onnx import helper
+from typer.testing import CliRunner
+
+from emulator.cli.terminal import command, show_json
+from emulator.errors import CheckFailed
 
 Emulator = Callable[..., Any]
 
@@ -186,7 +192,13 @@ def test_an_array_on_which_networks_are_not_exact(spoilt: Path, emulator: Emulat
     [
         (FAULT, ["--engine", "fast"], ["'fast'", "closed-form, cycle"]),
         (FAULT, ["--index", "500"], ["500", "0 to 499"]),
-        ("layer=0 bit=3", [], ["layer, register, row, col, cycle, bit"]),
+        ("layer=0 bit=3", [], ["without col, cycle, register, row", "layer, register, row, col, cycle, bit"]),
+        (
+            FAULT.replace("register", "registre"),
+            [],
+            ["no key 'registre' (did you mean 'register'?)", "without register"],
+        ),
+        ("dead-pe row=1 column=2", [], ["no key 'column'", "without col", "exactly row, col"]),
         (FAULT.replace("conv1", "conv9"), [], ["'conv9'", "0=conv1"]),
         (FAULT.replace("pe_b", "pe_x"), [], ["'pe_x'", "pe_b"]),
         (FAULT.replace("row=3", "row=16"), [], ["row=16", "0 to 15"]),
@@ -220,6 +232,31 @@ def test_a_directory_without_a_campaign(command: str, spoilt: Path, emulator: Em
     needs = ["1"] if command == "replay" else []
     refused(emulator, USAGE, ["not a campaign directory"], command, spoilt, *needs)
     refused(emulator, USAGE, ["not a campaign directory"], command, spoilt / "absent", *needs)
+
+
+def test_with_json_an_error_is_an_object_too(spoilt: Path, emulator: Emulator) -> None:
+    answer = emulator("status", spoilt / "absent", "--json")
+    assert answer.code == USAGE and answer.err.count("error: ") == 1
+    found = json.loads(answer.out)
+    assert found == {"error": answer.err.strip().removeprefix("error: "), "exit_code": USAGE}
+
+
+def test_a_failed_check_is_one_object() -> None:
+    app = typer.Typer()
+
+    @app.command()
+    @command
+    def check(json: bool = True) -> None:
+        show_json({"found": 1})
+        raise CheckFailed("a difference")
+
+    answer = CliRunner().invoke(app, [])
+    assert (answer.exit_code, json.loads(answer.stdout)) == (1, {"found": 1})
+
+
+def test_a_report_goes_into_a_folder_that_is_there(spoilt: Path, tmp_path: Path, emulator: Emulator) -> None:
+    refused(emulator, USAGE, ["is not a folder"], "report", spoilt / "runs/a", "-o", tmp_path / "none/r.html")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("arguments", [["paint"], ["run", "--tirals", "5"], ["inspect"], ["replay", "x"]])

@@ -6,12 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from oracle import check_every_tensor
 
 from emulator.campaign.inputs import random_samples
-from emulator.errors import UnsupportedModel
+from emulator.errors import BadConfig, UnsupportedModel
 from emulator.graph.load import load
+from emulator.graph.overwriting import refuse_to_overwrite
 from emulator.graph.qgraph import QuantGraph, Sample
 
 FOLDER = Path(__file__).parents[1] / "data/models"
@@ -48,3 +50,17 @@ def test_a_file_without_an_integer_product_is_refused_with_the_way_to_quantise_i
 
 def test_the_folder_is_not_empty() -> None:
     assert len(FILES) >= 45 and len(FLOAT) >= 7
+
+
+def test_what_a_model_is_read_from_is_not_written_over(tmp_path: Path) -> None:
+    model, data = (tmp_path / name for name in ("m.onnx", "m.data"))
+    source = onnx.load(FOLDER / "external_data_qdq_u8s8.onnx")
+    onnx.save(source, model, save_as_external_data=True, location="m.data", size_threshold=0)
+    link = tmp_path / "link.bin"
+    link.symlink_to(data)
+    for output in (model, data, link):
+        with pytest.raises(BadConfig, match="that is read"):
+            refuse_to_overwrite(output, [str(model), None])
+    (tmp_path / "other.data").touch()
+    for output in (tmp_path / "other.data", tmp_path / "new.onnx"):
+        refuse_to_overwrite(output, [model])

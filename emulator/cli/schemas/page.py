@@ -26,6 +26,9 @@ _HEAD = """\
 
 Standard output is exactly one JSON object; everything else goes to standard error. `emulator schema COMMAND --json`
 has the same as JSON Schema. Keys are there always, but for those marked *optional*.
+
+A command that fails prints `{"error": "what, and how to fix it", "exit_code": 2}` in its place; one that is used
+wrongly (an unknown option, a word where a number belongs) only says so on standard error.
 """
 
 
