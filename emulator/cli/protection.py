@@ -196,7 +196,9 @@ def _show_bought(found: Protection, bought: Bought, budget: float, max_fit: floa
     show(_units(found, found.chosen(budget)))
     show("expected: by the trials that chose. The rest is by those that judge:")
     show(f"SDC-FIT removed: {bought.removed}")
-    show(f"  the trials that chose would say {_percent(found.optimistic(budget))}: too good, they chose")
+    show(
+        f"  the trials that chose would say {_percent(found.optimistic(budget))}, too good on average: they chose"
+    )
     show(f"SDC-FIT left: {bought.fit}; {_at_most(bought)}")
     show(f"SDC-1 left, of the whole population{_weighed(found)}: {bought.residual}")
     show(f"DUE instead, of harmless upsets too: {bought.due_fit}")
@@ -206,7 +208,7 @@ def _show_bought(found: Protection, bought: Bought, budget: float, max_fit: floa
     )
     if max_fit is not None and bought.residual.method == "exact":
         show(
-            f"that is every unit: of fewer {int(found.trials.judging.sum()):,} trials that judge certify "
+            f"that is every unit: of fewer {int(found.trials.judging.sum()):,} trials that judge can certify "
             f"{scientific(found.least_bound_fit)} FIT at best.\n  Run more trials, or allow more FIT"
         )
 
@@ -229,7 +231,7 @@ def _too_dear(found: Protection, allowed: str) -> str:
 
 
 def _units(found: Protection, chosen: list[Chosen]) -> str:
-    cost = "added cycles" if found.units.in_time else "added area (flip-flops)"
+    cost = f"cost ({'cycles' if found.units.in_time else 'flip-flops'})"
     header = [*found.units.names, "technique", "effect", _bits(found), cost, "expected FIT removed"]
     rows = [
         [

@@ -35,10 +35,10 @@ def test_protect(place: Path, tmp_path: Path, emulator: Emulator) -> None:
 def test_protect_in_words(place: Path, emulator: Emulator, by: str) -> None:
     answer = emulator("protect", place / "runs/a", "--budget", "0.5", "--by", by)
     assert answer.code == 0, answer.err
-    for part in ("certified, 95 %", "too good, they chose", "for 90 % less SDC-FIT", "DUE"):
+    for part in ("certified, 95 %", "too good on average", "for 90 % less SDC-FIT", "DUE"):
         assert part in answer.out
     assert ("flip-flop areas" in answer.out) == (by != "layer")
-    assert ("added cycles" in answer.out) == (by == "layer")
+    assert ("cost (cycles)" in answer.out) == (by == "layer")
     assert "raw rate, every upset counted: 20 FIT/Mbit" in answer.out
     assert "SDC-1 left, of the whole population: " in answer.out
     # FIT in one form: exponents, or 0.
