@@ -152,7 +152,12 @@ def _cells(estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return ["none found", "", "", ""]
     value, low, high = map(_short, estimate.percent())
-    return [value, f"[{low}, {high}]", f"{estimate.n:,}", f"{float(f'{estimate.ess:.3g}'):,.0f}"]
+    return [
+        value,
+        f"[{low}, {high}]",
+        f"{estimate.n:,}",
+        f"{float(f'{estimate.ess:.3g}'):,.{0 if estimate.ess >= 10 else 1}f}",
+    ]
 
 
 def _cost_table(costs: dict[str, dict[str, ChecksumCost]]) -> str:
