@@ -274,7 +274,7 @@ def _row(bought: Bought | None) -> list[str]:
     return [
         _percent(bought.share),
         str(bought.removed) if exact else f"{value} % [{low}, {high}]",
-        scientific(bought.fit.value),
+        str(bought.fit).removesuffix(" FIT"),
         "-" if bought.at_most_fit is None else scientific(bought.at_most_fit),
     ]
 
