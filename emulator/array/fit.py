@@ -29,7 +29,12 @@ class Fit(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] FIT"
+        return f"{scientific(self.value)} [{scientific(self.low)}, {scientific(self.high)}] FIT"
+
+
+def scientific(fit: float) -> str:
+    """One form for rates that may be orders of magnitude apart: 2.65e-03, and 0."""
+    return f"{fit:.2e}" if fit else "0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,19 @@ class RawFit:
     def __post_init__(self) -> None:
         _refuse(_bad_rates({"flip-flop": self.flip_flop_fit_per_mbit, "sram": self.sram_fit_per_mbit}))
         _refuse(_bad_rates(dict(self.by_register)))
+
+    def __str__(self) -> str:
+        kinds = {self.flip_flop_fit_per_mbit, self.sram_fit_per_mbit}
+        if len(kinds) == 1 and not self.by_register:
+            return f"{self.sram_fit_per_mbit:g} FIT/Mbit"
+        rates = {"flip-flops": self.flip_flop_fit_per_mbit, "SRAM": self.sram_fit_per_mbit}
+        rates |= dict(self.by_register)
+        return ", ".join(f"{name} {rate:g}" for name, rate in rates.items()) + " FIT/Mbit"
+
+    @classmethod
+    def of_all(cls, fit_per_mbit: float) -> RawFit:
+        """The same rate for every stored bit."""
+        return cls(flip_flop_fit_per_mbit=fit_per_mbit, sram_fit_per_mbit=fit_per_mbit)
 
     @classmethod
     def from_table(cls, table: Mapping[str, object], registers: Collection[str]) -> RawFit:

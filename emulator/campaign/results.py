@@ -175,7 +175,7 @@ class Results:
         """
         raw = fit_per_mbit
         if not isinstance(raw, RawFit):
-            raw = RawFit(flip_flop_fit_per_mbit=raw, sram_fit_per_mbit=raw)
+            raw = RawFit.of_all(raw)
         array = ArraySpec(**self.manifest["array"])
         of = {
             name: raw.fit_per_mbit(name, register(array, name).storage) for name in self.manifest["registers"]

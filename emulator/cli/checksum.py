@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -56,9 +57,11 @@ def checksum(
         plain = {name: {k: cost.to_json() for k, cost in of.items()} for name, of in costs.items()}
         show_json(covered.to_json() | {"cost": plain})
         return
-    show(_coverage_table(covered))
-    show(_summary(covered))
+    _show_registers(covered)
+    show(_network_table(covered))
+    show(_WORDS)
     show(_cost_table(costs))
+    show("of an inference; wide PEs take a checksum as one operand, others in several words")
 
 
 def _costs(bench: Workbench) -> dict[str, dict[str, ChecksumCost]]:
@@ -77,43 +80,12 @@ def _costs(bench: Workbench) -> dict[str, dict[str, ChecksumCost]]:
     }
 
 
-_EVENTS = {
-    "wrong": "layer wrong",
-    "detected": "detected",
-    "corrected": "corrected",
+_SEEN = {"wrong": "a layer is wrong", "detected": "detected", "corrected": "corrected"}
+_ANSWERS = {
     "sdc1": "SDC-1",
-    "sdc1_with_detection": "if detected",
-    "sdc1_with_correction": "if corrected",
+    "sdc1_with_detection": "with detection",
+    "sdc1_with_correction": "with correction",
 }
-_PASSES = {
-    "own": "passes of their own",
-    "own_wide": "the same, wide PEs",
-    "same": "the layer's own pass",
-    "same_wide": "the same, wide PEs",
-}
-
-
-def _coverage_table(covered: Coverage) -> str:
-    groups = covered.rates_by("register") | {"all": covered.rates()}
-    rows = [
-        [name, str(rates["sdc1"].n), *(_percent(rates[event]) for event in _EVENTS)]
-        for name, rates in groups.items()
-    ]
-    return table(["% of live sites", "trials", *_EVENTS.values()], rows)
-
-
-def _summary(covered: Coverage) -> str:
-    rates = covered.rates()
-    shares = {
-        f"of {text}, {event}": covered.share(event, given)
-        for given, text in _GIVEN.items()
-        for event in _SEEN
-    }
-    lines = [f"{text}: {rates[name]}" for name, text in _RATES.items()]
-    lines += [f"{text}: {'none found' if share is None else share}" for text, share in shares.items()]
-    return "\n".join(["", *lines, ""])
-
-
 _RATES = {
     "sdc1": "SDC-1",
     "sdc1_with_detection": "SDC-1 with detection",
@@ -124,7 +96,68 @@ _RATES = {
     "due_with_correction": "DUE with correction",
 }
 _GIVEN = {"wrong": "faults that spoil a layer", "sdc1": "faults that change the answer"}
-_SEEN = ("detected", "corrected")
+_PASSES = {
+    "own": "passes of their own",
+    "own_wide": "the same, wide PEs",
+    "same": "the layer's own pass",
+    "same_wide": "the same, wide PEs",
+}
+_WORDS = """
+with detection: what is seen stops the inference, which is a DUE. with correction: what can be put
+  right is, the rest of what is seen is a DUE. miscorrected: taken for put right, and still wrong
+n: trials. ESS: uniform trials that would tell as much: where it is far smaller, few carry the value
+"""
+# An interval as wide as this says next to nothing.
+_NOTHING = 0.9
+
+
+def _show_registers(covered: Coverage) -> None:
+    """What the checksums see, and what is left, by register class; those of which nothing is known are only named."""
+    rates = covered.rates_by("register")
+    asked = (*_SEEN, *_ANSWERS)
+    told = {name: of for name, of in rates.items() if any(_says_something(of[event]) for event in asked)}
+    for events in (_SEEN, _ANSWERS):
+        rows = [
+            [name, f"{of['sdc1'].n:,}", *(_percent(of[event]) for event in events)]
+            for name, of in (told | {"all": covered.rates()}).items()
+        ]
+        show(table(["% of live sites", "trials", *events.values()], rows) + "\n")
+    others = [f"{name} ({of['sdc1'].n})" for name, of in rates.items() if name not in told]
+    if others:
+        line = f"too few trials to tell anything: {', '.join(others)}"
+        show(fill(line, 100, subsequent_indent="  ") + "\n")
+
+
+def _says_something(estimate: Estimate) -> bool:
+    return estimate.high - estimate.low < _NOTHING
+
+
+def _network_table(covered: Coverage) -> str:
+    """Of all registers together."""
+    rates = covered.rates()
+    estimates: dict[str, Estimate | None] = {
+        f"of live sites: {text}": rates[name] for name, text in _RATES.items()
+    }
+    estimates |= {
+        f"of {text}: {event}": covered.share(event, given)
+        for given, text in _GIVEN.items()
+        for event in ("detected", "corrected")
+    }
+    rows = [[text, *_cells(estimate)] for text, estimate in estimates.items()]
+    return table(["all registers", "%", "95 % interval", "n", "ESS"], rows)
+
+
+def _cells(estimate: Estimate | None) -> list[str]:
+    """Value, interval, trials and effective size; of no such faults nothing."""
+    if estimate is None:
+        return ["none found", "", "", ""]
+    value, low, high = map(_short, estimate.percent())
+    return [
+        value,
+        f"[{low}, {high}]",
+        f"{estimate.n:,}",
+        f"{float(f'{estimate.ess:.3g}'):,.{0 if estimate.ess >= 10 else 1}f}",
+    ]
 
 
 def _cost_table(costs: dict[str, dict[str, ChecksumCost]]) -> str:
@@ -144,5 +177,10 @@ def _cost_table(costs: dict[str, dict[str, ChecksumCost]]) -> str:
 
 
 def _percent(estimate: Estimate) -> str:
-    value, low, high = estimate.percent()
+    value, low, high = map(_short, estimate.percent())
     return f"{value} [{low}, {high}]"
+
+
+def _short(number: str) -> str:
+    """0 and 100 without decimals."""
+    return f"{float(number):.0f}" if float(number) in (0, 100) else number

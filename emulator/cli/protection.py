@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emulator.cli import completion, options
+from emulator.array.fit import FIT_PER_MBIT, scientific
+from emulator.cli import completion, options, raw_fit
 from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from emulator.campaign.results import Results
-    from emulator.harden.protection import Bought, Protection
+    from emulator.harden.checksum_cost import ChecksumCost
+    from emulator.harden.checksum_coverage import Coverage
+    from emulator.harden.protection import Bought, Chosen, Protection
 
 TOP = 20
 
@@ -32,6 +32,14 @@ def protect(
     budget: Annotated[
         str, typer.Option(help="added area (with --by layer: cycles), a share such as 1% or 0.01")
     ] = "1%",
+    max_fit: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="in its place the SDC-FIT that may be left: the least area certified to leave no more",
+            show_default=NOTHING,
+        ),
+    ] = None,
     by: Annotated[
         str,
         typer.Option(
@@ -50,6 +58,8 @@ def protect(
             autocompletion=completion.techniques,
         ),
     ] = None,
+    fit_per_mbit: raw_fit.PerMbit = FIT_PER_MBIT,
+    fit: raw_fit.File = None,
     checksum: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +79,8 @@ def protect(
 
     The first half of the trials chooses, the other half judges. Shares are of the storage of the campaign's registers.
 
-    With --checksum the checksums' own area, cycles and DUE are not counted here: see `emulator checksum`.
+    With --checksum the checksums' own MACs, cycles and DUE are told beside, and are in no budget; their area is not
+    modelled.
 
     Example: emulator protect runs/a --budget 1% --by register-bit
     """
@@ -78,32 +89,52 @@ def protect(
     from emulator.harden.protection import storage_share
     from emulator.harden.techniques import read_techniques
 
+    if max_fit is not None and str(context.get_parameter_source("budget")).endswith("COMMANDLINE"):
+        raise typer.BadParameter("not with --budget; give one of them", param_hint="--max-fit")
     share = _share(budget)
     options.check_files(None, figure)
+    raw = raw_fit.chosen(context, directory, fit_per_mbit, fit)
     costs = read_techniques(techniques)
     results = Results.open(directory)
-    left = None if checksum is None else _left(results, checksum, model, inputs)
-    found = run_protect(results, by=by, techniques=costs, only=options.split(only), sdc1=left)
-    needless = ("model", "inputs") if checksum is None else ()
-    announce(context, *needless, only=",".join(found.techniques))
+    beside = None if checksum is None else _checked(results, checksum, model, inputs)
+    left = None if beside is None else beside[0].sdc1_left
+    found = run_protect(results, by=by, techniques=costs, only=options.split(only), raw=raw, sdc1=left)
+    needless = {
+        "budget": max_fit is not None,
+        "fit_per_mbit": fit is not None,
+        "model": checksum is None,
+        "inputs": checksum is None,
+    }
+    announce(context, *(name for name, idle in needless.items() if idle), only=",".join(found.techniques))
+    bought = found.within(share) if max_fit is None else found.certified(max_fit)
+    share = share if max_fit is None else bought.share
     if figure is not None:
         _draw(found, share, figure)
     of_array = storage_share(results, costs)
     if json:
         written = {} if figure is None else {"figure": str(figure)}
-        more = {"share_of_array_storage": of_array, "checksum": checksum}
-        show_json({**found.to_json(share), **more, **written})
+        more = {"max_fit": max_fit, "share_of_array_storage": of_array, "checksum": _beside_json(beside)}
+        show_json({**found.to_json(share, bought), **more, **written})
         return
-    _show(found, share, of_array)
+    _show_whole(found, of_array)
+    if beside is not None:
+        _show_beside(*beside)
+    _show_bought(found, bought, share, max_fit)
+    _show_others(found)
 
 
-def _left(results: Results, checksum: str, model: Path | None, inputs: Path | None) -> npt.NDArray[np.bool_]:
-    """The trials that change the answer although checksums correct what they can."""
+def _checked(
+    results: Results, checksum: str, model: Path | None, inputs: Path | None
+) -> tuple[Coverage, ChecksumCost]:
+    """The trials under checksums that correct what they can, and what these cost, in passes of their own."""
     from emulator.choices import one_of
     from emulator.harden.checksum import CHECKS
-    from emulator.harden.checksum_coverage import coverage
+    from emulator.harden.checksum_cost import network_cost
+    from emulator.harden.checksum_coverage import coverage_of, reopened_for
 
-    return coverage(results, one_of(CHECKS, checksum, "checksum"), model=model, inputs=inputs).sdc1_left
+    check = one_of(CHECKS, checksum, "checksum")
+    bench = reopened_for(results, model=model, inputs=inputs)
+    return coverage_of(results, bench, check), network_cost(bench.array, bench.network.graph.layers, check)
 
 
 def _share(text: str) -> float:
@@ -120,45 +151,96 @@ def _share(text: str) -> float:
     return share
 
 
-def _show(found: Protection, budget: float, of_array: float) -> None:
-    from emulator.harden.protection import SHARES, TARGETS
-
-    what, unit = _words(found)
-    size = f"{found.size:,.0f} {unit}"
+def _show_whole(found: Protection, of_array: float) -> None:
+    whole = found.unprotected
+    size = f"{found.size:,.0f} {_unit(found)}"
     size += "" if found.units.in_time else f", {100 * of_array:.3g} % of the array's storage"
     show(f"size of what can be protected: {size}; {len(found.units):,} units by {found.units.by}")
-    show(f"SDC-FIT without protection: {found.unprotected.fit}")
-    bought = found.within(budget)
-    show(
-        f"protected for {_percent(bought.share)} {what}: {bought.units:,} units, {bought.bits:,} {_bits(found)}"
-    )
-    show(_chosen(found, budget))
-    show(f"removed: {bought.removed} of the SDC-FIT")
-    show(f"  the trials that chose would say {_percent(found.optimistic(budget))}: too good, they chose")
-    show(f"residual SDC-1 rate: {bought.residual}; at most {100 * bought.at_most:.3g} % (certified, 95 %)")
-    show(f"residual SDC-FIT: {bought.fit}; at most {bought.at_most_fit:.3g} FIT (certified, 95 %)")
-    show(f"detected by it instead (DUE), harmless upsets among them: {bought.due_fit}")
-    show(
-        "certified: on these images, for one choice of --by, --only and --techniques made before looking, if"
-    )
-    show("  protected cells fail as the table of techniques says")
-    show(f"the best choice removes {_percent(found.gap(budget))} more of the expected FIT at most")
-    rows = [[f"{_percent(share)} {what}", *_row(found.within(share))] for share in SHARES]
-    rows += [[f"for {100 * target:g} % less SDC-FIT", *_row(found.smallest(target))] for target in TARGETS]
-    show(table(["budget", "spent", "removed", "SDC-FIT left", "at most"], rows))
+    show(f"raw rate, every upset counted: {found.raw}")
+    show(f"SDC-FIT without protection: {whole.fit}; {_at_most(whole)}")
 
 
-def _chosen(found: Protection, budget: float) -> str:
-    chosen = found.chosen(budget)
-    header = [*found.units.names, "technique", "effect", _bits(found), "cost", "FIT removed"]
+def _show_beside(covered: Coverage, cost: ChecksumCost) -> None:
+    rates = covered.rates()
+    show(f"with checksums of {_CHECKED[covered.check]}, that correct what they can. Not in the budget:")
+    show(
+        f"  {cost.extra_macs:,} more MACs ({100 * cost.mac_share:.3g} %) and {cost.extra_cycles:,} more cycles "
+        f"({100 * cost.cycle_share:.3g} %) an inference, in passes of their own"
+    )
+    show(f"  DUE of live sites, before: {rates['due']}")
+    show(f"  DUE of live sites, with checksums: {rates['due_with_correction']}")
+
+
+def _beside_json(beside: tuple[Coverage, ChecksumCost] | None) -> dict[str, Any] | None:
+    if beside is None:
+        return None
+    covered, cost = beside
+    rates = {name: covered.rates()[name].to_json() for name in ("due", "due_with_correction")}
+    return {"check": covered.check, "cost": cost.to_json(), **rates}
+
+
+_CHECKED = {"rows": "rows", "columns": "columns", "both": "rows and columns"}
+
+
+def _show_bought(found: Protection, bought: Bought, budget: float, max_fit: float | None) -> None:
+    what = f"{_percent(budget)} {_of(found)}"
+    allowed = f"{what} ({_amount(budget * found.size)} {_unit(found)})"
+    show("")
+    if max_fit is not None:
+        show(f"least budget that is certified to leave at most {scientific(max_fit)} FIT: {allowed}")
+    if not bought.units:
+        show("nothing has to be protected" if max_fit is not None else _too_dear(found, allowed))
+        return
+    kept = f"{bought.units:,} units, {bought.bits:,} {_bits(found)}"
+    show(f"protected for {_percent(bought.share)} {_of(found)}: {kept}")
+    show(_units(found, found.chosen(budget)))
+    show("expected: by the trials that chose. The rest is by those that judge:")
+    show(f"SDC-FIT removed: {bought.removed}")
+    show(
+        f"  the trials that chose would say {_percent(found.optimistic(budget))}, too good on average: they chose"
+    )
+    show(f"SDC-FIT left: {bought.fit}; {_at_most(bought)}")
+    show(f"SDC-1 left, of the whole population{_weighed(found)}: {bought.residual}")
+    show(f"DUE instead, of harmless upsets too: {bought.due_fit}")
+    show(
+        f"no other choice of these units for {what} removes {_more(found, budget)},\n"
+        "  as the trials that chose expect"
+    )
+    if max_fit is not None and bought.residual.method == "exact":
+        show(
+            f"that is every unit: of fewer {int(found.trials.judging.sum()):,} trials that judge can certify "
+            f"{scientific(found.least_bound_fit)} FIT at best.\n  Run more trials, or allow more FIT"
+        )
+
+
+def _more(found: Protection, budget: float) -> str:
+    """How much more, up to rounding."""
+    more = found.more(budget)
+    return "more" if more < 1e-6 else f"more than {_percent(more)} more"
+
+
+def _too_dear(found: Protection, allowed: str) -> str:
+    least = found.cheapest()
+    if least is None:
+        return "nothing is protected: no technique of these removes anything"
+    name = " ".join(f"{key} {value}" for key, value in least.unit.items())
+    return (
+        f"nothing fits {allowed}: the cheapest unit is {name} with {least.technique}, {_amount(least.cost)} "
+        f"{_unit(found)}, {_percent(least.cost / found.size)}"
+    )
+
+
+def _units(found: Protection, chosen: list[Chosen]) -> str:
+    cost = f"cost ({'cycles' if found.units.in_time else 'flip-flops'})"
+    header = [*found.units.names, "technique", "effect", _bits(found), cost, "expected FIT removed"]
     rows = [
         [
             *(str(unit.unit.get(key, "all")) for key in found.units.names),
             unit.technique,
             unit.effect,
             f"{unit.bits:,}",
-            f"{unit.cost:,.4g}",
-            f"{unit.fit:.2e}",
+            _amount(unit.cost),
+            scientific(unit.fit),
         ]
         for unit in chosen[:TOP]
     ]
@@ -166,24 +248,64 @@ def _chosen(found: Protection, budget: float) -> str:
     return table(header, rows) + more
 
 
+def _show_others(found: Protection) -> None:
+    from emulator.harden.protection import SHARES, TARGETS
+
+    header = ["budget", "spent", "SDC-FIT removed", "SDC-FIT left", "at most"]
+    rows = [[f"{_percent(share)} {_of(found)}", *_row(found.within(share))] for share in SHARES]
+    rows += [[f"for {100 * target:g} % less SDC-FIT", *_row(found.smallest(target))] for target in TARGETS]
+    show("")
+    show(table(header, rows))
+    show(_CERTIFIED)
+
+
+_CERTIFIED = """
+at most: certified, with 95 % certainty no higher, on these images, if what is protected fails as the
+  table of techniques says. This holds for one --budget or --max-fit, --by, --only and --techniques
+  chosen before looking, so for one line of this table, not for the best of several. "-": there the
+  trials that judge have chosen. For a limit that stands before looking, in FIT, take --max-fit."""
+
+
 def _row(bought: Bought | None) -> list[str]:
     if bought is None:
         return ["-"] * 4
     value, low, high = bought.removed.percent()
+    exact = bought.removed.method == "exact"
     return [
         _percent(bought.share),
-        f"{value} % [{low}, {high}]",
-        f"{bought.fit.value:.2e}",
-        f"{bought.at_most_fit:.2e}",
+        str(bought.removed) if exact else f"{value} % [{low}, {high}]",
+        str(bought.fit).removesuffix(" FIT"),
+        "-" if bought.at_most_fit is None else scientific(bought.at_most_fit),
     ]
 
 
-def _words(found: Protection) -> tuple[str, str]:
-    return ("of cycles", "cycles") if found.units.in_time else ("of area", "flip-flop areas")
+def _at_most(bought: Bought) -> str:
+    return (
+        ""
+        if bought.at_most_fit is None
+        else f"at most {scientific(bought.at_most_fit)} FIT (certified, 95 %)"
+    )
+
+
+def _weighed(found: Protection) -> str:
+    """What the rate is of, where not every site counts the same."""
+    return ", sites weighed by raw rate" if (found.upset != 1).any() else ""
+
+
+def _of(found: Protection) -> str:
+    return "of cycles" if found.units.in_time else "of area"
+
+
+def _unit(found: Protection) -> str:
+    return "cycles" if found.units.in_time else "flip-flop areas"
 
 
 def _bits(found: Protection) -> str:
     return "cycles" if found.units.in_time else "bits"
+
+
+def _amount(cost: float) -> str:
+    return f"{cost:,.0f}" if cost >= 1000 else f"{cost:.4g}"
 
 
 def _percent(share: float) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from emulator.array.fit import FIT_PER_MBIT, RawFit
-from emulator.cli import completion, explained, options
+from emulator.array.fit import FIT_PER_MBIT
+from emulator.cli import completion, explained, options, raw_fit
 from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 
 
@@ -63,16 +63,8 @@ def report(
         Path | None,
         typer.Option(help="another campaign to draw beside it: a uniform one, or the network before"),
     ] = None,
-    fit_per_mbit: Annotated[
-        float, typer.Option(min=0, help="raw upsets of every stored bit, FIT per Mbit: that of your process")
-    ] = FIT_PER_MBIT,
-    fit: Annotated[
-        Path | None,
-        typer.Option(
-            help="in its place a .toml of raw FIT per Mbit: flip-flop, sram, register names",
-            show_default=NOTHING,
-        ),
-    ] = None,
+    fit_per_mbit: raw_fit.PerMbit = FIT_PER_MBIT,
+    fit: raw_fit.File = None,
     live: Annotated[
         bool,
         typer.Option("--live", help="follow a running campaign; a browser loads the page again by itself"),
@@ -105,7 +97,7 @@ def report(
     options.check_files(output, None)
     unused = {"every": not live, "format": figures is None, "fit_per_mbit": fit is not None}
     announce(context, *(name for name, idle in unused.items() if idle))
-    raw = fit_per_mbit if fit is None else _raw_fit(context, directory, fit)
+    raw = raw_fit.chosen(context, directory, fit_per_mbit, fit)
     against = None if compare is None else Results.open(compare)
     target = output or directory / "report.html"
     if live:
@@ -119,17 +111,6 @@ def report(
         return
     for file in (target, *files):
         show(str(file))
-
-
-def _raw_fit(context: typer.Context, directory: Path, file: Path) -> RawFit:
-    """Of the array of a campaign; BadParameter where a single rate is given too."""
-    from emulator.array.spec import ArraySpec
-    from emulator.campaign.manifest import read_manifest
-    from emulator.cli.raw_fit import read_raw_fit
-
-    if str(context.get_parameter_source("fit_per_mbit")).endswith("COMMANDLINE"):
-        raise typer.BadParameter("not with --fit-per-mbit; give one of them", param_hint="--fit")
-    return read_raw_fit(file, ArraySpec(**read_manifest(directory)["array"]))
 
 
 @command

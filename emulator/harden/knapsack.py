@@ -10,6 +10,7 @@ ch. 11.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -56,9 +57,9 @@ class Choice:
     bound: float
 
     @property
-    def gap(self) -> float:
-        """How far below the best it is at most, as a fraction of the bound."""
-        return 1 - self.value / self.bound if self.bound > 0 else 0.0
+    def more(self) -> float:
+        """How much more the best is worth at most, as a fraction of this; inf where this is worth nothing."""
+        return max(0.0, self.bound / self.value - 1) if self.value > 0 else inf
 
 
 def hull(cost: Floats, gain: Floats) -> list[Rung]:

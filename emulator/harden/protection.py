@@ -3,22 +3,24 @@ no say in it."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from emulator.array.fit import Fit, RawFit, sdc_fit
+from emulator.array.fit import Fit, RawFit, scientific, sdc_fit
 from emulator.array.registers import inventory, register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
 from emulator.harden.curve import Curve, curve_of
 from emulator.harden.expectation import expected
-from emulator.harden.held_out import Split, split
+from emulator.harden.held_out import Remaining, Split, split
 from emulator.harden.knapsack import Steps, fill, steps_of
 from emulator.harden.techniques import Technique, Techniques, read_techniques
 from emulator.harden.units import Units, units_of
@@ -34,8 +36,9 @@ SHARES = (0.01, 0.05, 0.1, 0.25)
 
 class Bought(NamedTuple):
     """What some protection costs and leaves. share: of the size of all units; units, bits (cycles): protected; removed:
-    the share of the SDC-FIT; residual: the SDC-1 rate over all sites that is left, at_most: its certified bound; due:
-    the rate of upsets in live sites that are detected instead, harmless ones among them."""
+    the share of the SDC-FIT; residual: the SDC-1 rate over all sites that is left, at_most: its certified bound, None
+    where the trials that judge chose it too; due: the rate over all sites of upsets in live ones that are detected
+    instead, harmless ones among them."""
 
     share: float
     units: int
@@ -43,8 +46,8 @@ class Bought(NamedTuple):
     removed: Estimate
     residual: Estimate
     fit: Fit
-    at_most: float
-    at_most_fit: float
+    at_most: float | None
+    at_most_fit: float | None
     due: Estimate
     due_fit: Fit
 
@@ -87,6 +90,7 @@ class Protection:
     amount: Floats = field(repr=False)
     upset: Floats = field(repr=False)
     live_share: float
+    raw: RawFit
     raw_bits: int
     fit_per_mbit: float
 
@@ -110,13 +114,62 @@ class Protection:
         return self._bought(self._taken(budget))
 
     def smallest(self, target: float) -> Bought | None:
-        """The cheapest that removes `target` of the SDC-FIT, judged by trials that had no say; None: nothing does."""
-        count = self.curve.smallest(target)
-        return None if count is None else self._bought(np.arange(len(self.steps)) < count)
+        """The cheapest of which the trials that judge say that it removes `target` of the SDC-FIT; None: nothing does.
 
-    def gap(self, budget: float) -> float:
-        """How much of what the best choice would remove, as expected, this one may lack."""
-        return fill(self.steps, budget * self.size).gap
+        It is they that choose where to stop, so no bound is certified here: that of `within(share)` holds for a share
+        that was named before looking.
+        """
+        count = self.curve.smallest(target)
+        if count is None:
+            return None
+        return self._bought(self._first(count))._replace(at_most=None, at_most_fit=None)
+
+    def certified(self, max_fit: float) -> Bought:
+        """The cheapest of which it is certified that an SDC-FIT of `max_fit` at most is left: that is its bound, or 0.
+
+        The steps are a sequence that the choosing half has fixed, and what is left falls along it, as does its bound.
+        The last prefix of which more than `max_fit` is left is a fixed one; to stop there, or before, its own bound
+        would have to be too low, which has a probability of 5 % at most: so no correction is needed for all the
+        prefixes looked at. Bates, Angelopoulos, Lei, Malik & Jordan, "Distribution-Free, Risk-Controlling Prediction
+        Sets", J. ACM 68(6), 2021, theorem 1.
+
+        Raises BadConfig for what is no finite number of at least 0, and BadData where all steps together leave more.
+        """
+        if not (isfinite(max_fit) and max_fit >= 0):
+            raise BadConfig(f"at most {max_fit} FIT; allowed: a finite number of FIT, 0 or more.")
+        every = len(self.steps)
+        # The bounds fall, so halving finds what going back from all steps one by one would.
+        count = bisect_left(range(every + 1), True, key=lambda count: self._bound(count) <= max_fit)
+        if count > every:
+            raise BadData(
+                f"SDC-FIT of at most {max_fit:g}: the least that can be certified is {scientific(self._bound(every))} "
+                f"FIT, with all {len(self.units):,} units protected; allowed: this or more. Run more trials, which "
+                "lowers it, or allow techniques that leave less of what they protect."
+            )
+        bought = self._bought(self._first(count))
+        if bought.residual.method == "exact":
+            return bought
+        return bought._replace(at_most=max_fit / self._raw_fit, at_most_fit=max_fit)
+
+    @cached_property
+    def least_bound_fit(self) -> float:
+        """The certified SDC-FIT where no trial that judges is left: below it only what is left by construction is
+        known, such as nothing of all units."""
+        nothing = self.trials.judge.rate(np.zeros(int(self.trials.judging.sum())))
+        return nothing.at_most * self.live_share * self._raw_fit
+
+    def cheapest(self) -> Chosen | None:
+        """The unit that is protected for the least, whatever it is worth; None: no technique removes anything."""
+        first = np.unique(self.steps.unit, return_index=True)[1]
+        if not len(first):
+            return None
+        least = first[np.argmin(self.steps.cost[first])]
+        return self._chosen(np.arange(len(self.steps)) == least)[0]
+
+    def more(self, budget: float) -> float:
+        """How much more than this choice the best one for the budget removes at most, as the trials that chose expect;
+        inf where this one removes nothing."""
+        return fill(self.steps, budget * self.size).more
 
     def optimistic(self, budget: float) -> float:
         """The share removed, as the trials that chose would have it: too good."""
@@ -126,7 +179,79 @@ class Protection:
 
     def chosen(self, budget: float) -> list[Chosen]:
         """The units that are protected, those first that remove most."""
-        taken = np.flatnonzero(self._taken(budget))
+        return self._chosen(self._taken(budget))
+
+    def to_json(self, budget: float, bought: Bought) -> dict[str, Any]:
+        """What `emulator protect --json` prints of what was bought for a budget."""
+        smallest = {f"{100 * target:g} %": self.smallest(target) for target in TARGETS}
+        return {
+            "by": self.units.by,
+            "budget": budget,
+            "units": len(self.units),
+            "size": self.size,
+            "raw_fit": {**asdict(self.raw), "by_register": dict(self.raw.by_register)},
+            "choosing_trials": int(self.trials.choosing.sum()),
+            "judging_trials": int(self.trials.judging.sum()),
+            "least_bound_fit": self.least_bound_fit,
+            "unprotected": self.unprotected.to_json(),
+            "protected": bought.to_json(),
+            "removed_as_chosen": self.optimistic(budget),
+            "best_removes_more": self.more(budget),
+            "chosen": [asdict(unit) for unit in self.chosen(budget)],
+            "cheapest": (least := self.cheapest()) and asdict(least),
+            "smallest": {name: found and found.to_json() for name, found in smallest.items()},
+            "pareto": [{"budget": share, **self.within(share).to_json()} for share in SHARES],
+            "curve": self.curve.to_json(),
+        }
+
+    # ---- inside
+
+    @property
+    def _raw_fit(self) -> float:
+        """FIT of all bits if every upset counted at the highest rate."""
+        return sdc_fit(self.raw_bits, self.fit_per_mbit, (1.0, 1.0, 1.0)).value
+
+    def _taken(self, budget: float) -> Bools:
+        return fill(self.steps, budget * self.size).taken
+
+    def _first(self, count: int) -> Bools:
+        return np.arange(len(self.steps)) < count
+
+    def _left(self, taken: Bools) -> Floats:
+        """(units,) the fraction of each unit's rate that is left."""
+        gone = np.bincount(self.steps.unit[taken], self.steps.gain[taken], len(self.units))
+        # Sums of gains are exact up to rounding.
+        return np.where(gone > 1 - 1e-9, 0.0, 1 - gone)
+
+    def _bought(self, taken: Bools) -> Bought:
+        left = self._left(taken)
+        judging = self.trials.judging
+        judge, of = self.trials.judge, self.units.of[judging]
+        whole, still = self.amount[judging], left[of]
+        residual, at_most = self._residual(left)
+        if not taken.any():
+            removed = Estimate.exact(0.0)
+        elif residual.method == "exact":
+            removed = Estimate.exact(1.0)
+        else:
+            removed = judge.share(whole * (1 - still), whole)
+        due = judge.rate(self.upset[judging] * self._found(taken)[of]).rate.scaled(self.live_share)
+        protected = left < 1
+        return Bought(
+            share=float(self.steps.cost[taken].sum()) / self.size,
+            units=int(protected.sum()),
+            bits=int(self.units.bits[protected].sum()),
+            removed=removed,
+            residual=residual,
+            fit=self._fit(residual),
+            at_most=at_most,
+            at_most_fit=at_most * self._raw_fit,
+            due=due,
+            due_fit=self._fit(due),
+        )
+
+    def _chosen(self, mask: Bools) -> list[Chosen]:
+        taken = np.flatnonzero(mask)
         # The last step of a unit is what it ends with.
         last = dict(zip(self.steps.unit[taken].tolist(), self.steps.technique[taken].tolist(), strict=True))
         cost, value = (
@@ -148,69 +273,18 @@ class Protection:
             for unit in sorted(last, key=lambda u: (-fit[u], u))
         ]
 
-    def to_json(self, budget: float) -> dict[str, Any]:
-        """What `emulator protect --json` prints."""
-        smallest = {f"{100 * target:g} %": self.smallest(target) for target in TARGETS}
-        return {
-            "by": self.units.by,
-            "budget": budget,
-            "units": len(self.units),
-            "size": self.size,
-            "choosing_trials": int(self.trials.choosing.sum()),
-            "judging_trials": int(self.trials.judging.sum()),
-            "unprotected": self.unprotected.to_json(),
-            "protected": self.within(budget).to_json(),
-            "removed_as_chosen": self.optimistic(budget),
-            "optimality_gap": self.gap(budget),
-            "chosen": [asdict(unit) for unit in self.chosen(budget)],
-            "smallest": {name: found and found.to_json() for name, found in smallest.items()},
-            "pareto": [{"budget": share, **self.within(share).to_json()} for share in SHARES],
-            "curve": self.curve.to_json(),
-        }
-
-    # ---- inside
-
-    @property
-    def _raw_fit(self) -> float:
-        """FIT of all bits if every upset counted at the highest rate."""
-        return sdc_fit(self.raw_bits, self.fit_per_mbit, (1.0, 1.0, 1.0)).value
-
-    def _taken(self, budget: float) -> Bools:
-        return fill(self.steps, budget * self.size).taken
-
-    def _left(self, taken: Bools) -> Floats:
-        """(units,) the fraction of each unit's rate that is left."""
-        gone = np.bincount(self.steps.unit[taken], self.steps.gain[taken], len(self.units))
-        # Sums of gains are exact up to rounding.
-        return np.where(gone > 1 - 1e-9, 0.0, 1 - gone)
-
-    def _bought(self, taken: Bools) -> Bought:
-        left = self._left(taken)
-        judging = self.trials.judging
-        judge, of = self.trials.judge, self.units.of[judging]
-        whole, still = self.amount[judging], left[of]
-        residual, at_most = judge.rate(whole * still)
-        removed = judge.share(whole * (1 - still), whole)
-        if not taken.any():
-            removed = Estimate.exact(0.0)
-        elif not left[self.units.bits > 0].any():
+    def _residual(self, left: Floats) -> Remaining:
+        """Over all sites, of left (units,)."""
+        if not left[self.units.bits > 0].any():
             # By construction, whatever the trials.
-            removed, residual, at_most = Estimate.exact(1.0), Estimate.exact(0.0), 0.0
-        due, _ = judge.rate(self.upset[judging] * self._found(taken)[of])
-        protected = left < 1
-        residual, due = residual.scaled(self.live_share), due.scaled(self.live_share)
-        return Bought(
-            share=float(self.steps.cost[taken].sum()) / self.size,
-            units=int(protected.sum()),
-            bits=int(self.units.bits[protected].sum()),
-            removed=removed,
-            residual=residual,
-            fit=self._fit(residual),
-            at_most=at_most * self.live_share,
-            at_most_fit=at_most * self.live_share * self._raw_fit,
-            due=due,
-            due_fit=self._fit(due),
-        )
+            return Remaining(Estimate.exact(0.0), 0.0)
+        judging = self.trials.judging
+        rate, at_most = self.trials.judge.rate(self.amount[judging] * left[self.units.of[judging]])
+        return Remaining(rate.scaled(self.live_share), at_most * self.live_share)
+
+    def _bound(self, count: int) -> float:
+        """The certified SDC-FIT after so many steps."""
+        return self._residual(self._left(self._first(count))).at_most * self._raw_fit
 
     def _found(self, taken: Bools) -> Floats:
         """(units,) the fraction of upsets that is detected: that of the unit's last technique."""
@@ -246,7 +320,8 @@ def protect(
     units = units_of(results, by)
     suited = table.suited(units, only)
     trials = split(results)
-    upset, bits, highest = _upsets(results, raw or RawFit())
+    raw = raw or RawFit()
+    upset, bits, highest = _upsets(results, raw)
     amount = upset * (results.column("sdc1") if sdc1 is None else _checked(sdc1, results))
     _check_events(amount, trials)
     some = trials.choosing
@@ -263,6 +338,7 @@ def protect(
         amount=amount,
         upset=upset,
         live_share=results.live_share,
+        raw=raw,
         raw_bits=bits,
         fit_per_mbit=highest,
     )

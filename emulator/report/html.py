@@ -96,7 +96,7 @@ def render_report(
         sdc5=results.population_rate("sdc5"),
         million=_per_million(results.population_rate()),
         fit=_fit(results, fit_per_mbit),
-        raw=_raw(fit_per_mbit),
+        raw=str(fit_per_mbit if isinstance(fit_per_mbit, RawFit) else RawFit.of_all(fit_per_mbit)),
         masked=results.masked(),
         protect=_protection(results),
         figures=_figures(results, compare),
@@ -164,17 +164,6 @@ class FitInWords(NamedTuple):
     low: str
     high: str
     mbit: str
-
-
-def _raw(fit_per_mbit: float | RawFit) -> str:
-    if not isinstance(fit_per_mbit, RawFit):
-        return f"{fit_per_mbit:g} FIT/Mbit"
-    rates = {
-        "flip-flops": fit_per_mbit.flip_flop_fit_per_mbit,
-        "SRAM": fit_per_mbit.sram_fit_per_mbit,
-        **dict(fit_per_mbit.by_register),
-    }
-    return ", ".join(f"{name} {rate:g}" for name, rate in rates.items()) + " FIT/Mbit"
 
 
 def _fit(results: Results, fit_per_mbit: float | RawFit) -> FitInWords:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from emulator.campaign.results import Results
 from emulator.harden.checksum_coverage import coverage
+from emulator.sampling.estimate import Estimate
 
 Emulator = Callable[..., Any]
 
@@ -27,13 +29,26 @@ def test_json_is_what_python_says(check: Any, place: Path, emulator: Emulator) -
     assert cost["both"]["own"]["mac_share"] == cost["both"]["own"]["extra_macs"] / 8192
 
 
-def test_text_has_a_line_a_register_class_and_the_cost(place: Path, emulator: Emulator) -> None:
+def test_text_has_each_register_class_all_of_them_and_the_cost(place: Path, emulator: Emulator) -> None:
     answer = emulator("checksum", place / "runs/a")
-    registers = Results.open(place / "runs/a").trials["register"].unique()
+    found = emulator("checksum", place / "runs/a", "--json").json
     lines = answer.out.splitlines()
-    for name in (*registers, "all", "rows", "columns", "both"):
-        assert any(line.split()[:1] == [name] for line in lines), name
-    assert "SDC-1 with detection: " in answer.out
+    asked = ("wrong", "detected", "corrected", "sdc1", "sdc1_with_detection", "sdc1_with_correction")
+    few = " ".join(answer.out.split()).partition("too few trials to tell anything: ")[2]
+    for name, rates in found["by_register"].items():
+        known = any(rates[event]["high"] - rates[event]["low"] < 0.9 for event in asked)
+        assert sum(line.startswith(f"{name} ") for line in lines) == 2 * known, name
+        assert (f"{name} ({rates['sdc1']['n']})" in few) == (not known)
+    for name in ("rows", "columns", "both"):
+        assert sum(line.split()[:1] == [name] for line in lines) == 4
+    rate = found["rates"]["sdc1_with_detection"]
+    row = next(line for line in lines if line.startswith("of live sites: SDC-1 with detection"))
+    value, low, high = Estimate(**rate).percent()
+    assert [float(x) for x in re.findall(r"[\d.]+", row.split("detection")[1])[:3]] == [
+        *map(float, (value, low, high))
+    ]
+    assert row.split()[-2] == f"{rate['n']:,}"
+    assert max(map(len, lines)) <= 101
     assert answer.err == "defaults taken: --check both --model (as recorded) --inputs (as recorded)\n"
 
 

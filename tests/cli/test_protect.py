@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,82 @@ def test_protect(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     assert cost == pytest.approx(found["protected"]["share"] * found["size"])
     assert figure.read_text(encoding="utf-8").startswith("<?xml")
     assert "--by register-bit --techniques (the built-in one) --only parity,secded,tmr,hardened" in answer.err
+    assert "--fit-per-mbit 20" in answer.err
+    assert found["raw_fit"] == {"flip_flop_fit_per_mbit": 20, "sram_fit_per_mbit": 20, "by_register": {}}
+    assert found["max_fit"] is None
 
 
 @pytest.mark.parametrize("by", ["register", "row-bit", "word", "pe", "layer"])
 def test_protect_in_words(place: Path, emulator: Emulator, by: str) -> None:
-    answer = emulator("protect", place / "runs/a", "--budget", "0.2", "--by", by)
+    answer = emulator("protect", place / "runs/a", "--budget", "0.5", "--by", by)
     assert answer.code == 0, answer.err
-    for part in ("certified, 95 %", "too good, they chose", "for 90 % less SDC-FIT", "DUE"):
+    for part in ("certified, 95 %", "too good on average", "for 90 % less SDC-FIT", "DUE"):
         assert part in answer.out
     assert ("flip-flop areas" in answer.out) == (by != "layer")
+    assert ("cost (cycles)" in answer.out) == (by == "layer")
+    assert "raw rate, every upset counted: 20 FIT/Mbit" in answer.out
+    assert "SDC-1 left, of the whole population: " in answer.out
+    # FIT in one form: exponents, or 0.
+    fit = re.findall(r"(\d\S*)(?: \[(\S+), (\S+)\])? FIT(?!/)", answer.out)
+    assert len(fit) >= 5
+    assert all(re.fullmatch(r"\d\.\d\de[-+]\d\d|0", number) for each in fit for number in each if number)
+    assert max(map(len, answer.out.splitlines())) <= 110
+
+
+def test_raw_rates_of_a_file(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    """Twice the rate is twice the FIT; where registers differ a site is weighed by its own."""
+    once, twice = (
+        emulator("protect", place / "runs/a", "--json", *more).json for more in ((), ("--fit-per-mbit", 40))
+    )
+    assert twice["protected"]["fit"]["value"] == pytest.approx(2 * once["protected"]["fit"]["value"])
+    (tmp_path / "fit.toml").write_text("flip-flop = 40\naccumulator = 0\n", encoding="utf-8")
+    answer = emulator("protect", place / "runs/a", "--fit", tmp_path / "fit.toml")
+    assert "raw rate, every upset counted: flip-flops 40, SRAM 20, accumulator 0 FIT/Mbit" in answer.out
+    assert "of the whole population, sites weighed by raw rate: " in answer.out
+    assert "--fit-per-mbit" not in answer.err
+    both = emulator("protect", place / "runs/a", "--fit", tmp_path / "fit.toml", "--fit-per-mbit", 3)
+    assert both.code == 2 and "not with --fit-per-mbit" in both.err
+
+
+def test_a_limit_in_fit(place: Path, emulator: Emulator) -> None:
+    whole = emulator("protect", place / "runs/a", "--json").json["unprotected"]["at_most_fit"]
+    found = emulator("protect", place / "runs/a", "--max-fit", whole / 2, "--json").json
+    assert found["max_fit"] == found["protected"]["at_most_fit"] == whole / 2
+    assert 0 < found["protected"]["share"] == found["budget"]
+    assert sum(unit["cost"] for unit in found["chosen"]) == pytest.approx(found["budget"] * found["size"])
+    answer = emulator("protect", place / "runs/a", "--max-fit", whole / 2)
+    assert f"least budget that is certified to leave at most {whole / 2:.2e} FIT: " in answer.out
+    assert "--budget" not in answer.err
+    assert "nothing has to be protected" in emulator("protect", place / "runs/a", "--max-fit", 2 * whole).out
+    assert "that is every unit" in emulator("protect", place / "runs/a", "--max-fit", 1e-12).out
+    short = emulator("protect", place / "runs/a", "--max-fit", 1e-12, "--only", "hardened")
+    assert short.code != 0 and "the least that can be certified is " in short.err
+    both = emulator("protect", place / "runs/a", "--max-fit", 1, "--budget", "1%")
+    assert both.code == 2 and "not with --budget" in both.err
+
+
+def test_where_nothing_fits_the_cheapest_unit_is_told(place: Path, emulator: Emulator) -> None:
+    options = ("--by", "layer", "--budget", "0.1%")
+    answer = emulator("protect", place / "runs/a", *options)
+    least = emulator("protect", place / "runs/a", *options, "--json").json["cheapest"]
+    told = f"the cheapest unit is layer {least['unit']['layer']} with repeat, {least['cost']:.4g} cycles"
+    assert "nothing fits 0.1 % of cycles" in answer.out and told in answer.out
 
 
 def test_checksums_leave_less_to_protect(place: Path, emulator: Emulator) -> None:
     alone = emulator("protect", place / "runs/a", "--json").json
     answer = emulator("protect", place / "runs/a", "--checksum", "rows", "--json")
-    assert answer.json["checksum"] == "rows" and alone["checksum"] is None
+    beside = answer.json["checksum"]
+    assert beside["check"] == "rows" and alone["checksum"] is None
+    checked = emulator("checksum", place / "runs/a", "--check", "rows", "--json").json
+    assert beside["cost"] == checked["cost"]["rows"]["own"]
+    assert beside["due_with_correction"] == checked["rates"]["due_with_correction"]
+    assert beside["due"] == checked["rates"]["due"]
+    words = emulator("protect", place / "runs/a", "--checksum", "rows").out
+    assert (
+        f"{beside['cost']['extra_macs']:,} more MACs" in words
+        and "DUE of live sites, with checksums: " in words
+    )
     left, whole = (run["unprotected"]["residual"]["value"] for run in (answer.json, alone))
     assert 0 < left < whole
 

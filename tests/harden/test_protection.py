@@ -56,6 +56,70 @@ def test_the_bound_holds_and_those_that_chose_are_too_good(truth: Callable[..., 
     assert abs(np.mean(removed) - np.mean(real)) < 4 * error
 
 
+def test_a_limit_in_fit_holds_though_many_prefixes_were_looked_at(truth: Callable[..., Truth]) -> None:
+    """400 campaigns of 3,000 trials: what is truly left after the prefix that was stopped at is above the limit in 5 %
+    of them at most; stopping by the estimate is wrong far more often."""
+    known = truth()
+    runs, broken, by_estimate, spent = 400, 0, 0, []
+    fit = register(ARRAY, known.name).total_bits * 20e-6 * 0.25
+    for seed in range(runs):
+        found = protect(known.campaign(seed, 3000), by="bit", only=["tmr"])
+        limit = 0.6 * float(known.rate.mean()) * fit
+        bought = found.certified(limit)
+        assert bought.at_most_fit == limit >= bought.fit.value
+        broken += really_left(known, found, bought.share) * fit > limit
+        naive = found.smallest(1 - limit / found.unprotected.fit.value)
+        assert naive is not None and naive.share <= bought.share
+        by_estimate += really_left(known, found, naive.share) * fit > limit
+        spent.append(bought.share)
+    print(f"above the limit: {broken} of {runs}, by estimates {by_estimate}; spent {np.mean(spent):.2f}")
+    assert broken <= 0.05 * runs
+    assert by_estimate > 0.2 * runs
+    # It was a choice: neither nothing nor everything.
+    assert 0 < min(spent) < max(spent) < 2.77
+
+
+@pytest.mark.parametrize("only", [["tmr"], ["hardened"], ["parity", "tmr"]])
+def test_halving_finds_what_going_back_one_by_one_would(truth: Callable[..., Truth], only: list[str]) -> None:
+    """The first prefix of which it, and every longer one, has a bound within the limit."""
+    found = protect(truth().campaign(1, 1000), by="register-bit", only=only)
+    share = np.concatenate(([0.0], np.cumsum(found.steps.cost))) / found.size
+    bounds = [found.within(float(x)).at_most_fit for x in share]
+    assert (np.diff(bounds) <= 0).all()
+    for limit in (bounds[0] * 1.1, *np.quantile(bounds, [0.1, 0.5, 0.9]), bounds[-1] * 1.0001):
+        within = [k for k in range(len(bounds)) if all(bound <= limit for bound in bounds[k:])]
+        assert found.certified(float(limit)).share == pytest.approx(share[within[0]])
+
+
+def test_a_limit_that_nothing_meets_names_the_least(truth: Callable[..., Truth]) -> None:
+    found = protect(truth().campaign(0, 600), by="register-bit", only=["hardened"])
+    least = found.within(10.0).at_most_fit
+    with pytest.raises(BadData, match=f"the least that can be certified is {least:.2e} FIT"):
+        found.certified(least * 0.99)
+    assert found.certified(least * 1.01).at_most_fit == least * 1.01
+    for limit in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadConfig, match="allowed: a finite number of FIT, 0 or more"):
+            found.certified(limit)
+    # By construction, whatever the trials: everything is safe, and nothing less is known to be.
+    everything = protect(truth().campaign(0, 600), by="register-bit", only=["tmr"])
+    assert everything.certified(0.0).at_most_fit == 0
+    assert everything.certified(everything.least_bound_fit * 0.99).units == len(everything.units)
+
+
+def test_what_the_trials_that_judge_have_chosen_is_not_certified(truth: Callable[..., Truth]) -> None:
+    bought = protect(truth().campaign(3, 3000), by="register-bit", only=["tmr"]).smallest(0.9)
+    assert bought is not None and (bought.at_most, bought.at_most_fit) == (None, None)
+
+
+def test_the_cheapest_unit_is_told_where_nothing_fits(truth: Callable[..., Truth]) -> None:
+    found = protect(truth().campaign(3, 3000), by="register-bit", only=["tmr"])
+    least = found.cheapest()
+    assert least is not None and least.cost == pytest.approx(found.units.bits.min() * 2.77)
+    assert not found.within(0.99 * least.cost / found.size).units
+    assert found.within(1.01 * least.cost / found.size).units == 1
+    assert found.more(0.99 * least.cost / found.size) == np.inf
+
+
 def test_the_trials_that_chose_see_less_left_than_there_is(truth: Callable[..., Truth]) -> None:
     """Their own estimate of the residual rate is below the truth in nearly every campaign."""
     known = truth()

@@ -243,7 +243,7 @@ def test_the_rate_in_fit_is_raw_rate_times_bits_times_avf(importance: Results) -
     avf = importance.population_rate()
     fit = importance.fit(20)
     assert fit == pytest.approx([20 * bits / 1e6 * rate for rate in (avf.value, avf.low, avf.high)])
-    assert str(fit) == f"{fit.value:.3g} [{fit.low:.3g}, {fit.high:.3g}] FIT"
+    assert str(fit) == f"{fit.value:.2e} [{fit.low:.2e}, {fit.high:.2e}] FIT"
     for raw, page in ((20, render_report(importance)), (500, render_report(importance, fit_per_mbit=500))):
         (cell,) = re.findall(r"at (\d+) FIT/Mbit raw</p>\s*<p class=.big.>([\d.]+) <small>FIT</small>", page)
         assert cell[0] == str(raw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.cli.schemas.parts import Estimate, Fit, Schema
+from emulator.cli.schemas.parts import Estimate, Fit, RawFit, Schema
 
 
 class Epoch(Schema):
@@ -93,15 +93,15 @@ class Bought(Schema):
     removed: Estimate
     """share of the SDC-FIT"""
     residual: Estimate
-    """SDC-1 over all sites that is left, each weighed by its raw rate over the highest"""
+    """SDC-1 over the whole population that is left, each site weighed by its raw rate over the highest"""
     fit: Fit
     """SDC-FIT that is left"""
-    at_most: float
-    """certified bound of residual, 95 %"""
-    at_most_fit: float
-    """certified bound of fit, 95 %"""
+    at_most: float | None
+    """certified bound of residual, 95 %; null in `smallest`, which the judging half has chosen"""
+    at_most_fit: float | None
+    """the same of fit"""
     due: Estimate
-    """upsets in live sites that are detected instead, harmless ones among them"""
+    """upsets that are detected instead, harmless ones among them, over the whole population"""
     due_fit: Fit
     """the same in FIT"""
 
@@ -141,31 +141,53 @@ class ProtectionCurve(Schema):
     """on trials that chose: too good"""
 
 
+class ChecksumBeside(Schema):
+    """Checksums that correct what they can, on the chip that is protected; in no budget."""
+
+    check: str
+    """rows, columns or both"""
+    cost: ChecksumCost
+    """in passes of their own"""
+    due: Estimate
+    """detected errors without them, over live sites"""
+    due_with_correction: Estimate
+    """with them"""
+
+
 class Protected(Schema):
     """What to protect for a budget."""
 
     by: str
     """what is protected as a whole"""
     budget: float
-    """share that may be spent"""
+    """share that may be spent; with --max-fit the share that it takes"""
+    max_fit: float | None
+    """SDC-FIT that may be left: --max-fit"""
     units: int
     """that there are"""
     size: float
     """of all of them, in flip-flop areas or cycles"""
+    raw_fit: RawFit
+    """upset rates that were assumed, before any masking"""
     choosing_trials: int
     """the half that chose"""
     judging_trials: int
     """the half that judged"""
+    least_bound_fit: float
+    """certified SDC-FIT where no judging trial is left: only of all units together less can be certified"""
     unprotected: Bought
     """without protection"""
     protected: Bought
     """for the budget"""
     removed_as_chosen: float
     """what the trials that chose would say"""
-    optimality_gap: float
-    """what the best choice removes more at most"""
+    best_removes_more: float | None
+    """of the SDC-FIT, how much more than this choice any for the budget removes at most, as a fraction of what this
+    one does, as the choosing half expects; null where this one removes nothing"""
     chosen: list[ChosenUnit]
-    """the most for its cost first"""
+    """those first that remove most"""
+    cheapest: ChosenUnit | None
+    """of all that there are; null where no technique removes anything"""
     smallest: dict[str, Bought | None]
     """for so much less SDC-FIT; null where it can't be had"""
     pareto: list[BoughtFor]
@@ -174,7 +196,7 @@ class Protected(Schema):
     """all of it"""
     share_of_array_storage: float
     """that the units are"""
-    checksum: str | None
-    """the checksums that the chip has too"""
+    checksum: ChecksumBeside | None
+    """that the chip has too"""
     figure: str | None = None
     """path; only with --figure"""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from emulator.cli.schemas.parts import Estimate, Schema
+from emulator.cli.schemas.parts import Estimate, RawFit, Schema
 
 
 class Cost(Schema):
@@ -97,17 +97,6 @@ class Storage(Schema):
     """bits"""
     never_live_bits: int
     """those no upset of which ever matters"""
-
-
-class RawFit(Schema):
-    """Upset rates before any masking, in FIT per Mbit."""
-
-    flip_flop_fit_per_mbit: float
-    """of flip-flops"""
-    sram_fit_per_mbit: float
-    """of memories"""
-    by_register: dict[str, float]
-    """of registers that differ from their kind"""
 
 
 class InspectedAnswer(Schema):

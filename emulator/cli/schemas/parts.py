@@ -61,6 +61,17 @@ class Fit(Schema):
     """upper end"""
 
 
+class RawFit(Schema):
+    """Upset rates before any masking, in FIT per Mbit."""
+
+    flip_flop_fit_per_mbit: float
+    """of flip-flops"""
+    sram_fit_per_mbit: float
+    """of memories"""
+    by_register: dict[str, float]
+    """of registers that differ from their kind"""
+
+
 Stage = Literal["dead", "array", "requant", "clamp", "network", "none"]
 
 
