@@ -78,7 +78,7 @@ def protect(
     from emulator.harden.protection import storage_share
     from emulator.harden.techniques import read_techniques
 
-    share = _share(budget)
+    share = options.share(budget, "--budget")
     options.check_files(None, figure)
     costs = read_techniques(techniques)
     results = Results.open(directory)
@@ -104,20 +104,6 @@ def _left(results: Results, checksum: str, model: Path | None, inputs: Path | No
     from emulator.harden.checksum_coverage import coverage
 
     return coverage(results, one_of(CHECKS, checksum, "checksum"), model=model, inputs=inputs).sdc1_left
-
-
-def _share(text: str) -> float:
-    """`1%` or `0.01`."""
-    from emulator.errors import BadConfig
-
-    number = text.strip()
-    try:
-        share = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 < share <= 1:
-        raise BadConfig(f"--budget {text}; allowed: a share above 0, up to 100%, such as 5% or 0.05.")
-    return share
 
 
 def _show(found: Protection, budget: float, of_array: float) -> None:

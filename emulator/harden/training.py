@@ -26,7 +26,7 @@ from emulator.graph.load import Network, network_of
 from emulator.harden.injection import Injections, injections
 from emulator.harden.losses import cross_entropy, movement, softmax, spread_of
 from emulator.harden.optimisers import OPTIMISERS, Arrays, cosine
-from emulator.harden.schedule import Schedule
+from emulator.harden.schedule import TrainingSchedule
 from emulator.harden.trainable import State, Trainable, error_name, trained_name
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import Sampler
@@ -67,7 +67,7 @@ class Training:
     array: ArraySpec
     samples: Samples
     sampler: Sampler
-    schedule: Schedule
+    schedule: TrainingSchedule
     registers: Sequence[str] | None = None
     layers: Sequence[int | str] | None = None
 
