@@ -112,7 +112,9 @@ def rank(
     answer: options.Answer = None,
     json: options.Json = False,
 ) -> None:
-    """Likely critical faults of many random ones, by score, as `emulator inject --index --fault` takes them.
+    """Likely critical faults of many random ones, by score.
+
+    Each with the --index and the --fault that `emulator inject` takes.
 
     Example: emulator rank model_int8.onnx --inputs test.npz --limit 50 --top 20
     """

@@ -158,7 +158,7 @@ def test_a_directory_holds_one_training(digits: Any, tmp_path: Path) -> None:
     training, validation = training_of(digits, replace(SHORT, epochs=1))
     fine_tune(training, validation, tmp_path / "a")
     other = replace(training, schedule=replace(SHORT, epochs=1, seed=5))
-    with pytest.raises(BadConfig, match="holds another training.*\n  --seed: 0 there, 5 asked\n"):
+    with pytest.raises(BadConfig, match=r"holds another training.*\n  --seed: 0 there, 5 asked"):
         fine_tune(other, validation, tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/mine.txt").write_text("keep me")
