@@ -197,6 +197,13 @@ def test_all_that_differs_is_named_by_its_option(digits: Any, tmp_path: Path) ->
     assert f"{tmp_path / 'hardened.onnx'}, an ordinary model" in lines[-1]
 
 
+def test_a_status_has_the_first_the_kept_and_the_last_epoch() -> None:
+    history = [{"epoch": n, "kept": n in (0, 1, 2)} for n in range(5)]
+    found = TrainingStatus(name="net", epochs=9, history=history, model=None)
+    assert found.milestones == {"first": history[0], "kept": history[2], "last": history[4]}
+    assert (found.done, found.to_json()["finished"]) == (4, False)
+
+
 def test_copies_of_model_and_data_are_the_same_training(digits: Any, tmp_path: Path) -> None:
     given = {"array": digits.array, "max_loss": 0.5, "schedule": replace(SHORT, epochs=1)}
     for name, source in (("model.onnx", digits.path), ("x.npz", digits.data)):
