@@ -79,7 +79,8 @@ def train(
 
     Writes DIR/hardened.onnx, the same graph and names with other weights and scales. Kept is the epoch with the lowest
     SDC-1 on held-out images that loses no more accuracy than it may. Without labels the network's own answers are the
-    labels. Ctrl-C and kill -9 lose the epoch in progress; the same command again carries on to the same weights.
+    labels. Ctrl-C and kill -9 lose the epoch in progress; the same command again carries on to the same weights, and
+    `emulator status DIR` says how far it is.
 
     Example: emulator train model_int8.onnx --inputs train.npz --tighten 0.6 -o runs/hardened
     """

@@ -19,7 +19,7 @@ from emulator.harden.optimisers import Arrays
 from emulator.harden.trainable import State
 from emulator.harden.training import Course
 
-SCHEMA = 4
+SCHEMA = 5
 MODEL = "hardened.onnx"
 
 _MANIFEST, _CHECKPOINT = "manifest.json", "checkpoint.npz"
@@ -36,6 +36,9 @@ _OPTIONS = {
     "registers": "--registers",
     "layers": "--layers",
 }
+
+# What hashes in a manifest are of.
+_CONTENT = {"sha256": "content", "labels": "labels"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,7 +128,7 @@ def _difference(parts: list[tuple[str, str, str]]) -> str:
     if telling:
         return "; ".join(f"{there} there, {asked} asked" for _, there, asked in telling)
     return "; ".join(
-        "other content" if part == "sha256" else f"{part} {there} there, {asked} asked".strip()
+        f"other {_CONTENT[part]}" if part in _CONTENT else f"{part} {there} there, {asked} asked".strip()
         for part, there, asked in parts
     )
 

@@ -22,7 +22,7 @@ from emulator.harden.answers import Answers
 from emulator.harden.checkpoint import MODEL, Checkpoint, kept_of
 from emulator.harden.schedule import TrainingSchedule
 from emulator.harden.trainable import Trainable
-from emulator.harden.training import Training, labelled, parted
+from emulator.harden.training import Training, labelled, labelled_settings, parted
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.importance import Importance
@@ -74,7 +74,7 @@ class Validation:
     def settings(self) -> dict[str, Any]:
         """What identifies it in a manifest."""
         rest = {name: getattr(self, name) for name in ("trials", "max_loss", "patience")}
-        return {"inputs": self.samples.settings(), **rest}
+        return {"inputs": labelled_settings(self.samples), **rest}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ starts from, so that a run that was killed carries on to the same weights.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -134,7 +135,7 @@ class Training:
         """What identifies this training in a manifest."""
         return {
             "model": self.trainable.network.settings(),
-            "inputs": self.samples.settings(),
+            "inputs": labelled_settings(self.samples),
             "array": asdict(self.array),
             "registers": self.registers,
             "layers": self.layers,
@@ -178,6 +179,12 @@ def labelled(network: Network, samples: Samples) -> Samples:
             f"label {wrong[0]} in {samples.path}; allowed: 0 to {network.graph.classes - 1}. Correct it."
         )
     return samples
+
+
+def labelled_settings(samples: Samples) -> dict[str, Any]:
+    """What identifies samples and their labels in a manifest."""
+    assert samples.labels is not None
+    return {**samples.settings(), "labels": hashlib.sha256(samples.labels.tobytes()).hexdigest()}
 
 
 def parted(samples: Samples, share: float) -> tuple[Samples, Samples]:

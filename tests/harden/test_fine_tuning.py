@@ -180,7 +180,10 @@ def test_all_that_differs_is_named_by_its_option(digits: Any, tmp_path: Path) ->
         samples=replace(training.samples, inputs=training.samples.inputs[:10], sha256="another"),
         schedule=replace(SHORT, epochs=5),
     )
-    stricter = replace(validation, max_loss=0.01, samples=replace(validation.samples, sha256="another"))
+    labels = validation.samples.labels
+    assert labels is not None
+    judging = replace(validation.samples, sha256="another", labels=labels[::-1].copy())
+    stricter = replace(validation, max_loss=0.01, samples=judging)
     with pytest.raises(BadConfig) as error:
         checkpoint.open_directory(tmp_path, {**other.settings(), "validation": stricter.settings()})
     first, *lines = str(error.value).splitlines()
@@ -191,7 +194,7 @@ def test_all_that_differs_is_named_by_its_option(digits: Any, tmp_path: Path) ->
         "  --max-loss: 0.5 there, 0.01 asked",
         '  --registers: "pe_b" there, "pe_c1" asked',
         '  --sampler: "importance" there, "uniform" asked',
-        "  samples that judge (--validation, else the last fifth of --inputs): other content",
+        "  samples that judge (--validation, else the last fifth of --inputs): other labels; other content",
         f"  samples to train on (--inputs, --limit, --validation): {len(training.samples)} there, 10 asked",
     ]
     assert f"{tmp_path / 'hardened.onnx'}, an ordinary model" in lines[-1]
