@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from emulator.harden.ranges import Per
     from emulator.harden.restriction import Restricted
 
+# Against bounds that leave out nothing.
+_REMEDY: dict[Per, str] = {
+    "layer": "The scales fill all 256 values of a layer already; give each channel its own bounds: --per channel.",
+    "channel": "Leave out the outermost of the values seen: --percentile 99.9.",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
@@ -76,12 +82,6 @@ def restrict(
         say(f"next: emulator run {output} --inputs TEST.npz -o DIR")
     else:
         say(f"note: no bound leaves out a value: {output} is the model as it was. {_REMEDY[found.per]}")
-
-
-_REMEDY: dict[Per, str] = {
-    "layer": "The scales fill all 256 values of a layer already; give each channel its own bounds: --per channel.",
-    "channel": "Leave out the outermost of the values seen: --percentile 99.9.",
-}
 
 
 def _show(found: Restricted) -> None:

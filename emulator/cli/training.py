@@ -92,11 +92,8 @@ def train(
     from emulator.harden.fine_tuning import train as run_train
     from emulator.harden.schedule import TrainingSchedule
 
-    loss, drawing, spec = (
-        options.share(max_loss, "--max-loss", none=True),
-        _drawing(sampler),
-        load_array(array),
-    )
+    loss = options.share(max_loss, "--max-loss", none=True)
+    drawing, spec = _drawing(sampler), load_array(array)
     schedule = TrainingSchedule(
         epochs=epochs,
         steps=steps,
