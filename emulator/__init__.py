@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from emulator.graph.quantize import QuantizeOptions as QuantizeOptions
     from emulator.graph.quantize import quantize as quantize
     from emulator.harden.comparison import compare as compare
+    from emulator.harden.fine_tuning import train as train
     from emulator.harden.protection import protect as protect
+    from emulator.harden.restriction import restrict as restrict
+    from emulator.harden.schedule import TrainingSchedule as TrainingSchedule
     from emulator.report.html import write_report as write_report
     from emulator.sampling.adaptive import Adaptive as Adaptive
     from emulator.sampling.estimate import Estimate as Estimate
@@ -58,6 +61,7 @@ _HOMES = {
     "StraightThrough": "sensitivity.rules.straight_through",
     "Stratified": "sampling.stratified",
     "Sweep": "sampling.sweep",
+    "TrainingSchedule": "harden.schedule",
     "Uniform": "sampling.uniform",
     "Upset": "array.upset",
     "check": "campaign.check",
@@ -73,7 +77,9 @@ _HOMES = {
     "protect": "harden.protection",
     "quantize": "graph.quantize",
     "replay": "campaign.replay",
+    "restrict": "harden.restriction",
     "run_gemm": "array.cycle",
+    "train": "harden.fine_tuning",
     "write_report": "report.html",
 }
 

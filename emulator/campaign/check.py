@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from emulator.array.cycle import replay_layer
 from emulator.array.spec import ArraySpec
-from emulator.campaign.inputs import Samples, load_samples
+from emulator.campaign.inputs import Samples, samples_of
 from emulator.campaign.validation import differences, layers
 from emulator.campaign.validation.answers import Answers
 from emulator.campaign.validation.differences import Difference
@@ -70,7 +70,7 @@ def check(
     inputs, limit: as in `Campaign`. float_model: what the network was quantised from; raises BadConfig where its input
     is another one.
     """
-    samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, network.graph, limit)
+    samples = samples_of(inputs, network.graph, limit)
     run = _Check(network, array, float_model)
     for start in range(0, len(samples), BATCH):
         batch = samples.inputs[start : start + BATCH]

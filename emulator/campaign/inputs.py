@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.errors import BadConfig, BadData
-from emulator.graph.feeds import check_array, check_counts, drawn, read_npz
+from emulator.graph.feeds import Data, check_array, check_counts, drawn, read_npz
 from emulator.graph.qgraph import InputSpec, QuantGraph, Sample
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -36,9 +36,7 @@ class Samples:
         return {"path": self.path, "sha256": self.sha256, "samples": len(self.inputs)}
 
 
-def load_samples(
-    source: str | Path | npt.NDArray[Any] | Arrays, graph: QuantGraph, limit: int | None = None
-) -> Samples:
+def load_samples(source: Data, graph: QuantGraph, limit: int | None = None) -> Samples:
     """The arrays named like the model's inputs, for a model of one input else `inputs`, and `labels` if there; the
     first `limit` samples.
 
@@ -52,6 +50,11 @@ def load_samples(
     path = Path(source)
     arrays = read_npz(path)
     return _checked(arrays, graph, limit, str(path.resolve()))
+
+
+def samples_of(given: Data | Samples, graph: QuantGraph, limit: int | None = None) -> Samples:
+    """Samples as they are; else what `load_samples` finds."""
+    return given if isinstance(given, Samples) else load_samples(given, graph, limit)
 
 
 def random_samples(graph: QuantGraph, count: int, seed: int) -> Samples:

@@ -34,7 +34,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         ) from None
     if "training" in manifest:
         raise BadConfig(
-            f"{directory} is a training, not a campaign; allowed: the -o directory of an `emulator run`."
+            f"{directory} is a training, not a campaign; allowed: the -o directory of an `emulator run`. Run one "
+            "on its hardened.onnx; `emulator status` says how far the training is."
         )
     if manifest.get("schema") != SCHEMA:
         raise BadData(
@@ -90,13 +91,13 @@ def differences(stored: Manifest, new: Manifest) -> list[tuple[str, str, str]]:
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
     """What makes two manifests one campaign: not the stop rule, and content, not where a file lies."""
-    return {
-        key: {name: part for name, part in value.items() if name != "path"}
-        if isinstance(value, dict)
-        else value
-        for key, value in manifest.items()
-        if key not in _EXTENDABLE
-    }
+    return {key: _without_path(value) for key, value in manifest.items() if key not in _EXTENDABLE}
+
+
+def _without_path(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_path(part) for key, part in value.items() if key != "path"}
 
 
 def _differences(stored: Any, new: Any, key: str = "") -> list[tuple[str, str, str]]:

@@ -21,7 +21,7 @@ from emulator.campaign.chunks import Chunks, CountedChunks, DrawnChunks
 from emulator.campaign.executors import Opener, counted_workers, opener_of, run_chunks
 from emulator.campaign.footprint import Footprint, footprint
 from emulator.campaign.in_order import ChunkSummary, InOrder
-from emulator.campaign.inputs import Samples, load_samples
+from emulator.campaign.inputs import Samples, samples_of
 from emulator.campaign.looking_back import read_past
 from emulator.campaign.manifest import SCHEMA, campaign_digest, check_manifest, write_manifest
 from emulator.campaign.memory import MemoryPlan, bytes_of, share_out
@@ -93,7 +93,7 @@ class Campaign:
         if not isinstance(seed, int) or not 0 <= seed < 1 << 63:
             raise BadConfig(f"seed={seed!r}; allowed: a whole number from 0, below 2^63.")
         check_classifier(graph)
-        self.samples = inputs if isinstance(inputs, Samples) else load_samples(inputs, graph, limit)
+        self.samples = samples_of(inputs, graph, limit)
         self.sampler: Sampler | Counted = Importance() if sampler is None else sampler
         self.stop = self._stop(stop)
         self.chunks = self._chunks()

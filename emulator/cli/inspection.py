@@ -114,6 +114,8 @@ def rank(
 ) -> None:
     """Likely critical faults of many random ones, by score.
 
+    Each with the --index and the --fault that `emulator inject` takes.
+
     Example: emulator rank model_int8.onnx --inputs test.npz --limit 50 --top 20
     """
     import numpy as np
@@ -121,6 +123,7 @@ def rank(
     from emulator.array.registers import inventory
     from emulator.campaign.config import load_array
     from emulator.campaign.inputs import load_samples
+    from emulator.faults.fault import Fault
     from emulator.faults.space import FaultSpace
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
@@ -140,25 +143,22 @@ def rank(
     ranking = run_rank(bench, rng, candidates=candidates, top=top, proposal=proposal)
     names = [entry.name for entry in inventory(spec)]
     f = ranking.faults
+    upsets = f.upsets(spec)
     rows = [
         {"score": float(ranking.score[i]), "input": int(ranking.image[i]), "layer": int(f.layer[i])}
         | {"layer_name": network.graph.layers[int(f.layer[i])].name, "register": names[int(f.register[i])]}
         | {"row": int(f.row[i]), "col": int(f.col[i]), "bit": int(f.bit[i]), "cycle": int(f.cycle[i])}
+        | {"fault": str(Fault(layer=int(f.layer[i]), upset=upsets[i]))}
         for i in range(len(f))
     ]
     if json:
         show_json({"scored": ranking.scored, "faults": rows})
         return
-    header = ["layer", "register", "row", "col", "bit", "cycle", "input", "score"]
     cells = [
-        [
-            f"{r['layer']} {r['layer_name']}",
-            *(str(r[key]) for key in header[1:-1]),
-            f"{float(str(r['score'])):.4f}",
-        ]
+        [f"{float(str(r['score'])):.4f}", str(r["layer_name"]), str(r["input"]), str(r["fault"])]
         for r in rows
     ]
-    show(table(header, cells))
+    show(table(["score", "layer", "--index", "--fault"], cells))
 
 
 def _network_facts(network: Network, spec: ArraySpec, raw: RawFit) -> dict[str, Any]:

@@ -90,6 +90,21 @@ def split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def share(text: str, flag: str, *, none: bool = False) -> float:
+    """`1%` or `0.01`; none: 0 may be too. Raises BadConfig, which names the flag."""
+    from emulator.errors import BadConfig
+
+    number = text.strip()
+    try:
+        found = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not (0 < found <= 1 or (none and found == 0)):
+        least = "of 0" if none else "above 0"
+        raise BadConfig(f"{flag} {text}; allowed: a share {least}, up to 100%, such as 5% or 0.05.")
+    return found
+
+
 def check_files(file: Path | None, figure: Path | None, *, given: Sequence[Path | None] = ()) -> None:
     """Raise before any work is done for nothing, or a file that is given is lost."""
     from emulator.errors import BadConfig

@@ -91,7 +91,7 @@ def protect(
 
     if max_fit is not None and str(context.get_parameter_source("budget")).endswith("COMMANDLINE"):
         raise typer.BadParameter("not with --budget; give one of them", param_hint="--max-fit")
-    share = _share(budget)
+    share = options.share(budget, "--budget")
     options.check_files(None, figure)
     raw = raw_fit.chosen(context, directory, fit_per_mbit, fit)
     costs = read_techniques(techniques)
@@ -135,20 +135,6 @@ def _checked(
     check = one_of(CHECKS, checksum, "checksum")
     bench = reopened_for(results, model=model, inputs=inputs)
     return coverage_of(results, bench, check), network_cost(bench.array, bench.network.graph.layers, check)
-
-
-def _share(text: str) -> float:
-    """`1%` or `0.01`."""
-    from emulator.errors import BadConfig
-
-    number = text.strip()
-    try:
-        share = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 < share <= 1:
-        raise BadConfig(f"--budget {text}; allowed: a share above 0, up to 100%, such as 5% or 0.05.")
-    return share
 
 
 def _show_whole(found: Protection, of_array: float) -> None:

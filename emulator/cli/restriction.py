@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,14 @@ from emulator.cli import completion, options
 from emulator.cli.terminal import announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
-    from emulator.graph.restriction import Bounds
-    from emulator.sampling.estimate import Estimate
+    from emulator.harden.ranges import Per
+    from emulator.harden.restriction import Restricted
+
+# Against bounds that leave out nothing.
+_REMEDY: dict[Per, str] = {
+    "layer": "The scales fill all 256 values of a layer already; give each channel its own bounds: --per channel.",
+    "channel": "Leave out the outermost of the values seen: --percentile 99.9.",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -52,65 +58,38 @@ def restrict(
 
     Example: emulator restrict model_int8.onnx --inputs train.npz --limit 2000 --test test.npz -o restricted.onnx
     """
-    from emulator.campaign.inputs import load_samples
-    from emulator.choices import one_of
     from emulator.graph.feeds import parse_shapes
-    from emulator.graph.load import network_of
-    from emulator.graph.onnx_file import read_onnx, write_onnx
-    from emulator.graph.overwriting import refuse_to_overwrite
-    from emulator.graph.restriction import restricted
-    from emulator.harden.accuracy import accuracy
-    from emulator.harden.ranges import PERS, Margin, bounds_of, observe, unbounded
+    from emulator.harden.restriction import restrict as run_restrict
 
-    wider, chosen = Margin.parse(margin), one_of(PERS, per.lower(), "per")
-    refuse_to_overwrite(output, (model, inputs, test))
     announce(context)
-    proto, sha256 = read_onnx(model)
-    reading: dict[str, Any] = {"shapes": parse_shapes(shape), "answer": answer}
-    network = network_of(proto, model, sha256=sha256, **reading)
-    samples = load_samples(inputs, network.graph, limit)
-    judged = samples if test is None else load_samples(test, network.graph)
-    observed = observe(network, samples.inputs)
-    bounds = bounds_of(observed, per=chosen, margin=wider, percentile=percentile)
-    made = restricted(proto, network.graph, bounds)
-    after = network_of(made, output, **reading)
-    write_onnx(made, output)
-    found = accuracy(network, judged), accuracy(after, judged)
-    free = unbounded(network, observed)
+    found = run_restrict(
+        model,
+        inputs,
+        output,
+        per=per.lower(),
+        margin=margin,
+        percentile=percentile,
+        test=test,
+        limit=limit,
+        shapes=parse_shapes(shape),
+        answer=answer,
+    )
     if json:
-        show_json(_json(bounds, found, free) | {"output": str(output), "per": per, "samples": len(samples)})
+        show_json(found.to_json())
     else:
-        _show(bounds, found, free)
-    say(f"next: emulator run {output} --inputs TEST.npz -o DIR")
+        _show(found)
+    if found.changed:
+        say(f"next: emulator run {output} --inputs TEST.npz -o DIR")
+    else:
+        say(f"note: no bound leaves out a value: {output} is the model as it was. {_REMEDY[found.per]}")
 
 
-def _json(
-    bounds: tuple[Bounds, ...], found: tuple[Estimate | None, Estimate | None], free: list[str]
-) -> dict[str, Any]:
-    layers = [
-        {
-            "layer": each.layer,
-            "tensor": each.tensor,
-            "share": each.share,
-            "words": each.words if each.restricts else 0,
-            "low": each.low,
-            "high": each.high,
-        }
-        for each in bounds
-    ]
-    before, after = (None if each is None else each.to_json() for each in found)
-    return {"layers": layers, "unbounded": free, "accuracy": {"before": before, "after": after}}
-
-
-def _show(
-    bounds: tuple[Bounds, ...], found: tuple[Estimate | None, Estimate | None], free: list[str]
-) -> None:
-    rows = [
-        [each.layer, f"{100 * each.share:.1f} %", str(each.words if each.restricts else 0)] for each in bounds
-    ]
-    show(table(["layer", "of int8 left", "words"], rows))
-    if free:
-        show(f"without bounds, as their result is not int8 in the file: {', '.join(free)}")
-    before, after = found
-    if before is not None and after is not None:
-        show(f"accuracy before: {before}\naccuracy after:  {after}")
+def _show(found: Restricted) -> None:
+    rows = [[each.layer, f"{256 * each.share:.0f}", str(each.stored_bytes)] for each in found.bounds]
+    many = found.per == "channel"
+    left = "of 256 int8 values left" + (", mean over channels" if many else "")
+    show(table(["layer", left, "bytes that hold the bounds"], rows))
+    if found.unbounded:
+        show(f"without bounds, as their result is not int8 in the file: {', '.join(found.unbounded)}")
+    if found.before is not None and found.after is not None:
+        show(f"accuracy before: {found.before}\naccuracy after:  {found.after}")

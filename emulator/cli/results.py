@@ -10,6 +10,7 @@ import typer
 from emulator.array.fit import FIT_PER_MBIT
 from emulator.cli import completion, explained, options, raw_fit
 from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
+from emulator.cli.training import estimates
 
 
 def register(app: typer.Typer) -> None:
@@ -19,13 +20,22 @@ def register(app: typer.Typer) -> None:
 
 
 @command
-def status(directory: options.Directory, json: options.Json = False) -> None:
-    """What a campaign has found so far.
+def status(
+    directory: Annotated[
+        Path, typer.Argument(help="directory of a campaign, or of a training", show_default=False)
+    ],
+    json: options.Json = False,
+) -> None:
+    """What a campaign has found so far, or how far a training is.
 
     Example: emulator status runs/a
     """
     from emulator.campaign.results import Results
+    from emulator.harden.checkpoint import holds_training
 
+    if holds_training(directory):
+        _training(directory, json)
+        return
     results = Results.open(directory)
     if json:
         show_json(results.to_json())
@@ -40,6 +50,25 @@ def status(directory: options.Directory, json: options.Json = False) -> None:
         show(f"SDC-1 of live sites, images like these: {results.rate(images='alike')}")
     rows = [[_ENDS[name], str(estimate)] for name, estimate in results.masked().items()]
     show(table(["where faults end (whole population)", "share"], rows))
+
+
+def _training(directory: Path, json: bool) -> None:
+    from emulator.harden.training_status import TrainingStatus
+
+    found = TrainingStatus.of(directory)
+    if json:
+        show_json(found.to_json())
+        return
+    show(f"training of {found.name}: {found.done} of {found.epochs} epochs")
+    rows = [
+        [name, str(epoch["epoch"]), *estimates(epoch)] for name, epoch in found.milestones.items() if epoch
+    ]
+    if rows:
+        show(table(["", "epoch", "accuracy", "SDC-1 of live sites"], rows))
+    if found.model is None:
+        show("not finished: the same `emulator train` again carries on")
+    else:
+        show(f"finished{'' if found.done == found.epochs else ' early (--patience)'}: {found.model}")
 
 
 _ENDS = {

@@ -135,8 +135,8 @@ def run(
         ),
     ] = None,
     until_ci: Annotated[
-        float | None,
-        typer.Option(help="stop at this half-width of the interval of SDC-1 of live sites, e.g. 0.001"),
+        str | None,
+        typer.Option(help="stop at this half-width of the interval of SDC-1 of live sites, e.g. 0.1%"),
     ] = None,
     max_time: Annotated[float | None, typer.Option(help="stop after so many seconds of this run")] = None,
     min_critical: Annotated[
@@ -186,7 +186,7 @@ def run(
         "sensitivity": sensitivity,
         "fit": fit,
         "trials": trials,
-        "until_ci": until_ci,
+        "until_ci": None if until_ci is None else options.share(until_ci, "--until-ci"),
         "max_time": max_time,
         "min_critical": min_critical,
         "limit": limit,

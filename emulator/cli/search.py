@@ -12,13 +12,14 @@ from emulator.cli.terminal import INTERRUPTED, announce, command, say, show, sho
 
 if TYPE_CHECKING:
     from emulator.harden.answers import Answers
-    from emulator.harden.found import Found
+    from emulator.harden.found import Found, FoundFault
     from emulator.harden.search import Search
     from emulator.sampling.stopping import StopRule
     from emulator.sampling.workbench import Workbench
 
 TRIALS = 5000
 LISTED = 20
+"""Groups of faults, in the text."""
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +32,7 @@ def search(
     context: typer.Context,
     model: options.Model,
     inputs: options.Inputs,
-    drop: Annotated[float, typer.Option(help="accuracy a fault must cost, e.g. 0.05", show_default=False)],
+    drop: Annotated[str, typer.Option(help="accuracy a fault must cost, e.g. 5%", show_default=False)],
     trials: Annotated[
         int | None,
         typer.Option(min=1, help="stop after N draws", show_default=f"{TRIALS} if nothing else stops it"),
@@ -72,6 +73,7 @@ def search(
     from emulator.harden.search import Search, sampler_for
     from emulator.sampling.workbench import Workbench
 
+    wanted = options.share(drop, "--drop")
     options.check_files(output, None, given=(model, inputs))
     stop = _stop(trials, found, max_time)
     network = load(model, shapes=parse_shapes(shape), answer=answer)
@@ -84,7 +86,7 @@ def search(
     against = "the fault-free answers" if samples.labels is None else "labels"
     answers = Answers.of(bench, samples.labels)
     say(f"stop: {stop}; {len(samples)} images against {against}: accuracy {answers.accuracy}")
-    plan = Search(drop=drop, sampler=sampler_for(sampler, answers), stop=stop, seed=seed)
+    plan = Search(drop=wanted, sampler=sampler_for(sampler, answers), stop=stop, seed=seed)
     result, interrupted = _run(plan, bench, answers)
     if output is not None:
         _write(output, result)
@@ -140,11 +142,24 @@ def _write(path: Path, result: Found) -> None:
     say(f"faults: {path}")
 
 
+def _listed(groups: list[list[FoundFault]]) -> str:
+    """A line for each group: how many faults, which bits they flip, the strongest as `inject --fault` takes it."""
+    rows = []
+    for group in groups[:LISTED]:
+        bits = sorted({fault.fault.upset.bits[0] for fault in group})
+        flipped = f"{bits[0]}-{bits[-1]}" if len(bits) > 1 else str(bits[0])
+        rows.append([f"{len(group):,}", flipped, f"{100 * group[0].drop:.2f} %", str(group[0].fault)])
+    more = f"\n... and {len(groups) - LISTED:,} more (--json has all faults)" if len(groups) > LISTED else ""
+    return (
+        table(["faults", "bits", "drop of the strongest", "the strongest, as inject --fault takes it"], rows)
+        + more
+    )
+
+
 def _show(result: Found, live: int) -> None:
-    """The strongest faults, and what finding them took."""
+    """The strongest faults of each layer, register and column, and what finding them took."""
     if result.faults:
-        rows = [[f"{fault.drop:.4f}", str(fault.fault)] for fault in result.faults[:LISTED]]
-        show(table(["drop", "fault"], rows))
+        show(_listed(result.groups))
     show(
         f"{len(result.faults):,} faults that cost {result.needed} or more of {result.images} answers; draws for each: "
         f"{result.draws_per_fault}"

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from emulator.harden.fine_tuning import Hardened
     from emulator.sampling.sampler import Sampler
 
-HELD_OUT = 0.2
-"""Share of the samples that judge, where no others are given."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
@@ -70,7 +67,7 @@ def train(
     ] = 0.998,
     faults: Annotated[int, typer.Option(min=1, help="faults drawn for an epoch")] = 1500,
     images: Annotated[int, typer.Option(min=1, help="images they strike, of each epoch")] = 400,
-    max_loss: Annotated[float, typer.Option(help="accuracy that may be lost: 0.005 is half a point")] = 0.005,
+    max_loss: Annotated[str, typer.Option(help="accuracy that may be lost: 0.5% is half a point")] = "0.5%",
     patience: Annotated[int, typer.Option(min=1, help="epochs without a better one before it stops")] = 6,
     seed: options.Seed = 0,
     shape: options.Shape = None,
@@ -82,7 +79,8 @@ def train(
 
     Writes DIR/hardened.onnx, the same graph and names with other weights and scales. Kept is the epoch with the lowest
     SDC-1 on held-out images that loses no more accuracy than it may. Without labels the network's own answers are the
-    labels. Ctrl-C and kill -9 lose the epoch in progress; the same command again carries on to the same weights.
+    labels. Ctrl-C and kill -9 lose the epoch in progress; the same command again carries on to the same weights, and
+    `emulator status DIR` says how far it is.
 
     Example: emulator train model_int8.onnx --inputs train.npz --tighten 0.6 -o runs/hardened
     """
@@ -90,23 +88,13 @@ def train(
     from emulator.campaign.inputs import load_samples
     from emulator.graph.feeds import parse_shapes
     from emulator.graph.load import load
-    from emulator.harden.fine_tuning import Validation, fine_tune
-    from emulator.harden.schedule import Schedule
-    from emulator.harden.trainable import Trainable
-    from emulator.harden.training import Training, labelled, parted
+    from emulator.harden.fine_tuning import Told
+    from emulator.harden.fine_tuning import train as run_train
+    from emulator.harden.schedule import TrainingSchedule
 
-    network = load(model, shapes=parse_shapes(shape), answer=answer)
-    trainable, spec = Trainable.of(network), load_array(array)
-    given = load_samples(inputs, network.graph, limit)
-    samples = labelled(network, given)
-    if validation is None:
-        samples, judging = parted(samples, HELD_OUT)
-    else:
-        given = load_samples(validation, network.graph)
-        judging = labelled(network, given)
-    if given.labels is None:
-        say("no labels: accuracy is agreement with the network's own answers before training")
-    schedule = Schedule(
+    loss = options.share(max_loss, "--max-loss", none=True)
+    drawing, spec = _drawing(sampler), load_array(array)
+    schedule = TrainingSchedule(
         epochs=epochs,
         steps=steps,
         batch=batch,
@@ -120,18 +108,26 @@ def train(
         average=average,
         seed=seed,
     )
+    network = load(model, shapes=parse_shapes(shape), answer=answer)
+    samples = load_samples(inputs, network.graph, limit)
+    judging = None if validation is None else load_samples(validation, network.graph)
+    if (samples if judging is None else judging).labels is None:
+        say("no labels: accuracy is agreement with the network's own answers before training")
     announce(context)
-    training = Training(
-        trainable=trainable,
-        array=spec,
-        samples=samples,
-        sampler=_drawing(sampler),
-        schedule=schedule,
+    found = run_train(
+        network,
+        spec,
+        samples,
+        output,
+        validation=judging,
         registers=options.split(registers),
         layers=options.split(layers),
+        sampler=drawing,
+        schedule=schedule,
+        max_loss=loss,
+        patience=patience,
+        told=Told(resumed=lambda done: say(f"resumed after epoch {done} of {epochs}"), epoch=_say),
     )
-    judge = Validation(samples=judging, max_loss=max_loss, patience=patience)
-    found = fine_tune(training, judge, output, progress=_say)
     if json:
         show_json({"model": str(found.model), "kept": found.kept, "epochs": found.history})
         return
@@ -150,11 +146,12 @@ def _drawing(name: str) -> Sampler:
 def _say(epoch: dict[str, Any]) -> None:
     loss = "" if epoch["loss"] is None else f"  loss {epoch['loss']:.3f}"
     kept = "  kept" if epoch["kept"] else ""
-    accuracy, sdc1 = _estimates(epoch)
+    accuracy, sdc1 = estimates(epoch)
     say(f"epoch {epoch['epoch']}: accuracy {accuracy}  SDC-1 {sdc1}{loss}{kept}")
 
 
-def _estimates(epoch: dict[str, Any]) -> tuple[str, str]:
+def estimates(epoch: dict[str, Any]) -> tuple[str, str]:
+    """Accuracy and SDC-1 of an epoch, in words."""
     from emulator.sampling.estimate import Estimate
 
     accuracy, sdc1 = (Estimate(**epoch[name]) for name in ("accuracy", "sdc1_live"))
@@ -170,7 +167,7 @@ def _why_none(found: Hardened) -> str:
 
 
 def _show(found: Hardened) -> None:
-    rows = [[str(epoch["epoch"]), *_estimates(epoch)] for epoch in (found.history[0], found.kept)]
+    rows = [[str(epoch["epoch"]), *estimates(epoch)] for epoch in (found.history[0], found.kept)]
     show(table(["epoch", "accuracy", "SDC-1 of live sites"], rows))
     if found.kept["epoch"] == 0:
         show(f"{_why_none(found)}: the file is the model as it was")

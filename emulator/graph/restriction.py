@@ -46,14 +46,23 @@ class Bounds:
         return float((self.high.astype(np.int64) - self.low + 1).mean()) / 256
 
     @property
-    def words(self) -> int:
-        """Bytes that hold the bounds."""
-        return len(self.low) + len(self.high)
+    def stored_bytes(self) -> int:
+        """That hold the bounds; 0 where they leave out nothing, as then there are none in the file."""
+        return len(self.low) + len(self.high) if self.restricts else 0
 
     @property
     def restricts(self) -> bool:
         """Is any value left out?"""
         return bool((self.low > -128).any() or (self.high < 127).any())
+
+    def to_json(self) -> dict[str, Any]:
+        """With share and stored_bytes."""
+        facts = {"layer": self.layer, "tensor": self.tensor, "share": self.share}
+        return facts | {
+            "stored_bytes": self.stored_bytes,
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
+        }
 
 
 def file_tensor(network: Network, layer: MacLayer) -> QTensor | None:

@@ -1,4 +1,5 @@
-"""A training on disk: DIR/manifest.json, what it is; DIR/checkpoint.npz, where it stands after its last epoch."""
+"""A training on disk: DIR/manifest.json, what it is; DIR/checkpoint.npz, where it stands after its last epoch;
+DIR/hardened.onnx, once it is finished."""
 
 from __future__ import annotations
 
@@ -11,15 +12,33 @@ from typing import Any
 import numpy as np
 
 from emulator.campaign.files import as_json, read_object, write_atomically
+from emulator.campaign.manifest import differences
 from emulator.campaign.one_writer import LOCK
 from emulator.errors import BadConfig, BadData
 from emulator.harden.optimisers import Arrays
 from emulator.harden.trainable import State
 from emulator.harden.training import Course
 
-SCHEMA = 4
+SCHEMA = 5
+MODEL = "hardened.onnx"
 
 _MANIFEST, _CHECKPOINT = "manifest.json", "checkpoint.npz"
+# Where in a manifest the options of `emulator train` are, if they are not called so there: the first beginning that
+# fits.
+_OPTIONS = {
+    "model.shapes": "--shape",
+    "model.answer": "--answer",
+    "model": "MODEL",
+    "validation.inputs": "samples that judge (--validation, else the last fifth of --inputs)",
+    "inputs": "samples to train on (--inputs, --limit, --validation)",
+    "array": "--array",
+    "sampler": "--sampler",
+    "registers": "--registers",
+    "layers": "--layers",
+}
+
+# What hashes in a manifest are of.
+_CONTENT = {"sha256": "content", "labels": "labels"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,6 +48,14 @@ class Checkpoint:
     course: Course
     best: State
     history: list[dict[str, Any]] = field(repr=False)
+
+
+def holds_training(directory: Path) -> bool:
+    """Does it, so far as its manifest can be read?"""
+    try:
+        return "training" in read_object(directory / _MANIFEST, "")
+    except (FileNotFoundError, BadData):
+        return False
 
 
 def open_directory(directory: Path, settings: dict[str, Any]) -> None:
@@ -44,19 +71,71 @@ def open_directory(directory: Path, settings: dict[str, Any]) -> None:
             )
         write_atomically(path, (json.dumps(wanted, indent=2) + "\n").encode())
         return
+    _check_same(directory, settings_in(directory), wanted["training"])
+
+
+def settings_in(directory: Path) -> dict[str, Any]:
+    """What the training in a directory is; raises BadConfig if it holds none, or one of another version."""
+    path = directory / _MANIFEST
     stored = read_object(path, f"Restore the file, or delete {directory} and train again.")
     if "training" not in stored:
         raise BadConfig(
             f"{directory} holds no training (a campaign?); nothing was written. Choose another -o."
         )
-    different = [
-        key for key in wanted["training"] if stored.get("training", {}).get(key) != wanted["training"][key]
-    ]
-    if stored.get("schema") != SCHEMA or different:
+    if stored.get("schema") != SCHEMA:
         raise BadConfig(
-            f"{directory} holds another training; different: {', '.join(different) or 'the version'}; nothing was "
-            "written. To keep it, choose another -o; to replace it, delete the directory; to resume, undo the change."
+            f"{path}: schema {stored.get('schema')!r}, of another version; allowed: {SCHEMA}. Choose another -o to "
+            "train again, or read it with the version that wrote it."
         )
+    settings: dict[str, Any] = stored["training"]
+    return settings
+
+
+def _check_same(directory: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises BadConfig that names each option that differs."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for key, there, asked in differences(stored, wanted):
+        # A file is known by its content; its name is for people.
+        if key != "model.name":
+            option, part = _option(key)
+            found.setdefault(option, []).append((part, there, asked))
+    if not found:
+        return
+    lines = "\n".join(f"  {option}: {_difference(parts)}" for option, parts in found.items())
+    longer = (
+        "\nMore epochs are another training: its rates and ranges follow from their number. To train on, take "
+        f"{directory / MODEL}, an ordinary model once it is written, and another -o."
+    )
+    raise BadConfig(
+        f"{directory} holds another training; nothing was written. Different:\n{lines}\n"
+        "To keep it, choose another -o; to replace it, delete the directory; to resume, undo the change."
+        + (longer if "--epochs" in found else "")
+    )
+
+
+def _option(key: str) -> tuple[str, str]:
+    """The option that a key of the manifest comes from, and the part of its value, "" for all of it."""
+    for start, option in _OPTIONS.items():
+        if key == start or key.startswith(f"{start}."):
+            part = key.removeprefix(start).removeprefix(".")
+            return option, "" if part.isdigit() else part
+    return f"--{key.rpartition('.')[2].replace('_', '-')}", ""
+
+
+def _difference(parts: list[tuple[str, str, str]]) -> str:
+    # What it is called, or how many they are, tells why the rest differs.
+    telling = [found for found in parts if found[0] in ("name", "samples")]
+    if telling:
+        return "; ".join(f"{there} there, {asked} asked" for _, there, asked in telling)
+    return "; ".join(
+        f"other {_CONTENT[part]}" if part in _CONTENT else f"{part} {there} there, {asked} asked".strip()
+        for part, there, asked in parts
+    )
+
+
+def kept_of(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch that is the best so far."""
+    return [epoch for epoch in history if epoch["kept"]][-1]
 
 
 def save(directory: Path, checkpoint: Checkpoint) -> None:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emulator.array.spec import ArraySpec
 from emulator.campaign.files import write_atomically
-from emulator.campaign.inputs import Samples
+from emulator.campaign.inputs import Samples, samples_of
 from emulator.campaign.one_writer import only_writer
 from emulator.campaign.trial import run_chunk
 from emulator.faults.space import FaultSpace
+from emulator.graph.feeds import Data
 from emulator.graph.load import Network
 from emulator.harden import checkpoint
 from emulator.harden.answers import Answers
-from emulator.harden.checkpoint import Checkpoint
-from emulator.harden.training import Training
+from emulator.harden.checkpoint import MODEL, Checkpoint, kept_of
+from emulator.harden.schedule import TrainingSchedule
+from emulator.harden.trainable import Trainable
+from emulator.harden.training import Training, labelled, labelled_settings, parted
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.importance import Importance
 from emulator.sampling.past import no_past
+from emulator.sampling.sampler import Sampler
 from emulator.sampling.workbench import Workbench
 
-MODEL = "hardened.onnx"
+HELD_OUT = 0.2
+"""Share of the samples that judge, where no others are given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +74,7 @@ class Validation:
     def settings(self) -> dict[str, Any]:
         """What identifies it in a manifest."""
         rest = {name: getattr(self, name) for name in ("trials", "max_loss", "patience")}
-        return {"inputs": self.samples.settings(), **rest}
+        return {"inputs": labelled_settings(self.samples), **rest}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +102,63 @@ class Hardened:
     @property
     def kept(self) -> dict[str, Any]:
         """The epoch whose weights were written."""
-        return [epoch for epoch in self.history if epoch["kept"]][-1]
+        return kept_of(self.history)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Who is told what. resumed: the number of epochs that earlier runs did, if any; epoch: each that this one does, as
+    JSON, 0 before training."""
+
+    resumed: Callable[[int], None] = lambda epochs: None
+    epoch: Callable[[dict[str, Any]], None] = lambda epoch: None
+
+
+def train(
+    network: Network,
+    array: ArraySpec,
+    inputs: Data | Samples,
+    output: str | Path,
+    *,
+    validation: Data | Samples | None = None,
+    limit: int | None = None,
+    registers: Sequence[str] | None = ("accumulator", "pe_b"),
+    layers: Sequence[int | str] | None = None,
+    sampler: Sampler = Importance(),
+    schedule: TrainingSchedule = TrainingSchedule(),
+    max_loss: float = 0.005,
+    patience: int = 6,
+    told: Told = Told(),
+) -> Hardened:
+    """Fine-tune a quantised network while faults strike it; the directory `output` then holds hardened.onnx, the same
+    graph and names with other weights and scales. The same call again resumes.
+
+    inputs, limit: as in `Campaign`; without labels the network's own answers are the labels. validation: what judges
+    each epoch, None: the last fifth of the inputs. registers, layers: what may be struck, as in `FaultSpace`; sampler:
+    draws it. max_loss, patience: as in `Validation`. Raises UnsupportedModel where no weight of a product is a stored
+    integer, BadConfig if `output` holds something else, BadData for unfit inputs.
+    """
+    trainable = Trainable.of(network)
+    samples = labelled(network, samples_of(inputs, network.graph, limit))
+    if validation is None:
+        samples, judging = parted(samples, HELD_OUT)
+    else:
+        judging = labelled(network, samples_of(validation, network.graph))
+    training = Training(
+        trainable=trainable,
+        array=array,
+        samples=samples,
+        sampler=sampler,
+        schedule=schedule,
+        registers=registers,
+        layers=layers,
+    )
+    judge = Validation(samples=judging, max_loss=max_loss, patience=patience)
+    return fine_tune(training, judge, output, told=told)
 
 
 def fine_tune(
-    training: Training,
-    validation: Validation,
-    directory: str | Path,
-    *,
-    progress: Callable[[dict[str, Any]], None] = lambda epoch: None,
+    training: Training, validation: Validation, directory: str | Path, *, told: Told = Told()
 ) -> Hardened:
     """Train into `directory`, or carry on there, and write hardened.onnx: the epoch with the lowest SDC-1 among those
     that lose no more accuracy than they may. Raises BadConfig if the directory holds something else, or another
@@ -112,19 +166,20 @@ def fine_tune(
     target = Path(directory)
     checkpoint.open_directory(target, {**training.settings(), "validation": validation.settings()})
     with only_writer(target):
-        return _carry_on(training, validation, target, progress)
+        return _carry_on(training, validation, target, told)
 
 
-def _carry_on(
-    training: Training, validation: Validation, target: Path, progress: Callable[[dict[str, Any]], None]
-) -> Hardened:
-    now = checkpoint.read(target) or _begun(training, validation)
-    for epoch in now.history:
-        progress(epoch)
+def _carry_on(training: Training, validation: Validation, target: Path, told: Told) -> Hardened:
+    now = checkpoint.read(target)
+    if now is None:
+        now = _begun(training, validation)
+        told.epoch(now.history[0])
+    else:
+        told.resumed(now.course.epoch)
     while now.course.epoch < training.schedule.epochs and not _exhausted(now, training, validation):
         now = _after_an_epoch(training, validation, now)
         checkpoint.save(target, now)
-        progress(now.history[-1])
+        told.epoch(now.history[-1])
     model = training.trainable.file(now.best)
     write_atomically(target / MODEL, model.SerializeToString())
     return Hardened(model=target / MODEL, history=now.history)
@@ -149,11 +204,11 @@ def _after_an_epoch(training: Training, validation: Validation, now: Checkpoint)
 
 def _better(judged: Judgement, history: list[dict[str, Any]], validation: Validation) -> bool:
     """Is it accurate enough, and less vulnerable than what is kept?"""
-    best = [epoch for epoch in history if epoch["kept"]][-1]
+    best = kept_of(history)
     enough = history[0]["accuracy"]["value"] - validation.max_loss
     return bool(judged.accuracy.value >= enough and judged.sdc1.value < best["sdc1_live"]["value"])
 
 
 def _exhausted(now: Checkpoint, training: Training, validation: Validation) -> bool:
-    best = max(int(epoch["epoch"]) for epoch in now.history if epoch["kept"])
+    best = int(kept_of(now.history)["epoch"])
     return now.course.epoch - max(best, training.schedule.settled) >= validation.patience

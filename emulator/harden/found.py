@@ -86,6 +86,16 @@ class Found:
         """Repeated draws of a fault count each time."""
         return DrawsPerFault.of(self.hits)
 
+    @property
+    def groups(self) -> list[list[FoundFault]]:
+        """The faults of each layer, register and column, which is mostly one output channel; each group, and the first
+        of all groups, with the largest drop first."""
+        found: dict[tuple[int, str, int], list[FoundFault]] = {}
+        for fault in self.faults:
+            upset = fault.fault.upset
+            found.setdefault((fault.fault.layer, upset.register, upset.col), []).append(fault)
+        return list(found.values())
+
     def to_json(self) -> dict[str, Any]:
         """rate_live: over live sites, rate: over all."""
         plain = ("drop", "needed", "images", "accuracy", "sampler", "seed", "draws")

@@ -10,7 +10,7 @@ from emulator.harden.optimisers import OPTIMISERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class TrainingSchedule:
     """epochs of `steps` batches of `batch` rows, a share `struck` of them with a fault, as many their clean twins; for
     each epoch `faults` are drawn on `images` of the training images. rate: the largest learning rate, of the size of
     each parameter (its root mean square, of a weight that of its channel). steady: weight of the `movement` of the

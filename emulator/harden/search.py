@@ -76,9 +76,10 @@ class Search:
         # A drop of .05 in 100 images is 5 answers, however .05 is stored.
         wanted = self.drop * len(answers) - 1e-9
         if not 0 < wanted <= int(answers.right.sum()):
+            fix = "Choose a smaller one, or check the labels" if wanted > 0 else "Choose a larger one"
             raise BadConfig(
                 f"drop={self.drop}; allowed: above 0, at most the clean accuracy, {answers.accuracy.value:g} on "
-                f"{len(answers)} images. Choose a smaller one, or check the labels."
+                f"{len(answers)} images. {fix}; one answer is {1 / len(answers):.2g}."
             )
         return ceil(wanted)
 

@@ -8,6 +8,7 @@ starts from, so that a run that was killed carries on to the same weights.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from emulator.graph.load import Network, network_of
 from emulator.harden.injection import Injections, injections
 from emulator.harden.losses import cross_entropy, movement, softmax, spread_of
 from emulator.harden.optimisers import OPTIMISERS, Arrays, cosine
-from emulator.harden.schedule import Schedule
+from emulator.harden.schedule import TrainingSchedule
 from emulator.harden.trainable import State, Trainable, error_name, trained_name
 from emulator.sampling.rng import rng_for
 from emulator.sampling.sampler import Sampler
@@ -67,7 +68,7 @@ class Training:
     array: ArraySpec
     samples: Samples
     sampler: Sampler
-    schedule: Schedule
+    schedule: TrainingSchedule
     registers: Sequence[str] | None = None
     layers: Sequence[int | str] | None = None
 
@@ -134,7 +135,7 @@ class Training:
         """What identifies this training in a manifest."""
         return {
             "model": self.trainable.network.settings(),
-            "inputs": self.samples.settings(),
+            "inputs": labelled_settings(self.samples),
             "array": asdict(self.array),
             "registers": self.registers,
             "layers": self.layers,
@@ -178,6 +179,12 @@ def labelled(network: Network, samples: Samples) -> Samples:
             f"label {wrong[0]} in {samples.path}; allowed: 0 to {network.graph.classes - 1}. Correct it."
         )
     return samples
+
+
+def labelled_settings(samples: Samples) -> dict[str, Any]:
+    """What identifies samples and their labels in a manifest."""
+    assert samples.labels is not None
+    return {**samples.settings(), "labels": hashlib.sha256(samples.labels.tobytes()).hexdigest()}
 
 
 def parted(samples: Samples, share: float) -> tuple[Samples, Samples]:

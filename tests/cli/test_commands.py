@@ -206,6 +206,15 @@ def test_rank(place: Path, emulator: Emulator) -> None:
     assert len(scores) == 7
     assert scores == sorted(scores, reverse=True)
     assert {fault["register"] for fault in found["faults"]} == {"pe_b"}
+    text = emulator("rank", place / "model.onnx", "--inputs", place / "test.npz", *options[:-1]).out
+    for line, fault in zip(text.splitlines()[2:], found["faults"], strict=True):
+        _, layer, index, named = line.split(maxsplit=3)
+        assert (layer, int(index), named) == (fault["layer_name"], fault["input"], fault["fault"])
+    given = ("--inputs", place / "test.npz", "--index", index, "--fault", named, "--json")
+    struck = emulator("inject", place / "model.onnx", *given).json["site"]
+    assert {key: struck[key] for key in ("layer", "register", "row", "col", "cycle")} == {
+        key: fault[key] for key in ("layer", "register", "row", "col", "cycle")
+    }
     by_differences = emulator(
         "rank",
         place / "model.onnx",
@@ -240,7 +249,7 @@ def test_away_from_a_terminal_a_long_run_tells_how_far_it_is(
 
 
 def test_an_interval_that_holds_at_any_time_says_so(place: Path, tmp_path: Path, emulator: Emulator) -> None:
-    options = ("--limit", 2, "--until-ci", 0.2, "--trials", 500, "--workers", 1, "-o", tmp_path / "looked")
+    options = ("--limit", 2, "--until-ci", "20%", "--trials", 500, "--workers", 1, "-o", tmp_path / "looked")
     answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options)
     assert "the interval holds at any time" in answer.out
 

@@ -162,10 +162,10 @@ def test_a_schema_refuses_what_is_not_documented(command: str) -> None:
 
 
 def test_a_schema_is_json_schema(emulator: Emulator) -> None:
-    found = emulator("schema", "status", "--json").json["status"]
-    assert found["properties"]["sdc1"] == {
+    found = emulator("schema", "search", "--json").json["search"]
+    assert found["properties"]["rate"] == {
         "$ref": "#/$defs/Estimate",
-        "description": found["properties"]["sdc1"]["description"],
+        "description": found["properties"]["rate"]["description"],
     }
     assert set(found["$defs"]["Estimate"]["required"]) == {
         "value",

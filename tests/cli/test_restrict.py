@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
+import emulator as emu
+
 Emulator = Callable[..., Any]
 USAGE, MODEL, DATA = 2, 3, 4
 
@@ -20,13 +22,16 @@ def test_restrict_writes_a_file_and_says_what_is_left(
     output = tmp_path / "restricted.onnx"
     given = (place / "model.onnx", "--inputs", place / "test.npz", "--limit", 100, "-o", output)
     found = emulator("restrict", *given, "--json").json
-    assert found.keys() == {"output", "per", "samples", "layers", "unbounded", "accuracy"}
+    assert found.keys() == {"output", "per", "samples", "changed", "layers", "unbounded", "accuracy"}
     assert (found["samples"], found["per"], found["unbounded"]) == (100, "channel", [])
     assert [layer["layer"] for layer in found["layers"]] == ["conv1", "conv2", "fc"]
     for layer in found["layers"]:
         width = np.array(layer["high"]) - np.array(layer["low"]) + 1
         assert layer["share"] == pytest.approx(width.mean() / 256) and layer["share"] < 0.9
-        assert layer["words"] == 2 * len(width)
+        assert layer["stored_bytes"] == 2 * len(width)
+    again = emu.restrict(place / "model.onnx", place / "test.npz", tmp_path / "again.onnx", limit=100)
+    assert again.to_json() | {"output": found["output"]} == found and found["changed"]
+    assert again.model.read_bytes() == output.read_bytes()
     before, after = found["accuracy"]["before"], found["accuracy"]["after"]
     assert before == after and before["n"] == 100 and before["low"] < before["value"] < before["high"]
     checked = emulator("check", output, "--inputs", place / "test.npz", "--limit", 10, "--json")
@@ -51,8 +56,29 @@ def test_restrict_speaks_to_people_too(place: Path, emulator: Emulator, tmp_path
     np.savez(tmp_path / "bare.npz", inputs=np.load(place / "test.npz")["inputs"][:20])
     output = tmp_path / "r.onnx"
     answer = emulator("restrict", place / "model.onnx", "--inputs", tmp_path / "bare.npz", "-o", output)
-    assert answer.code == 0 and "of int8 left" in answer.out and "accuracy" not in answer.out
+    assert (
+        answer.code == 0
+        and "of 256 int8 values left, mean over channels" in answer.out
+        and "accuracy" not in answer.out
+    )
     assert "--per channel --margin 0" in answer.err and output.exists()
+
+
+def test_bounds_that_do_nothing_are_told(place: Path, emulator: Emulator, tmp_path: Path) -> None:
+    given = (
+        place / "model.onnx",
+        "--inputs",
+        place / "test.npz",
+        "-o",
+        tmp_path / "r.onnx",
+        "--per",
+        "layer",
+    )
+    answer = emulator("restrict", *given, "--json")
+    assert not answer.json["changed"] and {each["stored_bytes"] for each in answer.json["layers"]} == {0}
+    assert "r.onnx is the model as it was" in answer.err and "--per channel" in answer.err
+    nodes = [len(onnx.load(file).graph.node) for file in (place / "model.onnx", tmp_path / "r.onnx")]
+    assert nodes[0] == nodes[1]
 
 
 @pytest.mark.parametrize(

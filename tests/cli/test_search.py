@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,23 @@ def test_the_text_names_faults_and_injections(place: Path, emulator: Emulator) -
     assert "such faults among" in text
 
 
+def test_each_line_of_the_list_is_a_fault_that_inject_takes(place: Path, emulator: Emulator) -> None:
+    options = ("--drop", "10%", "--trials", 60)
+    faults = search(place, emulator, *options, "--json").json["faults"]
+    text = search(place, emulator, *options).out
+    lines = re.findall(r"^(\d+) +(\d+)(?:-(\d+))? +([\d.]+) % +(layer=.*)$", text, re.MULTILINE)
+    assert sum(int(count) for count, *_ in lines) == len(faults) > len(lines) > 1
+    for count, low, high, drop, fault in lines:
+        like = re.sub(r"row=\d+ (col=\d+) .*", r"row=\\d+ \1 cycle=\\d+ bit=(\\d+)", fault)
+        group = {one["fault"]: one["drop"] for one in faults if re.fullmatch(like, one["fault"])}
+        bits = [int(one.rpartition("=")[2]) for one in group]
+        assert (int(count), int(low), int(high or low)) == (len(group), min(bits), max(bits))
+        assert group[fault] == max(group.values()) == pytest.approx(float(drop) / 100, abs=5e-5)
+    for *_, fault in lines[:3]:
+        given = ("--inputs", place / "test.npz", "--fault", fault, "--json")
+        assert emulator("inject", place / "model.onnx", *given).json["fault"] == fault
+
+
 def test_it_stops_when_enough_faults_are_found(place: Path, emulator: Emulator) -> None:
     found = search(place, emulator, "--drop", 0.1, "--found", 5, "--sampler", "uniform", "--json").json
     assert found["found"] >= 5
@@ -106,8 +124,9 @@ def test_without_labels_the_fault_free_answers_count(place: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (("--drop", 1.5), "at most the clean accuracy"),
-        (("--drop", 0), "above 0"),
+        (("--drop", 1.5), "--drop 1.5; allowed: a share above 0, up to 100%"),
+        (("--drop", "0%"), "--drop 0%; allowed: a share above 0"),
+        (("--drop", "100%", "--limit", 20), "0.95 on 20 images. Choose a smaller one"),
         (("--drop", 0.1, "--sampler", "sweep"), "importance, uniform"),
         (("--drop", 0.1, "--found", 0), "allowed: 1 or more"),
         (("--drop", 0.1, "--max-time", 0), "above 0"),

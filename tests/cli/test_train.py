@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import emulator as emu
 
 Emulator = Callable[..., Any]
 
@@ -30,6 +33,7 @@ def test_train_then_compare(place: Path, tmp_path: Path, emulator: Emulator) -> 
     assert "--tighten 1.0" in answer.err and "epoch 2: accuracy" in answer.err
     again = emulator("train", place / "model.onnx", *data, "--limit", 60, *SHORT, "-o", tmp_path / "h")
     assert again.code == 0 and "wrote" in again.out
+    assert "resumed after epoch 2 of 2" in again.err and "epoch 1: accuracy" not in again.err
     options = (*data, "--limit", 15, "--trials", 300, "--workers", 1, "--registers", "accumulator")
     emulator("run", place / "model.onnx", *options, "-o", tmp_path / "a")
     emulator("run", found["model"], *options, "--seed", 5, "-o", tmp_path / "b")
@@ -42,9 +46,47 @@ def test_train_then_compare(place: Path, tmp_path: Path, emulator: Emulator) -> 
     assert "campaign on model" in Path(report).read_text()
 
 
+def test_python_and_the_command_train_the_same(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    schedule = emu.TrainingSchedule(epochs=1, steps=3, batch=16, faults=40, images=15)
+    network, array = emu.load(place / "model.onnx"), emu.ArraySpec.preset("gemmini-16")
+    data, output = place / "test.npz", tmp_path / "h"
+    found = emu.train(network, array, data, output, limit=60, schedule=schedule, max_loss=0.01)
+    options = (*SHORT, "--epochs", 1, "--max-loss", "1%", "--limit", 60)
+    answer = emulator("train", place / "model.onnx", "--inputs", data, *options, "-o", output, "--json")
+    assert "resumed after epoch 1 of 1" in answer.err
+    assert (answer.json["epochs"], answer.json["kept"]) == (found.history, found.kept)
+
+
+def test_status_of_a_training(place: Path, tmp_path: Path, emulator: Emulator) -> None:
+    data = ("--inputs", place / "test.npz", "--limit", 60)
+    done = emulator("train", place / "model.onnx", *data, *SHORT, "-o", tmp_path / "h", "--json").json
+    found = emulator("status", tmp_path / "h", "--json").json
+    assert found == {
+        "training": "model",
+        "epochs": 2,
+        "done": 2,
+        "finished": True,
+        "model": done["model"],
+        "first": done["epochs"][0],
+        "kept": done["kept"],
+        "last": done["epochs"][-1],
+    }
+    assert f"finished: {done['model']}" in emulator("status", tmp_path / "h").out
+    (tmp_path / "h/hardened.onnx").unlink()
+    text = emulator("status", tmp_path / "h").out
+    assert "training of model: 2 of 2 epochs" in text and "not finished" in text
+    assert re.search(r"^kept +\d +[\d.]+ % \[.*n = 12.*n = 6 000", text, re.MULTILINE)
+    (tmp_path / "h/checkpoint.npz").unlink()
+    begun = emulator("status", tmp_path / "h", "--json").json
+    assert (begun["done"], begun["first"], begun["last"]) == (0, None, None)
+    report = emulator("report", tmp_path / "h")
+    assert report.code == 2 and "is a training, not a campaign" in report.err
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
+        (("--max-loss", "much"), "--max-loss much; allowed: a share of 0, up to 100%"),
         (("--tighten", 0), "tighten above 0"),
         (("--sampler", "sweep"), "'sweep'; allowed: importance, uniform"),
         (("--sampler", "nothing"), "'nothing'; allowed: importance, uniform"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from emulator.array.spec import ArraySpec
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.manifest import SCHEMA, write_manifest
 from emulator.campaign.one_writer import only_writer
@@ -17,17 +19,19 @@ from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
 from emulator.graph.load import load
 from emulator.harden import checkpoint
-from emulator.harden.fine_tuning import Validation, fine_tune
+from emulator.harden.fine_tuning import Told, Validation, fine_tune, train
 from emulator.harden.optimisers import OPTIMISERS, Adam
-from emulator.harden.schedule import Schedule
+from emulator.harden.schedule import TrainingSchedule
 from emulator.harden.trainable import Trainable
 from emulator.harden.training import AVERAGE, Training, labelled, parted
+from emulator.harden.training_status import TrainingStatus
 from emulator.sampling.importance import Importance
+from emulator.sampling.uniform import Uniform
 
-SHORT = Schedule(epochs=3, steps=4, batch=24, faults=60, images=20, tighten=0.7, rate=0.003)
+SHORT = TrainingSchedule(epochs=3, steps=4, batch=24, faults=60, images=20, tighten=0.7, rate=0.003)
 
 
-def training_of(digits: Any, schedule: Schedule = SHORT) -> tuple[Training, Validation]:
+def training_of(digits: Any, schedule: TrainingSchedule = SHORT) -> tuple[Training, Validation]:
     samples = load_samples(digits.data, digits.network.graph)
     samples, judging = parted(labelled(digits.network, samples), 0.5)
     training = Training(
@@ -54,9 +58,15 @@ def test_a_run_that_was_interrupted_carries_on_to_the_same_file(digits: Any, tmp
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        fine_tune(training, validation, tmp_path / "parts", progress=interrupted)
+        fine_tune(training, validation, tmp_path / "parts", told=Told(epoch=interrupted))
     assert not (tmp_path / "parts/hardened.onnx").exists()
-    again = fine_tune(training, validation, tmp_path / "parts")
+    before = TrainingStatus.of(tmp_path / "parts")
+    assert (before.done, before.epochs, before.model) == (1, 3, None)
+    resumed: list[int] = []
+    new: list[int] = []
+    told = Told(resumed=resumed.append, epoch=lambda epoch: new.append(epoch["epoch"]))
+    again = fine_tune(training, validation, tmp_path / "parts", told=told)
+    assert (resumed, new) == ([1], [2, 3])
     assert again.model.read_bytes() == whole.model.read_bytes()
     assert again.history == whole.history
     last = [checkpoint.read(tmp_path / name) for name in ("whole", "parts")]
@@ -148,7 +158,7 @@ def test_a_directory_holds_one_training(digits: Any, tmp_path: Path) -> None:
     training, validation = training_of(digits, replace(SHORT, epochs=1))
     fine_tune(training, validation, tmp_path / "a")
     other = replace(training, schedule=replace(SHORT, epochs=1, seed=5))
-    with pytest.raises(BadConfig, match="holds another training; different: schedule"):
+    with pytest.raises(BadConfig, match=r"holds another training.*\n  --seed: 0 there, 5 asked"):
         fine_tune(other, validation, tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/mine.txt").write_text("keep me")
@@ -157,6 +167,61 @@ def test_a_directory_holds_one_training(digits: Any, tmp_path: Path) -> None:
     (tmp_path / "a/checkpoint.npz").write_bytes(b"PK damaged")
     with pytest.raises(BadData, match=r"checkpoint\.npz: unreadable"):
         fine_tune(training, validation, tmp_path / "a")
+
+
+def test_all_that_differs_is_named_by_its_option(digits: Any, tmp_path: Path) -> None:
+    training, validation = training_of(digits)
+    checkpoint.open_directory(tmp_path, {**training.settings(), "validation": validation.settings()})
+    other = replace(
+        training,
+        array=ArraySpec.preset("gemmini-8"),
+        sampler=Uniform(),
+        registers=["accumulator", "pe_c1"],
+        samples=replace(training.samples, inputs=training.samples.inputs[:10], sha256="another"),
+        schedule=replace(SHORT, epochs=5),
+    )
+    labels = validation.samples.labels
+    assert labels is not None
+    judging = replace(validation.samples, sha256="another", labels=labels[::-1].copy())
+    stricter = replace(validation, max_loss=0.01, samples=judging)
+    with pytest.raises(BadConfig) as error:
+        checkpoint.open_directory(tmp_path, {**other.settings(), "validation": stricter.settings()})
+    first, *lines = str(error.value).splitlines()
+    assert first == f"{tmp_path} holds another training; nothing was written. Different:"
+    assert sorted(lines[:-2]) == [
+        '  --array: "gemmini-16" there, "gemmini-8" asked',
+        "  --epochs: 3 there, 5 asked",
+        "  --max-loss: 0.5 there, 0.01 asked",
+        '  --registers: "pe_b" there, "pe_c1" asked',
+        '  --sampler: "importance" there, "uniform" asked',
+        "  samples that judge (--validation, else the last fifth of --inputs): other labels; other content",
+        f"  samples to train on (--inputs, --limit, --validation): {len(training.samples)} there, 10 asked",
+    ]
+    assert f"{tmp_path / 'hardened.onnx'}, an ordinary model" in lines[-1]
+
+
+def test_a_status_has_the_first_the_kept_and_the_last_epoch() -> None:
+    history = [{"epoch": n, "kept": n in (0, 1, 2)} for n in range(5)]
+    found = TrainingStatus(name="net", epochs=9, history=history, model=None)
+    assert found.milestones == {"first": history[0], "kept": history[2], "last": history[4]}
+    assert (found.done, found.to_json()["finished"]) == (4, False)
+
+
+def test_copies_of_model_and_data_are_the_same_training(digits: Any, tmp_path: Path) -> None:
+    given = {"array": digits.array, "max_loss": 0.5, "schedule": replace(SHORT, epochs=1)}
+    for name, source in (("model.onnx", digits.path), ("x.npz", digits.data)):
+        shutil.copy(source, tmp_path / name)
+    found = train(digits.network, inputs=digits.data, output=tmp_path / "a", limit=40, **given)
+    resumed: list[int] = []
+    again = train(
+        load(tmp_path / "model.onnx"),
+        inputs=tmp_path / "x.npz",
+        output=tmp_path / "a",
+        limit=40,
+        told=Told(resumed=resumed.append),
+        **given,
+    )
+    assert resumed == [1] and again.history == found.history
 
 
 def test_a_directory_has_one_writer_and_is_of_one_kind(digits: Any, tmp_path: Path) -> None:
@@ -196,4 +261,4 @@ def test_labels_are_given_or_the_networks_own_answers(digits: Any) -> None:
 )
 def test_impossible_schedules_are_refused(wrong: dict[str, Any], allowed: str) -> None:
     with pytest.raises(BadConfig, match=f"allowed: .*{allowed}"):
-        Schedule(**wrong)
+        TrainingSchedule(**wrong)

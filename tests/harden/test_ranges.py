@@ -76,7 +76,7 @@ def test_a_margin_widens_what_was_seen_and_stops_at_int8(
             wider = lsb + -int(-(max(row) - min(row)) * percent // 100)
             assert (low, high) == (max(min(row) - wider, -128), min(max(row) + wider, 127))
         assert found.share == pytest.approx(np.mean(found.high.astype(int) - found.low + 1) / 256)
-        assert found.words == 2 * len(rows)
+        assert found.stored_bytes == 2 * len(rows)
 
 
 @pytest.mark.parametrize("percentile", [100, 99.9, 98, 90, 50])

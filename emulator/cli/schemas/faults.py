@@ -160,6 +160,8 @@ class Ranked(Schema):
     """0 is the least significant"""
     cycle: int
     """of the layer"""
+    fault: str
+    """the same, as --fault of inject takes it"""
 
 
 class Ranking(Schema):

@@ -1,4 +1,4 @@
-"""Answers about surviving faults: train, checksum, protect."""
+"""Answers about surviving faults: train, status, checksum, protect."""
 
 from __future__ import annotations
 
@@ -31,6 +31,27 @@ class Trained(Schema):
     """whose weights it has"""
     epochs: list[Epoch]
     """all"""
+
+
+class TrainingStatus(Schema):
+    """How far a training is; the epochs are null until the first is done."""
+
+    training: str
+    """name of the network"""
+    epochs: int
+    """of the schedule; it may end before, by --patience"""
+    done: int
+    """of them"""
+    finished: bool
+    """has the model been written?"""
+    model: str | None
+    """its path"""
+    first: Epoch | None
+    """before training"""
+    kept: Epoch | None
+    """the best so far"""
+    last: Epoch | None
+    """done"""
 
 
 class ChecksumCost(Schema):

@@ -349,8 +349,8 @@ class RestrictedLayer(Schema):
     """that is bounded"""
     share: float
     """of the 256 values that is left"""
-    words: int
-    """of storage for the bounds; 0 where they do nothing"""
+    stored_bytes: int
+    """that hold the bounds; 0 where they leave out nothing"""
     low: list[int]
     """one, or one a channel"""
     high: list[int]
@@ -375,6 +375,8 @@ class Restricted(Schema):
     """channel or layer"""
     samples: int
     """that calibrated it"""
+    changed: bool
+    """false: no bound leaves out a value, the file is the model as it was"""
     layers: list[RestrictedLayer]
     """those with bounds"""
     unbounded: list[str]

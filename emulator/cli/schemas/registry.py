@@ -13,7 +13,7 @@ ANSWERS: dict[str, tuple[type[BaseModel], ...]] = {
     "demo": (campaigns.Demo,),
     "init": (campaigns.Template,),
     "run": (campaigns.Ran, campaigns.Plan),
-    "status": (campaigns.Results,),
+    "status": (campaigns.Results, hardening.TrainingStatus),
     "report": (campaigns.Report,),
     "compare": (campaigns.Compared,),
     "inspect": (networks.Inspected, networks.InspectedArray, networks.Arrays),
@@ -31,7 +31,7 @@ ANSWERS: dict[str, tuple[type[BaseModel], ...]] = {
     "info": (tool.Info,),
     "schema": (tool.Schemas,),
 }
-"""By command; of several, which one the options decide."""
+"""By command; of several, which one the options or what they name decide."""
 
 
 def answer_of(command: str) -> TypeAdapter[Any]:
