@@ -55,7 +55,7 @@ class CampaignConfig(BaseModel):
     candidates: int | None = Field(None, ge=1)
     lookahead: int | None = Field(None, ge=0)
     sensitivity: Sensitivity | None = None
-    fit: bool | None = None
+    learn: bool | None = None
     trials: int | None = Field(None, ge=1)
     until_ci: float | None = Field(None, gt=0, lt=0.5)
     max_time: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -83,7 +83,7 @@ class CampaignConfig(BaseModel):
         )
 
     def _sampler(self) -> Sampler | Counted:
-        names = ["alpha", "candidates", "lookahead", "sensitivity", "fit"]
+        names = ["alpha", "candidates", "lookahead", "sensitivity", "learn"]
         if self.sampler == "sweep":
             names.append("trials")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -20,7 +20,7 @@ sampler = "importance"      # or "uniform", "stratified", "adaptive", "sweep": b
 # alpha = 0.5               # share of plain uniform draws; bounds every weight by 1 / alpha
 # candidates = 16           # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
-# fit = false               # importance: learn from the first 28,000 trials
+# learn = false             # importance: learn from the first 28,000 trials
 # sensitivity = "gradient"  # importance: or "finite-difference", slower, where an operator has no gradient
 
 trials = 10000              # stop after so many trials ...

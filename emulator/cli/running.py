@@ -124,8 +124,8 @@ def run(
             autocompletion=completion.one_of("emulator.sensitivity.jacobian", "Sensitivity"),
         ),
     ] = None,
-    fit: Annotated[
-        bool | None, typer.Option("--fit", help="importance: learn the score from the trials so far")
+    learn: Annotated[
+        bool | None, typer.Option("--learn", help="importance: learn the score from the trials so far")
     ] = None,
     trials: Annotated[
         int | None,
@@ -184,7 +184,7 @@ def run(
         "kind": kind,
         "sampler": sampler,
         "sensitivity": sensitivity,
-        "fit": fit,
+        "learn": learn,
         "trials": trials,
         "until_ci": until_ci,
         "max_time": max_time,
@@ -235,7 +235,7 @@ def _any_time(results: Results) -> str:
 def _announce(context: typer.Context, config: CampaignConfig, campaign: Campaign) -> None:
     """What neither the flags nor the file gave."""
     sampler = campaign.sampler.settings()
-    quiet = {*config.model_fields_set, *({"sensitivity", "fit"} - sampler.keys())}
+    quiet = {*config.model_fields_set, *({"sensitivity", "learn"} - sampler.keys())}
     if config.stops or config.default_trials is None:
         quiet.add("trials")
     announce(context, *quiet, trials=config.default_trials)

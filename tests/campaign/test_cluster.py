@@ -176,9 +176,9 @@ def test_errors_are_told_for_what_they_are(digits: Any) -> None:
 
 @pytest.mark.slow
 def test_a_sampler_that_learns_finds_the_same(digits: Any, tmp_path: Path) -> None:
-    fit = Importance(fit=True)
-    campaign(digits, sampler=fit).collect(tmp_path / "alone", workers=1)
-    campaign(digits, sampler=fit).collect(tmp_path / "dask", workers="dask-local")
+    learning = Importance(learn=True)
+    campaign(digits, sampler=learning).collect(tmp_path / "alone", workers=1)
+    campaign(digits, sampler=learning).collect(tmp_path / "dask", workers="dask-local")
     assert files(tmp_path / "alone") == files(tmp_path / "dask")
 
 

@@ -378,7 +378,7 @@ def test_asking_for_fewer_trials_than_are_there_deletes_nothing(digits: Any, tmp
 # ---- samplers that learn
 
 
-@pytest.mark.parametrize("sampler", [Importance(fit=True), Adaptive(), Stratified()], ids=lambda s: s.name)
+@pytest.mark.parametrize("sampler", [Importance(learn=True), Adaptive(), Stratified()], ids=lambda s: s.name)
 def test_what_is_learnt_does_not_depend_on_the_number_of_workers(
     digits: Any, tmp_path: Path, sampler: Any
 ) -> None:
