@@ -22,6 +22,9 @@ sampler = "importance"      # or "uniform", "stratified", "adaptive", "sweep": b
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
 # learn = false             # importance: learn from the first 28,000 trials
 # sensitivity = "gradient"  # importance: or "finite-difference", slower, where an operator has no gradient
+# unsolved = 0.001          # importance, sweep: chance given to sites that only the cycle engine can judge
+# floor = 1e-4              # importance, sweep: preference for sites predicted harmless; stratified: 25 trials
+# prior = 20                # adaptive: what was known before weighs as much as so many critical faults
 
 trials = 10000              # stop after so many trials ...
 # until_ci = 0.001          # ... or when the 95 % interval of SDC-1 has this half-width ...
