@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emulator.cli import completion, options
-from emulator.cli.terminal import announce, command, say, show, show_json
+from emulator.cli.terminal import COMPILING, announce, command, say, show, show_json
 
 if TYPE_CHECKING:
     from emulator.campaign.config import CampaignConfig
@@ -156,7 +156,7 @@ def run(
         str | None,
         typer.Option(
             help="of all processes here together, e.g. 4GB; on a cluster of each worker",
-            show_default="half of what is free; on a cluster 4GB",
+            show_default="half of what is free; on a cluster 4GB; more if needed",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
@@ -238,7 +238,8 @@ def _announce(context: typer.Context, config: CampaignConfig, campaign: Campaign
     quiet = {*config.model_fields_set, *({"sensitivity", "learn"} - sampler.keys())}
     if config.stops or config.default_trials is None:
         quiet.add("trials")
-    announce(context, *quiet, trials=config.default_trials)
+    memory = campaign.memory_plan(config.workers).default()
+    announce(context, *quiet, trials=config.default_trials, memory=memory)
 
 
 def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Results, float]:
@@ -248,11 +249,12 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     from rich.progress import Progress as Bar
 
     from emulator.campaign.manifest import check_manifest
+    from emulator.compiling import telling_of_compiling
     from emulator.sampling.registry import COUNTED
 
     console = Console(stderr=True)
-    check_manifest(output, campaign.manifest())
-    say(f"memory (--memory): {campaign.memory_plan(workers)}")
+    stored, plan = check_manifest(output, campaign.manifest()), campaign.memory_plan(workers)
+    say(f"memory (--memory): {plan}")
     columns = (
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
@@ -263,11 +265,20 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     started = told = time.perf_counter()
     new_trials = 0
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("starting workers, compiling kernels (cached after the first time)", total=None)
+        begin = _beginning(plan.workers)
+        task = bar.add_task(begin if stored is None else f"reading what is there, then {begin}", total=None)
+
+        def compiling() -> None:
+            """In this process, that is; of others we don't hear it."""
+            bar.update(task, description=COMPILING)
 
         def progress(state: Any) -> None:
-            nonlocal new_trials, told
+            nonlocal new_trials, started, told
             new_trials = state.trials - state.reused
+            if not new_trials:
+                started = time.perf_counter()
+                bar.update(task, completed=state.trials, total=state.limit)
+                return
             rate = new_trials / (time.perf_counter() - started)
             value, low, high = state.estimate.percent()
             description = f"{rate:,.0f} {judged}/s  SDC-1 {value} % [{low}, {high}]"
@@ -276,8 +287,19 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
                 told = time.perf_counter()
                 say(f"{state.trials}/{state.limit or '?'}  {description}")
 
-        results = campaign.collect(output, workers=workers, progress=progress)
+        with telling_of_compiling(compiling):
+            results = campaign.collect(output, workers=workers, progress=progress)
+        if not new_trials:
+            bar.update(task, description=f"all {len(results):,} {results.unit} are there already")
     return results, new_trials / (time.perf_counter() - started)
+
+
+def _beginning(workers: int | None) -> str:
+    """What is done before the first trials."""
+    if workers == 1:
+        return "first trials"
+    which = "the cluster's" if workers is None else str(workers)
+    return f"starting {which} workers (the first time they compile kernels, a minute)"
 
 
 def _plan(campaign: Campaign, workers: int | str, json: bool) -> None:

@@ -34,7 +34,14 @@ from emulator.sampling.stopping import ci_half_width, max_trials
         {"sampler": "stratified", "trials": 700, "min_critical": 3, "seed": 5},
         {"sampler": "stratified", "floor": 3.0},
         {"sampler": "adaptive", "prior": 5, "alpha": 0.7},
-        {"sampler": "importance", "learn": True, "floor": 0.01, "unsolved": 0.1, "lookahead": 0, "candidates": 3},
+        {
+            "sampler": "importance",
+            "learn": True,
+            "floor": 0.01,
+            "unsolved": 0.1,
+            "lookahead": 0,
+            "candidates": 3,
+        },
         {"sampler": "uniform"},
         {"sampler": "sweep", "trials": 900, "layers": ["fc"]},
         {"sampler": "exhaustive", "registers": ["accumulator"], "array": "gemmini-8"},
@@ -78,7 +85,7 @@ def test_a_sampler_of_a_user_is_resumed_in_python(
 def test_another_sampler_is_told_as_another_campaign(digits: Any, tmp_path: Path) -> None:
     values = {"model": digits.path, "inputs": digits.data, "limit": 3, "output": tmp_path}
     write_manifest(tmp_path, make_config(values, "test").campaign().manifest())
-    with pytest.raises(BadConfig, match='sampler.name: stored "importance", new "uniform"'):
+    with pytest.raises(BadConfig, match=r'sampler\.name: stored "importance", new "uniform"'):
         check_manifest(tmp_path, resumed(tmp_path, {"sampler": "uniform"}).campaign().manifest())
 
 

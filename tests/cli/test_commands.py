@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.progress import Progress
 
 from emulator.campaign.config import CampaignConfig
 from emulator.campaign.results import Results
@@ -237,6 +238,56 @@ def test_away_from_a_terminal_a_long_run_tells_how_far_it_is(
     options = ("--limit", 2, "--trials", 1200, "--workers", 1, "-o", tmp_path / "lines")
     answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options)
     assert re.search(r"500/1200  .*faults/s  SDC-1", answer.err)
+
+
+def test_a_run_says_what_it_is_doing_and_where_there_is_nothing_to_do(
+    place: Path, tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text beside the bar, from one to the next."""
+    texts: list[str] = []
+    add, update = Progress.add_task, Progress.update
+
+    def told(method: Any) -> Any:
+        def call(self: Any, *given: Any, **named: Any) -> Any:
+            texts.append(named.get("description") or str(given[0]))
+            return method(self, *given, **named)
+
+        return call
+
+    monkeypatch.setattr(Progress, "add_task", told(add))
+    monkeypatch.setattr(Progress, "update", told(update))
+
+    def run(trials: int, workers: int) -> Any:
+        texts.clear()
+        model, inputs = place / "model.onnx", place / "test.npz"
+        options = ("--limit", 2, "--trials", trials, "--workers", workers, "-o", tmp_path / "run")
+        return emulator("run", model, "--inputs", inputs, *options)
+
+    assert run(500, 2).code == 0
+    assert texts[0] == "starting 2 workers (the first time they compile kernels, a minute)"
+    assert "faults/s" in texts[-1]
+    again = run(500, 2)
+    assert texts[0].startswith("reading what is there, then starting 2 workers")
+    assert texts[-1] == "all 500 trials are there already"
+    assert "faults/s" not in again.err and "SDC-1 of live sites" in again.out
+    assert run(600, 1).code == 0
+    assert texts[0] == "reading what is there, then first trials" and "faults/s" in texts[-1]
+    assert run(100, 2).code == 2
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--workers", 1), r"--memory \([\d.]+ [MG]B, half of what is free\)"),
+        (("--workers", "dask-local"), r"--memory \(4.0 GB for each worker\)"),
+        (("--workers", 1, "--memory", "3GB"), ""),
+    ],
+)
+def test_which_memory_was_taken_is_told(place: Path, emulator: Emulator, options: Any, words: str) -> None:
+    answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", "--dry-run", *options)
+    (taken,) = (line for line in answer.err.splitlines() if line.startswith("defaults taken"))
+    assert re.search(words, taken) and ("--memory" in taken) == bool(words)
 
 
 def test_an_interval_that_holds_at_any_time_says_so(place: Path, tmp_path: Path, emulator: Emulator) -> None:
