@@ -159,7 +159,9 @@ def run(
             show_default="half of what is free; on a cluster 4GB; more if needed",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print space, plan and cost; no trials are kept")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Run a campaign, or resume it. Of several stop rules the first that is met ends it.
@@ -171,6 +173,7 @@ def run(
     """
     from emulator.campaign.config import make_config, read_config
     from emulator.campaign.resumed import resumed
+    from emulator.cli.dry_run import print_plan
     from emulator.errors import BadConfig
 
     flags: dict[str, Any] = {
@@ -210,7 +213,7 @@ def run(
     campaign = config.campaign()
     _announce(context, config, campaign)
     if dry_run:
-        _plan(campaign, config.workers, json)
+        print_plan(campaign, config, json)
         return
     results, rate = _collect(campaign, config.output, config.workers)
     if json:
@@ -300,46 +303,3 @@ def _beginning(workers: int | None) -> str:
         return "first trials"
     which = "the cluster's" if workers is None else str(workers)
     return f"starting {which} workers (the first time they compile kernels, a minute)"
-
-
-def _plan(campaign: Campaign, workers: int | str, json: bool) -> None:
-    from emulator.sampling.planning import margin_of_error, sample_size
-    from emulator.sampling.registry import COUNTED
-
-    manifest = campaign.manifest()
-    space = campaign.space
-    limit, memory = campaign.stop.limit(), campaign.memory_plan(workers)
-    sites = space.live * len(campaign.samples)
-    plan = {
-        "space_size": space.size,
-        "live": space.live,
-        "live_share": space.live_share,
-        "images": len(campaign.samples),
-        "trials": limit,
-        "chunks": manifest["chunks"],
-        "sampler": manifest["sampler"],
-        "layers": len(manifest["layers"]),
-        "registers": manifest["registers"],
-        "cycles": sum(layer["cycles"] for layer in manifest["layers"]),
-        "memory": memory.to_json(),
-        "uniform_half_width": None if limit is None else margin_of_error(min(limit, sites), sites),
-        "uniform_trials": sample_size(sites, error=0.01),
-    }
-    if json:
-        show_json(plan)
-        return
-    show(f"{space!r}")
-    show(
-        f"{plan['images']} images x {space.live:,} live sites; {plan['layers']} layers, {plan['cycles']:,} cycles"
-    )
-    show(f"registers: {', '.join(plan['registers'])}")
-    show(f"memory: {memory}")
-    sampler = dict(manifest["sampler"])
-    settings = "".join(f", {key} {value}" for key, value in sampler.items() if key != "name")
-    if sampler["name"] in COUNTED:
-        chunks = campaign.chunks.settings()["count"]
-        show(f"sampler: {sampler['name']}{settings}, every site by classes, in {chunks:,} chunks")
-        return
-    show(f"sampler: {sampler['name']}{settings}; stop: {campaign.stop}")
-    margin = "" if limit is None else f"a half-width of {100 * plan['uniform_half_width']:.2g} % at most; "
-    show(f"uniform trials: {margin}{plan['uniform_trials']:,} for 1 % (Leveugle et al., DATE'09)")

@@ -24,6 +24,7 @@ from emulator.campaign.config import CampaignConfig
 from emulator.campaign.results import Results
 from emulator.graph import load as loading
 from emulator.graph.qgraph import MacLayer
+from emulator.sampling.confidence_sequence import uniform_trials
 
 Emulator = Callable[..., Any]
 
@@ -315,7 +316,35 @@ def test_a_dry_run_plans_and_writes_nothing(place: Path, tmp_path: Path, emulato
     assert found["images"] == 5
     assert found["uniform_half_width"] == pytest.approx(0.0098, rel=0.01)
     assert found["uniform_trials"] == pytest.approx(9604, rel=0.01)
+    assert found["uniform_trials_until_ci"] is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_times_some_trials_here_and_never_for_a_cluster(place: Path, emulator: Emulator) -> None:
+    def planned(*options: object) -> Any:
+        fixed = ("--inputs", place / "test.npz", "--limit", 5, "--dry-run")
+        return emulator("run", place / "model.onnx", *fixed, *options)
+
+    probe = planned("--trials", 6000, "--workers", 3, "--json").json["probe"]
+    assert 4 < probe["trials"] <= 64
+    assert probe["seconds"] == pytest.approx(6000 / probe["trials_per_second"] / 3)
+    assert planned("--until-ci", 0.01, "--json").json["probe"]["seconds"] is None
+    for others in (("--workers", "dask-local"), ("--sampler", "exhaustive")):
+        assert planned(*others, "--json").json["probe"] is None
+        assert "time: " not in planned(*others).out
+    told = planned("--trials", 6000, "--workers", 3).out
+    assert re.search(
+        r"time: about [\d,.]+ trials/s in one process here \(probe of \d+ trials of one image\), ", told
+    )
+    assert re.search(r", \d+ s in 3 processes, beside", told)
+
+
+def test_a_dry_run_says_what_a_width_takes(place: Path, emulator: Emulator) -> None:
+    options = ("--inputs", place / "test.npz", "--limit", 5, "--until-ci", 0.01, "--dry-run")
+    most = emulator("run", place / "model.onnx", *options, "--json").json["uniform_trials_until_ci"]
+    assert most == uniform_trials(0.01)
+    told = emulator("run", place / "model.onnx", *options).out
+    assert re.search(r"until 1 %: about 3\d,000 uniform trials at worst, 1,\d00 at a rate of 1 %", told)
 
 
 def test_of_several_stop_rules_the_first_that_is_met_ends_the_run(

@@ -164,8 +164,10 @@ def lines(report: dict[str, Any]) -> str:
 
 def line(row: dict[str, Any]) -> str:
     """Of one campaign."""
+    processes = "1 process" if row["workers"] == 1 else f"{row['workers']} workers"
+    limit, needed = row["limit_bytes"] / 1e9, row["needed_bytes"] / 1e9
     return (
-        f"{row['sampler']:>10}, {row['workers']} worker{'s' * (row['workers'] > 1)}, limit {row['limit_bytes'] / 1e9:,.1f} GB ({row['needed_bytes'] / 1e9:.1f} needed): "
+        f"{row['sampler']:>10}, {processes}, limit {limit:,.1f} GB ({needed:.1f} needed): "
         f"peak {row['peak_bytes'] / 1e9:.2f} GB, room for {row['images_kept']} images of "
         f"{row['image_bytes'] / 1e6:.0f} MB, {row['trials_per_second']:.1f} trials/s"
     )
