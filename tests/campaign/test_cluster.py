@@ -21,7 +21,7 @@ import pytest
 from emulator.campaign.cluster import Cluster
 from emulator.campaign.config import make_config
 from emulator.campaign.executors import run_chunks
-from emulator.campaign.roster import unlike
+from emulator.campaign.roster import Roster, unlike
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig, EmulatorError
 from emulator.faults.space import FaultSpace
@@ -154,6 +154,24 @@ def test_a_worker_of_another_version_is_sent_away_and_the_others_go_on(
         ):
             campaign(digits).collect(tmp_path / "dask", workers=client, progress=join)
         assert len(client.nthreads()) == 1
+    assert files(tmp_path / "alone") == files(tmp_path / "dask")
+
+
+def test_a_chunk_that_comes_to_a_worker_of_another_version_is_judged_elsewhere(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has just joined may be given chunks before it is seen; here it never is."""
+    (tmp_path / "older.py").write_text(OLDER)
+    campaign(digits).collect(tmp_path / "alone", workers=1)
+    monkeypatch.setattr(Roster, "_unfit", lambda *_: {})
+    with ExitStack() as stack:
+        _, address = stack.enter_context(scheduler())
+        client = stack.enter_context(distributed.Client(f"tcp://{address}"))
+        worker(stack, address)
+        worker(stack, address, "--preload", str(tmp_path / "older.py"))
+        client.wait_for_workers(2)
+        campaign(digits).collect(tmp_path / "dask", workers=client)
+        assert len(client.nthreads()) == 2
     assert files(tmp_path / "alone") == files(tmp_path / "dask")
 
 

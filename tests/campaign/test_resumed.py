@@ -53,6 +53,8 @@ def test_a_campaign_is_made_of_its_manifest_again(
     values = {"model": digits.path, "inputs": digits.data, "limit": 3, "output": tmp_path, **chosen}
     manifest = make_config(values, "test").campaign().manifest()
     write_manifest(tmp_path, manifest)
+    told = {key: value for key, value in chosen.items() if key in settable(manifest["sampler"]["name"])}
+    assert told.items() <= manifest["sampler"].items()
     again = resumed(tmp_path, {})
     assert again.output == tmp_path
     assert again.campaign().manifest() == manifest
