@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from emulator.campaign.in_order import ChunkSummary
 from emulator.campaign.memory import MemoryPlan
 from emulator.campaign.parts import encoded_part
-from emulator.campaign.versions import versions_here
-from emulator.errors import EmulatorError
 from emulator.graph.golden_pool import PoolFile
 from emulator.sampling.past import Past
 from emulator.sampling.workbench import Workbench
@@ -35,15 +33,9 @@ class ChunkTask:
     campaign: Campaign
     plan: MemoryPlan
     digest: str
-    versions: dict[str, str]
 
     def open(self, shared: Path | None) -> Callable[[int, Past], JudgedChunk]:
-        """Raises EmulatorError where other versions would find something else."""
-        here, c = versions_here(), self.campaign
-        if here != self.versions:
-            raise EmulatorError(
-                f"a worker has {here}, the campaign {self.versions}; allowed: the same. Install these there."
-            )
+        c = self.campaign
         pool = None if shared is None else PoolFile(shared, self.plan.pool)
         bench = Workbench(c.network, c.array, c.space, c.samples.inputs, room=self.plan.room, pool=pool)
 

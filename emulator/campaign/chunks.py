@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Any, Protocol
 
 from emulator.choices import few
@@ -72,16 +73,19 @@ class DrawnChunks:
         return min(FIRST_TRIALS << min(turn, 30), MOST_TRIALS)
 
 
-def gap(stored: Sequence[int]) -> str:
-    """Which drawn chunks below the last stored one are not there, and how many trials that makes; "" where none is."""
-    chunks = range(max(stored, default=0) + 1)
-    lost = sorted(set(chunks) - set(stored)) if stored else []
+def gap(stored: Sequence[int], trials: int | None) -> str:
+    """Which drawn chunks are not there, and how many trials that makes; "" where none is. trials: those of the campaign
+    when it was finished, None: it is not, and what lies beyond the last stored chunk was never made."""
+    cut = DrawnChunks(limit=trials)
+    last = max(stored, default=-1)
+    chunks = range(last + 1) if trials is None else [*takewhile(cut.exists, count())]
+    lost = sorted(set(chunks) - set(stored))
     if not lost:
         return ""
-    trials = sum(map(DrawnChunks(limit=None).rows, lost))
+    missing = sum(map(cut.rows, lost))
     if len(lost) == 1:
-        return f"chunk {lost[0]} of {len(chunks)} is missing: {trials:,} trials"
-    return f"chunks {few(lost)} of {len(chunks)} are missing: {trials:,} trials"
+        return f"chunk {lost[0]} of {len(chunks)} is missing: {missing:,} trials"
+    return f"chunks {few(lost)} of {len(chunks)} are missing: {missing:,} trials"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

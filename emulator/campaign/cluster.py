@@ -1,9 +1,10 @@
 """Chunks on a Dask cluster. Every worker is given the task once, also one that joins later; a chunk of a worker that
-dies is done again by another."""
+dies is done again by another, and so is one that came to a worker of another version."""
 
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -12,6 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 from emulator.campaign.executors import DASK, DASK_LOCAL, Task, Work, refuse_in_a_worker
+from emulator.campaign.roster import Roster, Versions, unlike
+from emulator.campaign.versions import versions_here
 from emulator.errors import BadConfig, EmulatorError, first_line
 from emulator.sampling.past import Past
 
@@ -26,6 +29,7 @@ except ImportError as error:
     ) from error
 
 _SECONDS_TO_CONNECT = 10
+_SECONDS_UNSEEN = 0.1
 
 
 class Cluster:
@@ -35,8 +39,8 @@ class Cluster:
         if isinstance(where, str):
             if where == DASK_LOCAL:
                 refuse_in_a_worker()
-            elif not where.removeprefix(DASK):
-                raise BadConfig(f"workers={where!r}; allowed: {DASK}HOST:PORT, or {DASK_LOCAL}.")
+            else:
+                _connected(where).close()  # asked now: an address that is wrong leaves no directory behind
         elif not isinstance(where, distributed.Client):
             raise BadConfig(
                 f"workers of type {type(where).__name__}; allowed: a number, 'auto', {DASK}HOST:PORT, {DASK_LOCAL}, "
@@ -50,53 +54,59 @@ class Cluster:
     def __call__(self, task: Task[Any]) -> Iterator[_Pool]:
         with ExitStack() as stack:
             client = self._client(stack)
-            key = f"emulator-{uuid4().hex}"
+            key, roster = f"emulator-{uuid4().hex}", Roster(client)
+            with _told(OSError):
+                roster.present()
             stack.callback(_forget, client, key)
             try:
-                client.register_plugin(_Holder(task), name=key)
+                client.register_plugin(_Holder(task, roster.versions), name=key)
             except Exception as error:  # whatever a worker raises that can't read or import the task
                 raise EmulatorError(
-                    f"the cluster does not take the task: {first_line(error)}. Install systolic-fault-emulator, the "
-                    "same version, where scheduler and workers run."
+                    f"the cluster does not take the task: {first_line(error)}. What it is made of must be installed "
+                    "where scheduler and workers run."
                 ) from error
             executor = client.get_executor(pure=False)
             stack.callback(executor.shutdown, wait=False)
             with _told(distributed.KilledWorker, CommClosedError, CancelledError):
-                yield _Pool(client, executor, key)
+                yield _Pool(executor, key, client, roster)
 
     def _client(self, stack: ExitStack) -> distributed.Client:
         """The caller's, or one that is closed with the stack."""
         if isinstance(self.where, distributed.Client):
             return self.where
-        client = self._connected(self.where, stack)
+        if self.where == DASK_LOCAL:
+            cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=":0")
+            client = distributed.Client(stack.enter_context(cluster))
+        else:
+            client = _connected(self.where)
         stack.callback(client.close)
         return client
 
-    def _connected(self, where: str, stack: ExitStack) -> distributed.Client:
-        if where == DASK_LOCAL:
-            cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
-            return distributed.Client(stack.enter_context(cluster))
-        try:
-            return distributed.Client(f"tcp://{where.removeprefix(DASK)}", timeout=_SECONDS_TO_CONNECT)
-        except (OSError, ValueError) as error:
-            raise BadConfig(
-                f"workers={where!r}: no scheduler there ({first_line(error)}). Start `dask scheduler`, and "
-                "`dask worker HOST:PORT` where the work is to be done."
-            ) from error
+
+def _connected(where: str) -> distributed.Client:
+    """To the scheduler at dask://HOST:PORT."""
+    try:
+        return distributed.Client(f"tcp://{where.removeprefix(DASK)}", timeout=_SECONDS_TO_CONNECT)
+    except (OSError, ValueError) as error:
+        raise BadConfig(
+            f"workers={where!r}: no scheduler there ({first_line(error)}). Start `dask scheduler`, and "
+            "`dask worker HOST:PORT` where the work is to be done."
+        ) from error
 
 
 class _Pool:
-    def __init__(self, client: distributed.Client, executor: Any, key: str) -> None:
-        self.client = client
+    def __init__(self, executor: Any, key: str, client: distributed.Client, roster: Roster) -> None:
         self.executor = executor
         self.key = key
+        self.client = client
+        self.roster = roster
         self.past: Past | None = None
         self.sent: distributed.Future[Any] | None = None
         self.alone = False
 
     def size(self) -> int:
         with _told(OSError):
-            workers = len(self.client.nthreads())
+            workers = self.roster.present()
         if not workers and not self.alone:
             warnings.warn("the scheduler has no workers: waiting for one (Ctrl-C ends)", stacklevel=2)
         self.alone = not workers
@@ -143,11 +153,13 @@ def _forget(client: distributed.Client, key: str) -> None:
 class _Holder(WorkerPlugin):
     """A task on its way to every worker, and then what has become of it there."""
 
-    def __init__(self, task: Task[Any]) -> None:
+    def __init__(self, task: Task[Any], versions: Versions) -> None:
         self.task = task
+        self.versions = versions
 
     def setup(self, worker: Any) -> None:
         self.opened = _Opened(self.task)
+        self.unlike = unlike(versions_here(), self.versions)
 
 
 class _Opened:
@@ -172,4 +184,8 @@ def _received(past: Past) -> Past:
 def _work(key: str, chunk: int, past: Past) -> Any:
     holder = distributed.get_worker().plugins[key]
     assert isinstance(holder, _Holder)
+    if holder.unlike:
+        # The roster has not seen this worker yet; until it is ended its chunks go round.
+        time.sleep(_SECONDS_UNSEEN)
+        raise distributed.Reschedule
     return holder.opened(chunk, past)

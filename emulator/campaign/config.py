@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emulator.array.presets import PRESETS
 from emulator.array.spec import ArraySpec
+from emulator.campaign.executors import counted_workers
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.runner import Campaign
 from emulator.choices import did_you_mean
@@ -35,6 +36,9 @@ _STOPS: dict[str, Callable[[Any], StopRule]] = {
     "min_critical": min_critical,
 }
 
+# Settings of samplers; `trials` is one of sweep's, and a stop rule of the others.
+_SAMPLER = ("alpha", "candidates", "lookahead", "sensitivity", "learn", "floor", "unsolved", "prior")
+
 
 class CampaignConfig(BaseModel):
     """Every setting of `emulator run`, checked; unknown keys are refused."""
@@ -55,7 +59,10 @@ class CampaignConfig(BaseModel):
     candidates: int | None = Field(None, ge=1)
     lookahead: int | None = Field(None, ge=0)
     sensitivity: Sensitivity | None = None
-    fit: bool | None = None
+    learn: bool | None = None
+    floor: float | None = Field(None, ge=0, allow_inf_nan=False)
+    unsolved: float | None = Field(None, ge=0, le=1)
+    prior: float | None = Field(None, ge=0, allow_inf_nan=False)
     trials: int | None = Field(None, ge=1)
     until_ci: float | None = Field(None, gt=0, lt=0.5)
     max_time: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -67,6 +74,7 @@ class CampaignConfig(BaseModel):
 
     def campaign(self) -> Campaign:
         """Load model and data and build the campaign; raises the error of whatever is wrong first."""
+        counted_workers(self.workers)  # a misspelt word should not cost the time to load
         network = load(self.model, shapes=parse_shapes(self.shape), answer=self.answer)
         array = load_array(self.array)
         space = FaultSpace(network, array, registers=self.registers, layers=self.layers)
@@ -83,9 +91,7 @@ class CampaignConfig(BaseModel):
         )
 
     def _sampler(self) -> Sampler | Counted:
-        names = ["alpha", "candidates", "lookahead", "sensitivity", "fit"]
-        if self.sampler == "sweep":
-            names.append("trials")
+        names = [*_SAMPLER, *(["trials"] if self.sampler == Sweep.name else [])]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return sampler_named(self.sampler, given)
 

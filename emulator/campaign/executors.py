@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from emulator.choices import did_you_mean
 from emulator.errors import BadConfig
 from emulator.sampling.past import Past
 
@@ -24,6 +26,7 @@ Work = Callable[[int, Past], Result]
 
 DASK = "dask://"
 DASK_LOCAL = "dask-local"
+_CLUSTER = re.compile(rf"{DASK_LOCAL}|{DASK}\S+:\d+")
 
 
 class Task(Protocol[Result]):
@@ -126,9 +129,10 @@ def counted_workers(workers: Any) -> int | Literal["auto"] | None:
         workers = int(workers)
     if isinstance(workers, int) and workers >= 1:
         return workers
-    if isinstance(workers, int) or (isinstance(workers, str) and not workers.startswith("dask")):
+    if isinstance(workers, int) or (isinstance(workers, str) and not _CLUSTER.fullmatch(workers)):
+        meant = did_you_mean(str(workers), ("auto", DASK_LOCAL, f"{DASK}HOST:PORT"))
         raise BadConfig(
-            f"workers={workers!r}; allowed: 'auto', a number from 1, {DASK}HOST:PORT or {DASK_LOCAL}. "
+            f"workers={workers!r}{meant}; allowed: 'auto', a number from 1, {DASK}HOST:PORT or {DASK_LOCAL}. "
             "Try --workers auto."
         )
     return None

@@ -14,12 +14,13 @@ from emulator.errors import BadConfig, BadData
 
 Manifest = Mapping[str, Any]
 
-SCHEMA = 5
+SCHEMA = 6
 """Of manifest and trials: 2 since a row may stand for many sites, 3 since trials have a score, 4 since the manifest
-knows whether any run of the campaign was to stop on what it found, 5 since a part knows which chunk it is."""
+knows whether any run of the campaign was to stop on what it found, 5 since a part knows which chunk it is, 6 since a
+finished campaign knows its trials, and `learn` is called so."""
 
 _MANIFEST = "manifest.json"
-_EXTENDABLE = ("stop", "looked")  # a rerun may ask for more trials of the same campaign
+_EXTENDABLE = ("stop", "looked", "finished_trials")  # a rerun may ask for more trials of the same campaign
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

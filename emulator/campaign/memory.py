@@ -89,6 +89,13 @@ class MemoryPlan:
         """How many images it is enough for."""
         return min(self.footprint.images, self.golden // self.footprint.image)
 
+    def default(self) -> str:
+        """What was taken where nobody said how much, and why."""
+        size = text_of(self.limit) + (" for each worker" if self.workers is None else "")
+        if self.limit == self.need:
+            return f"{size}, what is needed"
+        return size if self.workers is None else f"{size}, half of what is free"
+
     def to_json(self) -> dict[str, int | None]:
         """In bytes."""
         f = self.footprint

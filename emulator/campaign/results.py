@@ -66,7 +66,7 @@ class Results:
         # Asked before chunks are listed. A run finishes them in any order; sites not come to are told by `incomplete`.
         whole = being_written(path) or manifest["sampler"]["name"] in COUNTED
         table = StoredTrials(path)
-        lost = "" if whole else gap(table.chunks)
+        lost = "" if whole else gap(table.chunks, manifest.get("finished_trials"))
         if lost:
             warnings.warn(f"{path}: {lost}; `emulator run {path}` makes them", stacklevel=2)
         return cls(directory=path, manifest=manifest, table=table, gap=lost)

@@ -11,7 +11,7 @@ from emulator.campaign.config import CampaignConfig, make_config
 from emulator.campaign.manifest import read_manifest
 from emulator.campaign.replay import recorded_inputs
 from emulator.errors import BadConfig
-from emulator.sampling.registry import settable
+from emulator.sampling.registry import NAMES, sampler_named, settable
 
 _RULES = {
     "max_trials": "trials",
@@ -24,8 +24,8 @@ _RULES = {
 def resumed(directory: Path, given: dict[str, Any]) -> CampaignConfig:
     """The campaign of `directory` again, with the given settings laid over its own; stop rules replace its own.
 
-    Raises BadConfig where its array or its stop rule can't be written as settings, or its inputs came from no file, and
-    none is given; as `make_config` and `read_manifest` too.
+    Raises BadConfig where its sampler is not one of ours, where its array or its stop rule can't be written as
+    settings, or its inputs came from no file, and none is given; as `make_config` and `read_manifest` too.
     """
     manifest = read_manifest(directory)
     model = manifest["model"]
@@ -38,8 +38,10 @@ def resumed(directory: Path, given: dict[str, Any]) -> CampaignConfig:
         "layers": [layer["index"] for layer in manifest["layers"]],
         "limit": manifest["inputs"]["samples"],
         "seed": manifest["seed"],
-        **_sampler(manifest["sampler"]),
     }
+    # Another sampler is another campaign: that is what is told then, not that its settings don't suit it.
+    if given.get("sampler", manifest["sampler"]["name"]) == manifest["sampler"]["name"]:
+        own |= _sampler(manifest["sampler"])
     own |= {} if "inputs" in given else {"inputs": recorded_inputs(manifest)}
     own |= {} if "array" in given else {"array": _preset(ArraySpec(**manifest["array"]))}
     own |= {} if set(_RULES.values()) & given.keys() else _stops(manifest["stop"])
@@ -47,9 +49,14 @@ def resumed(directory: Path, given: dict[str, Any]) -> CampaignConfig:
 
 
 def _sampler(stored: dict[str, Any]) -> dict[str, Any]:
-    # Settings that only Python has stay out: where they aren't the defaults, the store refuses the other campaign.
-    known = set(settable(stored["name"])) & CampaignConfig.model_fields.keys()
-    return {"sampler": stored["name"]} | {key: value for key, value in stored.items() if key in known}
+    name = stored["name"]
+    settings = {key: stored[key] for key in settable(name) if key in stored} if name in NAMES else {}
+    if name not in NAMES or sampler_named(name, settings).settings() != stored:
+        raise BadConfig(
+            f"the sampler {name!r} of this campaign is not one of `emulator run`, which knows {', '.join(NAMES)}. "
+            "Resume it where it was made: Campaign(..., sampler=...).collect(DIR) with the same sampler, in Python."
+        )
+    return {"sampler": name, **settings}
 
 
 def _preset(array: ArraySpec) -> str:

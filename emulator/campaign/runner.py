@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import count, takewhile
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from emulator.campaign.one_writer import only_writer
 from emulator.campaign.parts import complete_chunks, end_with, read_part, stored_trials, write_part
 from emulator.campaign.results import Results
 from emulator.campaign.trial import Columns, count_chunk, run_chunk
-from emulator.campaign.versions import library_versions, package_version, versions_here
+from emulator.campaign.versions import library_versions, package_version
 from emulator.errors import BadConfig
 from emulator.faults.plan import plan_of
 from emulator.faults.space import FaultSpace
@@ -166,14 +166,17 @@ class Campaign:
         # The same run again is no other one: what lies beyond its end is what a killed worker was ahead.
         if stored is not None and stored["stop"] != manifest["stop"]:
             self._refuse_to_shrink(target, looked)
-        write_manifest(target, {**manifest, "looked": looked})
-        done = complete_chunks(target, self.chunks.rows)
-        task = ChunkTask(campaign=self, plan=plan, digest=campaign_digest(target), versions=versions_here())
+        begun = {**manifest, "looked": looked}
+        write_manifest(target, begun)
+        done, in_order = complete_chunks(target, self.chunks.rows), self._in_order(looked)
+        task = ChunkTask(campaign=self, plan=plan, digest=campaign_digest(target))
         # Closed here, not by the garbage collector: what is wrong with workers then is told.
         with closing(self._summaries(target, task, done, opener)) as summaries:
-            last = self._take(summaries, set(done), self._in_order(looked), progress)
+            last = self._take(summaries, set(done), in_order, progress)
         # Chunks finished ahead of the one that ended the campaign are not part of it.
         end_with(target, last)
+        # Last of all: parts that are lost from now on are missed.
+        write_manifest(target, {**begun, "finished_trials": in_order.trials})
         return Results.open(target)
 
     def _take(
@@ -284,8 +287,11 @@ class Campaign:
         for chunk in done:
             yield chunk, self._stored_summary(target, chunk)
         missing = (chunk for chunk in takewhile(self.chunks.exists, count()) if chunk not in finished)
+        first = next(missing, None)
+        if first is None:
+            return  # no workers are started for nothing
         past = lru_cache(maxsize=1)(partial(read_past, target, self.array))
-        with closing(run_chunks(task, missing, opener, self.looks_back, past)) as finishing:
+        with closing(run_chunks(task, chain([first], missing), opener, self.looks_back, past)) as finishing:
             for chunk, judged in finishing:
                 write_part(target, chunk, judged.part)
                 yield chunk, judged.summary

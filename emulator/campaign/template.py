@@ -20,8 +20,11 @@ sampler = "importance"      # or "uniform", "stratified", "adaptive", "sweep": b
 # alpha = 0.5               # share of plain uniform draws; bounds every weight by 1 / alpha
 # candidates = 16           # importance: sites scored for each trial
 # lookahead = 2             # importance: layers propagated exactly before gradients take over
-# fit = false               # importance: learn from the first 28,000 trials
+# learn = false             # importance: learn from the first 28,000 trials
 # sensitivity = "gradient"  # importance: or "finite-difference", slower, where an operator has no gradient
+# unsolved = 0.001          # importance, sweep: chance given to sites that only the cycle engine can judge
+# floor = 1e-4              # importance, sweep: preference for sites predicted harmless; stratified: 25 trials
+# prior = 20                # adaptive: what was known before weighs as much as so many critical faults
 
 trials = 10000              # stop after so many trials ...
 # until_ci = 0.001          # ... or when the 95 % interval of SDC-1 has this half-width ...

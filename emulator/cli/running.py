@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emulator.cli import completion, options
-from emulator.cli.terminal import announce, command, say, show, show_json
+from emulator.cli.terminal import COMPILING, announce, command, say, show, show_json
 
 if TYPE_CHECKING:
     from emulator.campaign.config import CampaignConfig
@@ -124,8 +124,8 @@ def run(
             autocompletion=completion.one_of("emulator.sensitivity.jacobian", "Sensitivity"),
         ),
     ] = None,
-    fit: Annotated[
-        bool | None, typer.Option("--fit", help="importance: learn the score from the trials so far")
+    learn: Annotated[
+        bool | None, typer.Option("--learn", help="importance: learn the score from the trials so far")
     ] = None,
     trials: Annotated[
         int | None,
@@ -156,10 +156,12 @@ def run(
         str | None,
         typer.Option(
             help="of all processes here together, e.g. 4GB; on a cluster of each worker",
-            show_default="half of what is free; on a cluster 4GB",
+            show_default="half of what is free; on a cluster 4GB; more if needed",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print space, plan and cost; no trials")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print space, plan and cost; no trials are kept")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Run a campaign, or resume it. Of several stop rules the first that is met ends it.
@@ -171,6 +173,7 @@ def run(
     """
     from emulator.campaign.config import make_config, read_config
     from emulator.campaign.resumed import resumed
+    from emulator.cli.dry_run import print_plan
     from emulator.errors import BadConfig
 
     flags: dict[str, Any] = {
@@ -184,7 +187,7 @@ def run(
         "kind": kind,
         "sampler": sampler,
         "sensitivity": sensitivity,
-        "fit": fit,
+        "learn": learn,
         "trials": trials,
         "until_ci": None if until_ci is None else options.share(until_ci, "--until-ci"),
         "max_time": max_time,
@@ -210,7 +213,7 @@ def run(
     campaign = config.campaign()
     _announce(context, config, campaign)
     if dry_run:
-        _plan(campaign, config.workers, json)
+        print_plan(campaign, config, json)
         return
     results, rate = _collect(campaign, config.output, config.workers)
     if json:
@@ -235,10 +238,11 @@ def _any_time(results: Results) -> str:
 def _announce(context: typer.Context, config: CampaignConfig, campaign: Campaign) -> None:
     """What neither the flags nor the file gave."""
     sampler = campaign.sampler.settings()
-    quiet = {*config.model_fields_set, *({"sensitivity", "fit"} - sampler.keys())}
+    quiet = {*config.model_fields_set, *({"sensitivity", "learn"} - sampler.keys())}
     if config.stops or config.default_trials is None:
         quiet.add("trials")
-    announce(context, *quiet, trials=config.default_trials)
+    memory = campaign.memory_plan(config.workers).default()
+    announce(context, *quiet, trials=config.default_trials, memory=memory)
 
 
 def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Results, float]:
@@ -248,11 +252,12 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     from rich.progress import Progress as Bar
 
     from emulator.campaign.manifest import check_manifest
+    from emulator.compiling import telling_of_compiling
     from emulator.sampling.registry import COUNTED
 
     console = Console(stderr=True)
-    check_manifest(output, campaign.manifest())
-    say(f"memory (--memory): {campaign.memory_plan(workers)}")
+    stored, plan = check_manifest(output, campaign.manifest()), campaign.memory_plan(workers)
+    say(f"memory (--memory): {plan}")
     columns = (
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
@@ -263,11 +268,20 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     started = told = time.perf_counter()
     new_trials = 0
     with Bar(*columns, console=console) as bar:
-        task = bar.add_task("starting workers, compiling kernels (cached after the first time)", total=None)
+        begin = _beginning(plan.workers)
+        task = bar.add_task(begin if stored is None else f"reading what is there, then {begin}", total=None)
+
+        def compiling() -> None:
+            """In this process, that is; of others we don't hear it."""
+            bar.update(task, description=COMPILING)
 
         def progress(state: Any) -> None:
-            nonlocal new_trials, told
+            nonlocal new_trials, started, told
             new_trials = state.trials - state.reused
+            if not new_trials:
+                started = time.perf_counter()
+                bar.update(task, completed=state.trials, total=state.limit)
+                return
             rate = new_trials / (time.perf_counter() - started)
             value, low, high = state.estimate.percent()
             description = f"{rate:,.0f} {judged}/s  SDC-1 {value} % [{low}, {high}]"
@@ -276,48 +290,16 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
                 told = time.perf_counter()
                 say(f"{state.trials}/{state.limit or '?'}  {description}")
 
-        results = campaign.collect(output, workers=workers, progress=progress)
+        with telling_of_compiling(compiling):
+            results = campaign.collect(output, workers=workers, progress=progress)
+        if not new_trials:
+            bar.update(task, description=f"all {len(results):,} {results.unit} are there already")
     return results, new_trials / (time.perf_counter() - started)
 
 
-def _plan(campaign: Campaign, workers: int | str, json: bool) -> None:
-    from emulator.sampling.planning import margin_of_error, sample_size
-    from emulator.sampling.registry import COUNTED
-
-    manifest = campaign.manifest()
-    space = campaign.space
-    limit, memory = campaign.stop.limit(), campaign.memory_plan(workers)
-    sites = space.live * len(campaign.samples)
-    plan = {
-        "space_size": space.size,
-        "live": space.live,
-        "live_share": space.live_share,
-        "images": len(campaign.samples),
-        "trials": limit,
-        "chunks": manifest["chunks"],
-        "sampler": manifest["sampler"],
-        "layers": len(manifest["layers"]),
-        "registers": manifest["registers"],
-        "cycles": sum(layer["cycles"] for layer in manifest["layers"]),
-        "memory": memory.to_json(),
-        "uniform_half_width": None if limit is None else margin_of_error(min(limit, sites), sites),
-        "uniform_trials": sample_size(sites, error=0.01),
-    }
-    if json:
-        show_json(plan)
-        return
-    show(f"{space!r}")
-    show(
-        f"{plan['images']} images x {space.live:,} live sites; {plan['layers']} layers, {plan['cycles']:,} cycles"
-    )
-    show(f"registers: {', '.join(plan['registers'])}")
-    show(f"memory: {memory}")
-    sampler = dict(manifest["sampler"])
-    settings = "".join(f", {key} {value}" for key, value in sampler.items() if key != "name")
-    if sampler["name"] in COUNTED:
-        chunks = campaign.chunks.settings()["count"]
-        show(f"sampler: {sampler['name']}{settings}, every site by classes, in {chunks:,} chunks")
-        return
-    show(f"sampler: {sampler['name']}{settings}; stop: {campaign.stop}")
-    margin = "" if limit is None else f"a half-width of {100 * plan['uniform_half_width']:.2g} % at most; "
-    show(f"uniform trials: {margin}{plan['uniform_trials']:,} for 1 % (Leveugle et al., DATE'09)")
+def _beginning(workers: int | None) -> str:
+    """What is done before the first trials."""
+    if workers == 1:
+        return "first trials"
+    which = "the cluster's" if workers is None else str(workers)
+    return f"starting {which} workers (the first time they compile kernels, a minute)"

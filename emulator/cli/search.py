@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emulator.cli import completion, options
-from emulator.cli.terminal import INTERRUPTED, announce, command, say, show, show_json, table
+from emulator.cli.terminal import COMPILING, INTERRUPTED, announce, command, say, show, show_json, table
+from emulator.compiling import telling_of_compiling
 
 if TYPE_CHECKING:
     from emulator.harden.answers import Answers
@@ -118,10 +119,14 @@ def _run(plan: Search, bench: Workbench, answers: Answers) -> tuple[Found, bool]
 
     result = None
     with Progress(TimeElapsedColumn(), TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
-        task = bar.add_task("compiling kernels (cached after the first time)", total=None)
+        task = bar.add_task("first draws", total=None)
+        tell = telling_of_compiling(lambda: bar.update(task, description=COMPILING))
         try:
-            for result in plan.steps(bench, answers):
-                bar.update(task, description=f"{result.draws:,} draws, {len(result.faults):,} faults found")
+            with tell:
+                for result in plan.steps(bench, answers):
+                    bar.update(
+                        task, description=f"{result.draws:,} draws, {len(result.faults):,} faults found"
+                    )
         except KeyboardInterrupt:
             if result is None:
                 raise

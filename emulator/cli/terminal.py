@@ -62,9 +62,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+COMPILING = "compiling kernels (cached after the first time)"
+"""Why nothing happens for a while."""
+
+
 def say_compiling() -> None:
-    """Why nothing happens for a while."""
-    say("compiling kernels (cached after the first time)")
+    """For `telling_of_compiling`."""
+    say(COMPILING)
 
 
 def announce(context: typer.Context, *quiet: str, **known: object) -> None:

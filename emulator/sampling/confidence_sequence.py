@@ -15,6 +15,7 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
+from emulator.errors import BadConfig
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import Tally
 from emulator.sampling.intervals import wilson_size
@@ -59,9 +60,7 @@ class ConfidenceSequence:
     def estimate(self) -> Estimate:
         """The rate of all so far, at least one trial."""
         found = self._tally.estimate()
-        fortune = log(2 / (1 - found.confidence))  # half of the stake is on either side
-        low = self._higher.end(found.n, fortune, found.value, 0.0)
-        high = self._lower.end(found.n, fortune, found.value, 1.0)
+        low, high = self._ends(found.n, found.value, found.confidence)
         return replace(
             found,
             low=low,
@@ -69,6 +68,37 @@ class ConfidenceSequence:
             ess=wilson_size(found.value, low, high, found.confidence),
             method="betting",
         )
+
+    def _ends(self, n: int, value: float, confidence: float) -> tuple[float, float]:
+        """Of the interval after n trials whose rate is `value`."""
+        fortune = log(2 / (1 - confidence))  # half of the stake is on either side
+        return self._higher.end(n, fortune, value, 0.0), self._lower.end(n, fortune, value, 1.0)
+
+
+def uniform_trials(half_width: float, *, rate: float = 0.5, confidence: float = 0.95) -> int:
+    """About how many trials of weight 1 it takes until an interval that may be looked at any time is so narrow, where
+    as many of them are events as `rate` has one expect. 0.5 is the worst case. Raises BadConfig unless both are
+    between 0 and 1."""
+    for name, value in {"half_width": half_width, "rate": rate}.items():
+        if not 0 < value < 1:
+            raise BadConfig(f"{name}={value!r}; allowed: between 0 and 1, both excluded. 0.01 is 1 %.")
+    few, enough = 0, 1
+    while _half_width(enough, rate, confidence) > half_width:
+        few, enough = enough, 2 * enough
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        narrow = _half_width(middle, rate, confidence) <= half_width
+        few, enough = (few, middle) if narrow else (middle, enough)
+    return enough
+
+
+def _half_width(n: int, rate: float, confidence: float) -> float:
+    """After n trials of weight 1, events among them as expected."""
+    sequence = ConfidenceSequence(confidence=confidence)
+    sequence._higher.add_alike(n * rate)
+    sequence._lower.add_alike(n * rate)
+    low, high = sequence._ends(n, rate, confidence)
+    return (high - low) / 2
 
 
 class _Stake:
@@ -81,6 +111,10 @@ class _Stake:
     def add(self, x: Floats) -> None:
         """Events of weight x (events,); trials without one count in n alone."""
         self.log_won += [float(np.log1p(bet * x).sum()) for bet in self.bets]
+
+    def add_alike(self, events: float) -> None:
+        """So many events of weight 1."""
+        self.log_won += events * np.log1p(self.bets)
 
     def end(self, n: int, fortune: float, inside: float, outside: float) -> float:
         """The end of the interval of rates that are left after n trials, from `inside` it to `outside`.

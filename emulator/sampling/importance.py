@@ -1,7 +1,7 @@
 """Importance sampling by predicted criticality: images by their margin, sites by what is foreseen of them.
 
 Of `candidates` sites of an image one is kept, in proportion to the root of its predicted chance to flip the top-1. The
-chance is the soft crossing of the margin or, with `fit` and once enough trials have been judged, one fitted on them.
+chance is the soft crossing of the margin or, with `learn` and once enough trials have been judged, one fitted on them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance(Foreseeing):
-    """alpha: share of uniform draws. candidates: sites scored for each trial. fit: learn from the trials so far. The
+    """alpha: share of uniform draws. candidates: sites scored for each trial. learn: from the trials so far. The
     others are those of `Foreseeing`."""
 
     alpha: float = 0.5
     candidates: int = 16
-    fit: bool = False
+    learn: bool = False
 
     name = "importance"
 
@@ -44,7 +44,7 @@ class Importance(Foreseeing):
 
     @property
     def learns(self) -> bool:
-        return self.fit
+        return self.learn
 
     def draw(self, bench: Workbench, rng: np.random.Generator, count: int, past: Past) -> SampledFaults:
         cells = Cells(image=bench.preference)
@@ -55,7 +55,7 @@ class Importance(Foreseeing):
     def scores(self, bench: Workbench, image: Ints, faults: FaultBatch, past: Past) -> Floats:
         """(faults,) the predicted chance that each is critical on its image."""
         outlook = self.outlook(bench, image, faults)
-        fitted = self._fitted(bench, past) if self.fit else None
+        fitted = self._fitted(bench, past) if self.learn else None
         if fitted is None:
             return self.chance(outlook)
         return np.where(outlook.foreseen, fitted.score(outlook), self.unsolved)

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from emulator.campaign.cluster import Cluster
+from emulator.campaign.config import make_config
 from emulator.campaign.executors import run_chunks
+from emulator.campaign.roster import Roster, unlike
 from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig, EmulatorError
 from emulator.faults.space import FaultSpace
@@ -75,8 +77,9 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def worker(stack: ExitStack, address: str) -> subprocess.Popen[str]:
-    found = stack.enter_context(started("worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"))
+def worker(stack: ExitStack, address: str, *options: str) -> subprocess.Popen[str]:
+    fixed = ("--nthreads", "1", "--no-dashboard", "--no-nanny")
+    found = stack.enter_context(started("worker", address, *fixed, *options))
     drain(found)
     return found
 
@@ -118,6 +121,70 @@ def test_workers_die_and_join(digits: Any, tmp_path: Path) -> None:
     assert seen == sorted(set(seen)) and seen[-1] == TRIALS
 
 
+# What a worker imports first: it has another numpy to all appearances, and would find something else.
+OLDER = """
+from importlib.metadata import version
+from emulator.campaign import chunk_task, versions
+chunk_task.encoded_part = lambda *_: b"wrong"
+versions.version = lambda name: "1.0" if name == "numpy" else version(name)
+"""
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["from the start", "later"])
+def test_a_worker_of_another_version_is_sent_away_and_the_others_go_on(
+    digits: Any, tmp_path: Path, late: bool
+) -> None:
+    (tmp_path / "older.py").write_text(OLDER)
+    campaign(digits).collect(tmp_path / "alone", workers=1)
+    with ExitStack() as stack:
+        _, address = stack.enter_context(scheduler())
+        client = stack.enter_context(distributed.Client(f"tcp://{address}"))
+        worker(stack, address)
+
+        def join(_: Any = None) -> None:
+            if not joined:
+                joined.append(worker(stack, address, "--preload", str(tmp_path / "older.py")))
+                client.wait_for_workers(2)
+
+        joined: list[Any] = []
+        if not late:
+            join()
+        with pytest.warns(
+            UserWarning, match=r"worker tcp://\S+ has numpy 1\.0 \(the campaign \d\S+\): it might"
+        ):
+            campaign(digits).collect(tmp_path / "dask", workers=client, progress=join)
+        assert len(client.nthreads()) == 1
+    assert files(tmp_path / "alone") == files(tmp_path / "dask")
+
+
+def test_a_chunk_that_comes_to_a_worker_of_another_version_is_judged_elsewhere(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has just joined may be given chunks before it is seen; here it never is."""
+    (tmp_path / "older.py").write_text(OLDER)
+    campaign(digits).collect(tmp_path / "alone", workers=1)
+    monkeypatch.setattr(Roster, "_unfit", lambda *_: {})
+    with ExitStack() as stack:
+        _, address = stack.enter_context(scheduler())
+        client = stack.enter_context(distributed.Client(f"tcp://{address}"))
+        worker(stack, address)
+        worker(stack, address, "--preload", str(tmp_path / "older.py"))
+        client.wait_for_workers(2)
+        campaign(digits).collect(tmp_path / "dask", workers=client)
+        assert len(client.nthreads()) == 2
+    assert files(tmp_path / "alone") == files(tmp_path / "dask")
+
+
+def test_only_what_differs_is_told() -> None:
+    here = {"emulator": "1", "numpy": "2", "python": "3"}
+    assert unlike({**here}, here) == ""
+    assert unlike({**here, "numpy": "1"}, here) == "has numpy 1 (the campaign 2)"
+    assert unlike({"emulator": "1", "numpy": "2"}, here) == "has python absent (the campaign 3)"
+    assert unlike(ModuleNotFoundError("No module named 'emulator'"), here) == (
+        "can't say what it has (No module named 'emulator')"
+    )
+
+
 def test_a_worker_that_leaves_takes_nothing_with_it(digits: Any, tmp_path: Path) -> None:
     """Both workers are in this process."""
     with (
@@ -133,7 +200,9 @@ def test_a_worker_that_leaves_takes_nothing_with_it(digits: Any, tmp_path: Path)
                 gone.append(next(iter(client.nthreads())))
                 client.retire_workers(gone)
 
-        found = campaign(digits).collect(tmp_path, workers=client, progress=progress)
+        with pytest.warns(UserWarning, match="left; chunks that it had not finished") as told:
+            found = campaign(digits).collect(tmp_path, workers=client, progress=progress)
+        assert [str(one.message).split()[1] for one in told if "left" in str(one.message)] == gone
         assert len(found) == TRIALS and len(client.nthreads()) == 1
 
 
@@ -166,7 +235,7 @@ def test_errors_are_told_for_what_they_are(digits: Any) -> None:
         kept = []
         with pytest.raises(OSError, match="the task's own"):
             kept += run_chunks(Sick(), range(3), Cluster(client), lambda _: 0, lambda _: no_past())
-        with pytest.raises(EmulatorError, match="Install systolic-fault-emulator"):
+        with pytest.raises(EmulatorError, match="does not take the task"):
             list(run_chunks(Unfit(), range(3), Cluster(client), lambda _: 0, lambda _: no_past()))  # type: ignore[arg-type]
         # Neither task is left on the scheduler.
         assert not [name for name in cluster.scheduler.worker_plugins if name.startswith("emulator")]
@@ -176,9 +245,9 @@ def test_errors_are_told_for_what_they_are(digits: Any) -> None:
 
 @pytest.mark.slow
 def test_a_sampler_that_learns_finds_the_same(digits: Any, tmp_path: Path) -> None:
-    fit = Importance(fit=True)
-    campaign(digits, sampler=fit).collect(tmp_path / "alone", workers=1)
-    campaign(digits, sampler=fit).collect(tmp_path / "dask", workers="dask-local")
+    learning = Importance(learn=True)
+    campaign(digits, sampler=learning).collect(tmp_path / "alone", workers=1)
+    campaign(digits, sampler=learning).collect(tmp_path / "dask", workers="dask-local")
     assert files(tmp_path / "alone") == files(tmp_path / "dask")
 
 
@@ -204,7 +273,11 @@ def test_a_scheduler_that_dies_loses_nothing(digits: Any, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("workers", "message"),
     [
-        ("dask://", "allowed: dask://HOST:PORT"),
+        ("dask", "allowed: 'auto', a number from 1, dask://HOST:PORT or dask-local"),
+        ("dask://", r"did you mean 'dask://HOST:PORT'\?\); allowed"),
+        ("dask://localhost", "allowed: 'auto'"),
+        ("dask:localhost:8786", "allowed: 'auto'"),
+        ("dask-lcoal", r"workers='dask-lcoal' \(did you mean 'dask-local'\?\)"),
         ("dask://localhost:1", "no scheduler there"),
         ("many", "allowed: 'auto', a number from 1"),
         (0, "allowed: 'auto'"),
@@ -216,6 +289,13 @@ def test_workers_that_are_none(digits: Any, tmp_path: Path, workers: Any, messag
     with pytest.raises(BadConfig, match=message):
         campaign(digits).collect(tmp_path / "none", workers=workers)
     assert time.monotonic() - started < 60
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_misspelt_word_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    config = make_config({"model": "absent.onnx", "inputs": "absent.npz", "workers": "dask-lcoal"}, "test")
+    with pytest.raises(BadConfig, match="did you mean 'dask-local'"):
+        config.campaign()
 
 
 class Weighing:

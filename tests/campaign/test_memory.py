@@ -250,6 +250,19 @@ def command(digits: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+def test_what_several_processes_take_is_more_than_one_takes(digits: Any) -> None:
+    """Two workers and their parent, each with libraries and kernels; PSS against the system's word for one."""
+    tool = [sys.executable, str(ROOT / "tools/benchmarks/memory.py"), "--model", str(digits.path), "--json"]
+    settings = ["--images", "4", "--trials", "2000", "--samplers", "uniform", "--memory", "3GB"]
+    peaks = []
+    for workers in ("1", "2"):
+        found = subprocess.run([*tool, *settings, "--workers", workers], text=True, capture_output=True)
+        assert found.returncode == 0, found.stderr
+        peaks.append(json.loads(found.stdout)["campaigns"][0]["peak_bytes"])
+    assert 1.2 * peaks[0] < peaks[1] < 3 * peaks[0]
+
+
+@pytest.mark.slow
 def test_a_campaign_of_a_large_network_keeps_to_its_limit() -> None:
     """MobileNetV2 at 224 x 224, 1,000 classes. The same trials with a limit that keeps no image and with none that
     matters; the peak is the system's word (ru_maxrss)."""

@@ -15,16 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emulator.campaign.chunk_task import ChunkTask
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.looking_back import read_past
+from emulator.campaign.manifest import read_manifest
 from emulator.campaign.parts import read_part
+from emulator.campaign.processes import Processes
 from emulator.campaign.replay import replay
+from emulator.campaign.results import Results
 from emulator.campaign.runner import Campaign, Progress
-from emulator.errors import BadConfig, BadData, EmulatorError
+from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
 from emulator.sampling.adaptive import Adaptive
 from emulator.sampling.confidence_sequence import ConfidenceSequence
+from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.importance import Importance
 from emulator.sampling.past import no_past
 from emulator.sampling.stopping import StopRule, ci_half_width, max_time, max_trials, min_critical
@@ -35,7 +38,7 @@ from emulator.sampling.workbench import Workbench
 IMAGES = 12
 
 
-def campaign(digits: Any, stop: StopRule, **changes: Any) -> Campaign:
+def campaign(digits: Any, stop: StopRule | None, **changes: Any) -> Campaign:
     settings: dict[str, Any] = {"inputs": digits.data, "limit": IMAGES, "seed": 3, "sampler": Importance()}
     registers = changes.pop("registers", ["pe_a", "pe_b", "accumulator"])
     space = FaultSpace(digits.network, digits.array, registers=registers)
@@ -80,6 +83,46 @@ def test_missing_and_damaged_parts_are_redone(digits: Any, tmp_path: Path) -> No
     campaign(digits, max_trials(2000)).collect(tmp_path, workers=1)
     after = parts(tmp_path)
     assert {name: data for name, data in after.items() if not name.endswith(".corrupt")} == before
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_parts_that_are_lost_at_the_end_are_missed(digits: Any, tmp_path: Path, lost: int) -> None:
+    campaign(digits, max_trials(1200)).collect(tmp_path, workers=1)
+    assert Results.open(tmp_path).gap == ""
+    before = parts(tmp_path)
+    for path in sorted((tmp_path / "trials").iterdir())[-lost:]:
+        path.unlink()
+    gap = ["chunk 2 of 3 is missing: 200 trials", "chunks 1, 2 of 3 are missing: 700 trials"][lost - 1]
+    with pytest.warns(UserWarning, match=gap):
+        assert Results.open(tmp_path).gap == gap
+    campaign(digits, max_trials(1200)).collect(tmp_path, workers=1)
+    assert parts(tmp_path) == before and Results.open(tmp_path).gap == ""
+
+
+def test_a_campaign_that_is_being_extended_misses_nothing(digits: Any, tmp_path: Path) -> None:
+    """Killed meanwhile, it ends where it got to."""
+    campaign(digits, max_trials(600)).collect(tmp_path, workers=1)
+
+    def interrupt(state: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        campaign(digits, max_trials(1600)).collect(tmp_path, workers=1, progress=interrupt)
+    assert "finished_trials" not in read_manifest(tmp_path)
+    assert Results.open(tmp_path).gap == ""
+
+
+def test_no_worker_is_started_where_nothing_is_left_to_do(digits: Any, tmp_path: Path) -> None:
+    def counted(workers: Any) -> Results:
+        settings = {"sampler": Exhaustive(), "limit": 1, "registers": ["accumulator"]}
+        return campaign(digits, None, **settings).collect(tmp_path, workers=workers)
+
+    first = counted(1)
+    started: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Processes, "__call__", lambda *_: started.append(None))
+        assert len(counted(2)) == len(first)
+    assert not started
 
 
 def test_more_trials_extend_a_campaign(digits: Any, tmp_path: Path) -> None:
@@ -378,7 +421,7 @@ def test_asking_for_fewer_trials_than_are_there_deletes_nothing(digits: Any, tmp
 # ---- samplers that learn
 
 
-@pytest.mark.parametrize("sampler", [Importance(fit=True), Adaptive(), Stratified()], ids=lambda s: s.name)
+@pytest.mark.parametrize("sampler", [Importance(learn=True), Adaptive(), Stratified()], ids=lambda s: s.name)
 def test_what_is_learnt_does_not_depend_on_the_number_of_workers(
     digits: Any, tmp_path: Path, sampler: Any
 ) -> None:
@@ -410,13 +453,3 @@ def test_a_campaign_on_an_array_is_replayed_with_a_file_that_holds_it(digits: An
     np.savez(tmp_path / "inputs.npz", inputs=images)
     explained = replay(tmp_path / "run", some, inputs=tmp_path / "inputs.npz")
     assert explained.top1_faulty == found.column("top1_faulty")[0]
-
-
-# ---- versions
-
-
-def test_a_worker_of_another_version_is_refused(digits: Any) -> None:
-    run = campaign(digits, max_trials(100))
-    task = ChunkTask(campaign=run, plan=run.memory_plan(1), digest="d", versions={"emulator": "0"})
-    with pytest.raises(EmulatorError, match=r"a worker has .*, the campaign .*'0'.*; allowed: the same"):
-        task.open(None)

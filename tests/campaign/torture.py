@@ -42,7 +42,7 @@ _SHORT, _LONG = ("--trials", "1250"), ("--trials", "2750")
 _PLACE = ("--limit", "5", "--registers", "pe_b,accumulator")
 SUBJECTS = (
     Subject(name="drawn", options=(*_PLACE, "--sampler", "uniform"), ends=(_SHORT, _LONG)),
-    Subject(name="learning", options=(*_PLACE, "--fit"), ends=(_SHORT, _LONG)),
+    Subject(name="learning", options=(*_PLACE, "--learn"), ends=(_SHORT, _LONG)),
     Subject(name="stopping", options=(*_PLACE, "--sampler", "uniform"), ends=(("--until-ci", "0.025"),)),
     Subject(name="counted", options=("--limit", "2", *_PLACE[2:], "--sampler", "exhaustive"), ends=((),)),
 )

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.progress import Progress
 
 from emulator.campaign.config import CampaignConfig
 from emulator.campaign.results import Results
 from emulator.graph import load as loading
 from emulator.graph.qgraph import MacLayer
+from emulator.sampling.confidence_sequence import uniform_trials
 
 Emulator = Callable[..., Any]
 
@@ -248,6 +250,56 @@ def test_away_from_a_terminal_a_long_run_tells_how_far_it_is(
     assert re.search(r"500/1200  .*faults/s  SDC-1", answer.err)
 
 
+def test_a_run_says_what_it_is_doing_and_where_there_is_nothing_to_do(
+    place: Path, tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text beside the bar, from one to the next."""
+    texts: list[str] = []
+    add, update = Progress.add_task, Progress.update
+
+    def told(method: Any) -> Any:
+        def call(self: Any, *given: Any, **named: Any) -> Any:
+            texts.append(named.get("description") or str(given[0]))
+            return method(self, *given, **named)
+
+        return call
+
+    monkeypatch.setattr(Progress, "add_task", told(add))
+    monkeypatch.setattr(Progress, "update", told(update))
+
+    def run(trials: int, workers: int) -> Any:
+        texts.clear()
+        model, inputs = place / "model.onnx", place / "test.npz"
+        options = ("--limit", 2, "--trials", trials, "--workers", workers, "-o", tmp_path / "run")
+        return emulator("run", model, "--inputs", inputs, *options)
+
+    assert run(500, 2).code == 0
+    assert texts[0] == "starting 2 workers (the first time they compile kernels, a minute)"
+    assert "faults/s" in texts[-1]
+    again = run(500, 2)
+    assert texts[0].startswith("reading what is there, then starting 2 workers")
+    assert texts[-1] == "all 500 trials are there already"
+    assert "faults/s" not in again.err and "SDC-1 of live sites" in again.out
+    assert run(600, 1).code == 0
+    assert texts[0] == "reading what is there, then first trials" and "faults/s" in texts[-1]
+    assert run(100, 2).code == 2
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--workers", 1), r"--memory \([\d.]+ [MG]B, half of what is free\)"),
+        (("--workers", "dask-local"), r"--memory \(4.0 GB for each worker\)"),
+        (("--workers", 1, "--memory", "3GB"), ""),
+    ],
+)
+def test_which_memory_was_taken_is_told(place: Path, emulator: Emulator, options: Any, words: str) -> None:
+    answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", "--dry-run", *options)
+    (taken,) = (line for line in answer.err.splitlines() if line.startswith("defaults taken"))
+    assert re.search(words, taken) and ("--memory" in taken) == bool(words)
+
+
 def test_an_interval_that_holds_at_any_time_says_so(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     options = ("--limit", 2, "--until-ci", "20%", "--trials", 500, "--workers", 1, "-o", tmp_path / "looked")
     answer = emulator("run", place / "model.onnx", "--inputs", place / "test.npz", *options)
@@ -273,7 +325,35 @@ def test_a_dry_run_plans_and_writes_nothing(place: Path, tmp_path: Path, emulato
     assert found["images"] == 5
     assert found["uniform_half_width"] == pytest.approx(0.0098, rel=0.01)
     assert found["uniform_trials"] == pytest.approx(9604, rel=0.01)
+    assert found["uniform_trials_until_ci"] is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_times_some_trials_here_and_never_for_a_cluster(place: Path, emulator: Emulator) -> None:
+    def planned(*options: object) -> Any:
+        fixed = ("--inputs", place / "test.npz", "--limit", 5, "--dry-run")
+        return emulator("run", place / "model.onnx", *fixed, *options)
+
+    probe = planned("--trials", 6000, "--workers", 3, "--json").json["probe"]
+    assert 4 < probe["trials"] <= 64
+    assert probe["seconds"] == pytest.approx(6000 / probe["trials_per_second"] / 3)
+    assert planned("--until-ci", 0.01, "--json").json["probe"]["seconds"] is None
+    for others in (("--workers", "dask-local"), ("--sampler", "exhaustive")):
+        assert planned(*others, "--json").json["probe"] is None
+        assert "time: " not in planned(*others).out
+    told = planned("--trials", 6000, "--workers", 3).out
+    assert re.search(
+        r"time: about [\d,.]+ trials/s in one process here \(probe of \d+ trials of one image\), ", told
+    )
+    assert re.search(r", \d+ s in 3 processes, beside", told)
+
+
+def test_a_dry_run_says_what_a_width_takes(place: Path, emulator: Emulator) -> None:
+    options = ("--inputs", place / "test.npz", "--limit", 5, "--until-ci", 0.01, "--dry-run")
+    most = emulator("run", place / "model.onnx", *options, "--json").json["uniform_trials_until_ci"]
+    assert most == uniform_trials(0.01)
+    told = emulator("run", place / "model.onnx", *options).out
+    assert re.search(r"until 1 %: about 3\d,000 uniform trials at worst, 1,\d00 at a rate of 1 %", told)
 
 
 def test_of_several_stop_rules_the_first_that_is_met_ends_the_run(

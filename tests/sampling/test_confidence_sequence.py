@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.errors import BadData
-from emulator.sampling.confidence_sequence import ConfidenceSequence
+from emulator.errors import BadConfig, BadData
+from emulator.sampling.confidence_sequence import ConfidenceSequence, uniform_trials
 from emulator.sampling.estimators import Tally, hansen_hurwitz
 from emulator.sampling.intervals import wilson, wilson_size
 
@@ -167,6 +167,23 @@ def test_intervals_hold_the_value_and_stay_inside_the_unit_interval() -> None:
         found = growing.estimate()
         assert 0 <= found.low <= found.value <= found.high <= 1
         assert (found.method, found.n) == ("betting", n)
+
+
+@pytest.mark.parametrize(("rate", "half_width"), [(0.5, 0.05), (0.5, 0.2), (0.02, 0.01)])
+def test_so_many_uniform_trials_are_as_narrow_and_one_fewer_is_not(rate: float, half_width: float) -> None:
+    def width_after(n: int) -> float:
+        sequence = ConfidenceSequence()
+        sequence.add(np.arange(n) < round(n * rate), np.ones(n))
+        return sequence.estimate().half_width
+
+    found = uniform_trials(half_width, rate=rate)
+    assert width_after(round(0.97 * found)) > half_width >= width_after(round(1.03 * found))
+
+
+@pytest.mark.parametrize("wrong", [{"half_width": 0.0}, {"half_width": 0.1, "rate": 1.0}])
+def test_a_width_that_none_is_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(BadConfig, match="allowed: between 0 and 1"):
+        uniform_trials(**wrong)
 
 
 def test_weights_above_the_bound_are_refused() -> None:

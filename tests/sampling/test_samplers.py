@@ -30,7 +30,7 @@ DRAWS = 10_000
 SAMPLERS: list[Sampler] = [
     Uniform(),
     Importance(),
-    Importance(fit=True),
+    Importance(learn=True),
     Stratified(),
     Adaptive(),
     BitOnly(),

@@ -69,7 +69,7 @@ def main() -> None:
     space = FaultSpace(network, array, registers=[wanted.register])
     samplers: tuple[Sampler, ...] = (Uniform(), Stratified(), Adaptive(), Importance())
     others: tuple[Sampler | Counted, ...] = (
-        Importance(fit=True),
+        Importance(learn=True),
         Sweep(trials=wanted.trials),
         BitOnly(),
         ISimDL(),

@@ -137,7 +137,7 @@ def published(study: dict[str, Any]) -> list[dict[str, str]]:
             "lift": f"{found['critical'] / found['trials'] / study['truth']:.1f}",
         }
         for name, found in study["samplers"].items()
-        if name.split()[0] in ("isimdl", "importance", "sweep") and "fit" not in name
+        if name.split()[0] in ("isimdl", "importance", "sweep") and "learn" not in name
     ]
 
 

@@ -66,6 +66,17 @@ class Memory(Schema):
     """images for which there is room"""
 
 
+class Probe(Schema):
+    """Some trials on one image, timed in this process."""
+
+    trials: int
+    """how many"""
+    trials_per_second: float
+    """with kernels compiled and the image known"""
+    seconds: float | None
+    """that the planned trials take about, without what is done once for each worker and image; null without a limit"""
+
+
 class Plan(Schema):
     """`--dry-run`: what would be done."""
 
@@ -95,6 +106,10 @@ class Plan(Schema):
     """of so many uniform trials at worst; null without a limit"""
     uniform_trials: int
     """that give 1 % at worst (Leveugle et al., DATE'09)"""
+    uniform_trials_until_ci: int | None
+    """that reach --until-ci at worst, about; null without it"""
+    probe: Probe | None
+    """null on a cluster, and for samplers that go through every site"""
 
 
 class Demo(Schema):
