@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emulator.cli import completion, options
-from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
+from emulator.cli.terminal import NOTHING, and_more, announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,8 +162,7 @@ def _chosen(found: Protection, budget: float) -> str:
         ]
         for unit in chosen[:TOP]
     ]
-    more = f"\n... and {len(chosen) - TOP:,} more (--json has all)" if len(chosen) > TOP else ""
-    return table(header, rows) + more
+    return table(header, rows) + and_more(len(chosen) - TOP)
 
 
 def _row(bought: Bought | None) -> list[str]:
