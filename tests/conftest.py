@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent / "rtl"))
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 sys.path.insert(0, str(Path(__file__).parent / "harden"))
 sys.path.insert(0, str(Path(__file__).parent / "notebooks"))
+sys.path.insert(0, str(Path(__file__).parent / "statistics"))
 
 from emulator.array.spec import ArraySpec
 from emulator.graph.golden import Golden, Inference

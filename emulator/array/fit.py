@@ -6,9 +6,9 @@ the cell, the supply and the place (JESD89A rates are for New York City at sea l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import hypot, isfinite
 from typing import Literal, NamedTuple
 
 from emulator.errors import BadConfig
@@ -110,6 +110,20 @@ def sdc_fit(bits: int, fit_per_mbit: float, avf: tuple[float, float, float]) -> 
     """
     raw_fit = bits * fit_per_mbit / BITS_PER_MBIT
     return Fit(*(raw_fit * share for share in avf))
+
+
+def fit_of_parts(parts: Sequence[Fit]) -> Fit:
+    """Of structures together, whose rates come from one sample.
+
+    The distances to the ends combine as standard deviations do (MOVER: Zou & Donner, Stat. Med. 27, 2008). Events of
+    one part are none of another, so their rates are correlated a little below 0, which is left out. In simulations
+    (`tests/statistics`) 95 % intervals cover 94 % and more from some 10 events on, and 93 % with one; the sum of the
+    ends, which covers 97 to 100 %, is up to 1.8 times as wide.
+    """
+    value = sum(part.value for part in parts)
+    down = hypot(*(part.value - part.low for part in parts))
+    up = hypot(*(part.high - part.value for part in parts))
+    return Fit(value, value - down, value + up)
 
 
 def _bad_rates(rates: Mapping[str, object]) -> list[str]:

@@ -30,7 +30,7 @@ def _merged(first: Results, second: Results) -> Results:
     more = second.trials.assign(trial_id=second.trials["trial_id"] + after)
     manifest = {
         **first.manifest,
-        "seed": [*_seeds(first), *_seeds(second)],
+        "seed": [*seeds_of(first), *seeds_of(second)],
         # An interval that was to hold whenever one looked has to go on doing so.
         "looked": first.manifest["looked"] or second.manifest["looked"],
     }
@@ -38,7 +38,8 @@ def _merged(first: Results, second: Results) -> Results:
     return Results(directory=first.directory, manifest=manifest, table=table)
 
 
-def _seeds(results: Results) -> list[int]:
+def seeds_of(results: Results) -> list[int]:
+    """With what it was drawn, one or more."""
     seed: Any = results.manifest["seed"]
     return seed if isinstance(seed, list) else [seed]
 
@@ -55,7 +56,7 @@ def _check(first: Results, second: Results) -> None:
             f"{second.directory} differs from {first.directory} in {', '.join(different)}; allowed: the seed. "
             "Compare two networks with `emulator compare`."
         )
-    common = sorted({*_seeds(first)} & {*_seeds(second)})
+    common = sorted({*seeds_of(first)} & {*seeds_of(second)})
     if common:
         raise BadConfig(
             f"{second.directory} and {first.directory} have the seed {common[0]} in common: the same trials; allowed: "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit, sdc_fit
+from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit, fit_of_parts, sdc_fit
 from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.chunks import gap
@@ -171,7 +171,8 @@ class Results:
         """SDC-1 failures in 10^9 hours of the registers struck, their bits upset at this raw rate, or at those of a
         `RawFit`; the default is an order of magnitude. Raises BadConfig unless it is a finite number, 0 or more.
 
-        Of registers with several raw rates the FIT are added, and so are the ends of the intervals: wider than needed.
+        Of registers with several raw rates it is that of `fit_of_parts`; of a campaign through all sites that is not
+        finished, whose ends no chance evens out, the ends are added.
         """
         raw = fit_per_mbit
         if not isinstance(raw, RawFit):
@@ -187,7 +188,9 @@ class Results:
             found = avf.scaled(self.live_share)
             # Of a fault anywhere: every bit of the population is as likely.
             parts.append(sdc_fit(self.register_bits, rate, (found.value, found.low, found.high)))
-        return Fit(*(sum(ends) for ends in zip(*parts, strict=True)))
+        if self.incomplete:
+            return Fit(*(sum(ends) for ends in zip(*parts, strict=True)))
+        return fit_of_parts(parts)
 
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""

@@ -9,7 +9,7 @@ import typer
 
 from emulator.array.fit import FIT_PER_MBIT, scientific
 from emulator.cli import completion, options, raw_fit
-from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
+from emulator.cli.terminal import NOTHING, and_more, announce, command, say, show, show_json, table
 
 if TYPE_CHECKING:
     from emulator.campaign.results import Results
@@ -230,8 +230,7 @@ def _units(found: Protection, chosen: list[Chosen]) -> str:
         ]
         for unit in chosen[:TOP]
     ]
-    more = f"\n... and {len(chosen) - TOP:,} more (--json has all)" if len(chosen) > TOP else ""
-    return table(header, rows) + more
+    return table(header, rows) + and_more(len(chosen) - TOP)
 
 
 def _show_others(found: Protection) -> None:

@@ -131,3 +131,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
         return "  ".join(cell.rjust(w) if number else cell.ljust(w) for cell, w, number in cells).rstrip()
 
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(row) for row in rows)])
+
+
+def and_more(left_out: int) -> str:
+    """The line below a table that is cut short; nothing where all is in it."""
+    return f"\n... and {left_out:,} more (--json has all)" if left_out > 0 else ""

@@ -25,30 +25,47 @@ class Ratio:
         plain = {name: end if isfinite(end) else None for name, end in ends.items()}
         return {**plain, "confidence": self.confidence, "method": self.method}
 
+    @property
+    def differs(self) -> bool:
+        """Is 1 outside the interval?"""
+        return self.low > 1 or self.high < 1
+
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        ends = [f"at least {self.low:.3g}"] * (self.low > 0) + [f"at most {self.high:.3g}"] * isfinite(
+            self.high
+        )
+        if len(ends) == 2:
+            return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        known = [f"{self.value:.3g}"] * (isfinite(self.value) and self.value > 0)
+        return ", ".join([*known, *ends]) if ends else "unknown"
+
+
+def quotient(first: float, second: float) -> float:
+    """first / second of rates; inf where the second is 0, NaN where both are."""
+    if second == 0:
+        return inf if first > 0 else nan
+    return first / second
 
 
 def ratio_of_rates(first: Estimate, second: Estimate) -> Ratio:
-    """first / second of one confidence, as if they were independent; of rates on the same trials, which rise together,
-    the interval is no narrower than it should be.
+    """first / second of independent rates of one confidence; of the same trials it is wider than `paired_ratio`.
 
     On the logarithmic scale the distances to the ends combine as variances do (MOVER: Zou & Donner, Stat. Med. 27,
     2008, sec. 3). Where a rate is 0 there is no such scale: then the ends are those of the least favourable pair.
     """
     confidence = min(first.confidence, second.confidence)
+    value = quotient(first.value, second.value)
     if first.high == second.high == 0:
-        return Ratio(value=nan, low=0.0, high=inf, confidence=confidence, method="ends")
+        return Ratio(value=value, low=0.0, high=inf, confidence=confidence, method="ends")
     if first.value == 0 or second.value == 0:
-        value = inf if second.value == 0 else 0.0
         low = first.low / second.high if second.high > 0 else inf
         high = first.high / second.low if second.low > 0 else inf
         return Ratio(value=value, low=low, high=high, confidence=confidence, method="ends")
-    ratio = log(first.value) - log(second.value)
     down = sqrt(_below(first) ** 2 + _above(second) ** 2)
     up = sqrt(_above(first) ** 2 + _below(second) ** 2)
-    high = exp(ratio + up) if up < inf else inf
-    return Ratio(value=exp(ratio), low=exp(ratio - down), high=high, confidence=confidence, method="mover")
+    return Ratio(
+        value=value, low=value * exp(-down), high=value * exp(up), confidence=confidence, method="mover"
+    )
 
 
 def _below(rate: Estimate) -> float:

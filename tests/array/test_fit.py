@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from emulator.array.fit import RawFit, Storage, sdc_fit
+from emulator.array.fit import Fit, RawFit, Storage, fit_of_parts, sdc_fit
 from emulator.errors import BadConfig
 
 REGISTERS = ("pe_a", "pe_b", "accumulator")
@@ -78,3 +78,8 @@ def test_a_megabit_that_always_fails_has_its_raw_rate() -> None:
 def test_masked_bits_and_bits_without_upsets_give_no_fit() -> None:
     assert sdc_fit(4096, 20.0, (0.0, 0.0, 0.0)) == (0.0, 0.0, 0.0)
     assert sdc_fit(4096, 0.0, (0.5, 0.4, 0.6)) == (0.0, 0.0, 0.0)
+
+
+def test_distances_of_parts_combine_as_standard_deviations_do() -> None:
+    assert fit_of_parts([Fit(10, 7, 14), Fit(20, 16, 23)]) == Fit(30, 25, 35)
+    assert fit_of_parts([Fit(10, 7, 14)]) == Fit(10, 7, 14)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emulator.array.fit import Fit, RawFit
 from emulator.campaign.config import make_config
 from emulator.campaign.inputs import random_samples
 from emulator.campaign.results import Results
@@ -201,6 +202,23 @@ def test_an_unfinished_campaign_says_what_is_open(digits: Any, tmp_path: Path) -
     page = render_report(part)
     assert "certainly between" in page and "not all live sites are judged yet" in page
     assert "counted, every live site" not in page and "Every live site counted" not in page
+
+
+def test_the_fit_of_an_unfinished_campaign_has_room_for_all_that_is_open(digits: Any, tmp_path: Path) -> None:
+    """What is left may all be critical or nothing, in each register: nothing there evens out."""
+    rates = {"accumulator": 5.0, "pe_b": 70.0}
+    raw = RawFit(by_register=tuple(rates.items()))
+    exact = campaign(digits, tuple(rates)).collect(tmp_path, workers=1).fit(raw)
+    (tmp_path / "trials" / "part-000001.parquet").unlink()
+    part = Results.open(tmp_path)
+
+    def fit(**raw: float) -> Fit:
+        return part.fit(RawFit(by_register=tuple({**dict.fromkeys(rates, 0.0), **raw}.items())))
+
+    both, each = fit(**rates), [fit(**{name: rate}) for name, rate in rates.items()]
+    for end in range(3):
+        assert both[end] == pytest.approx(sum(one[end] for one in each))
+    assert both.low < exact.value < both.high and exact.low == pytest.approx(exact.high)
 
 
 def test_what_converges_is_no_exhaustive_campaign(digits: Any, tmp_path: Path) -> None:

@@ -50,3 +50,17 @@ def test_what_was_given_is_no_default_even_if_it_is_the_same() -> None:
 
 def test_a_command_knows_better_what_plays_a_part() -> None:
     assert said(quiet=("number", "two_ways"), words="a", file="b") == "defaults taken: --words a --file b"
+
+
+def test_a_long_table_of_groups_is_cut_and_says_so() -> None:
+    from emulator.cli.comparison import _groups
+    from emulator.harden.comparison import Group
+    from emulator.sampling.estimators import proportion
+    from emulator.sampling.ratio_of_rates import ratio_of_rates
+
+    some, fewer = proportion([1] * 50 + [0] * 50), proportion([1] * 10 + [0] * 90)
+    same, apart = (Group(some, after, ratio_of_rates(some, after)) for after in (some, fewer))
+    lines = _groups("register", {f"r{i}": apart if i < 3 else same for i in range(23)}).splitlines()
+    assert len(lines) == 2 + 20 + 1 and lines[-1] == "... and 3 more (--json has all)"
+    assert [line.split()[-1] for line in lines[2:7]] == ["fewer"] * 3 + ["shown"] * 2
+    assert "more" not in _groups("register", {"r": same})

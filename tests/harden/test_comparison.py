@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,31 @@ def test_rates_are_those_of_the_campaigns_and_add_up(
     assert difference == pytest.approx(rates["mended"].value - rates["broken"].value)
     fewer = found.fewer["same_faults"]
     assert fewer.low <= fewer.value <= fewer.high
+    assert (fewer.method, found.fewer["fresh_faults"].method) == ("paired-mover", "mover")
     assert fewer.value == pytest.approx(rates["before"].value / rates["after_same_faults"].value)
 
 
-def test_a_register_has_as_many_times_fewer_as_its_rates_say(found: Comparison) -> None:
-    for before, after, fewer in found.by("register").values():
-        if after.value:
-            assert fewer.value == pytest.approx(before.value / after.value)
+def test_a_layer_has_as_many_times_fewer_as_its_rates_of_the_same_faults_say(
+    pair: tuple[Results, Results], found: Comparison
+) -> None:
+    same = pair[0].rates_of("layer", found.again)
+    groups = found.by("layer")
+    assert len(groups) == 3
+    for name, (before, after, fewer) in groups.items():
+        assert after == same[(name,)]
+        assert fewer.value == pytest.approx(before.value / after.value if after.value else inf)
+        assert fewer.method == "paired-mover"
+
+
+def test_those_that_differ_come_first_then_those_of_the_highest_rate_before(found: Comparison) -> None:
+    """All faults are critical in the layer that had the lowest rate, and none others change."""
+    before = found.before.rates_of("layer", found.before.column("sdc1"))
+    ascending = sorted((str(group[0]) for group in before), key=lambda name: before[(name,)].low)
+    broken = found.before.column("layer_name") == ascending[0]
+    groups = replace(found, again=found.before.column("sdc1") | broken).by("layer")
+    assert list(groups) == [ascending[0], *reversed(ascending[1:])]
+    assert [group.fewer.differs for group in groups.values()] == [True, False, False]
+    assert groups[ascending[0]].fewer.high < 1
 
 
 def test_accuracy_is_that_of_onnx_runtime(digits: Any, other: Path, found: Comparison) -> None:
@@ -124,7 +143,9 @@ def test_a_network_against_itself_is_as_vulnerable_as_it_was(digits: Any, tmp_pa
     )
     found = compare(before, after)
     assert found.again.tolist() == before.trials["sdc1"].tolist()
-    assert found.fewer["same_faults"].value == 1
+    same, fresh = found.fewer["same_faults"], found.fewer["fresh_faults"]
+    assert same.value == 1
+    assert 1 < same.high / same.low < (fresh.high / fresh.low) ** 0.6
     assert found.rates["mended"].value == found.rates["broken"].value == 0
     assert found.fewer["fresh_faults"].low < 1 < found.fewer["fresh_faults"].high
 
@@ -152,5 +173,37 @@ def test_campaigns_on_other_faults_are_refused(
     digits: Any, other: Path, pair: tuple[Results, Results], tmp_path: Path
 ) -> None:
     unlike = campaign(digits, other, tmp_path / "a", sampler=Uniform(), seed=1, registers=("accumulator",))
-    with pytest.raises(BadConfig, match="another registers and another space"):
+    with pytest.raises(BadConfig, match="registers: pe_b only before and accumulator only after; allowed"):
         compare(pair[0], unlike)
+
+
+def changed(results: Results, **parts: Any) -> Results:
+    return replace(results, manifest={**results.manifest, **parts})
+
+
+def test_what_differs_is_named_with_its_values(pair: tuple[Results, Results]) -> None:
+    before, after = pair
+    old = after.manifest
+    fewer = changed(after, inputs={**old["inputs"], "samples": 20, "sha256": "0"})
+    with pytest.raises(BadConfig, match=r"images: 30 of test\.npz before and 20 of test\.npz after; allowed"):
+        compare(before, fewer)
+    with pytest.raises(BadConfig, match=r"images: 30 of test\.npz before and after, but not the same"):
+        compare(before, changed(after, inputs={**old["inputs"], "sha256": "0"}))
+    with pytest.raises(BadConfig, match=r"array\.acc_bits is 32 before and 24 after; allowed"):
+        compare(before, changed(after, array={**old["array"], "acc_bits": 24}))
+    with pytest.raises(BadConfig, match="layers: fc only before; allowed"):
+        compare(before, changed(after, layers=old["layers"][:-1]))
+    wider = [{**old["layers"][0], "n": 5}, *old["layers"][1:]]
+    with pytest.raises(BadConfig, match=r"layers\.0\.n is 4 before and 5 after; allowed"):
+        compare(before, changed(after, layers=wider))
+
+
+def test_faults_of_the_same_seed_are_not_called_fresh(
+    pair: tuple[Results, Results], found: Comparison
+) -> None:
+    assert found.fresh
+    again = replace(found, after=changed(pair[1], seed=[pair[0].manifest["seed"], 7]))
+    assert not again.fresh
+    assert "after_fresh_faults" not in again.rates
+    assert again.rates["after_own_faults"] == found.rates["after_fresh_faults"]
+    assert again.fewer.keys() == {"same_faults", "own_faults"}

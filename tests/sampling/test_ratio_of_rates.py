@@ -9,7 +9,7 @@ import pytest
 
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
-from emulator.sampling.ratio_of_rates import ratio_of_rates
+from emulator.sampling.ratio_of_rates import Ratio, ratio_of_rates
 
 
 def rate(events: int, n: int) -> Estimate:
@@ -43,6 +43,18 @@ def test_no_event_leaves_the_ends_of_the_least_favourable_pair() -> None:
     assert fewer.to_json()["value"] is None
     assert (more.value, more.low, more.high) == (0, 0, none.high / some.low)
     assert (neither.low, neither.high) == (0, inf)
+
+
+def test_an_interval_without_an_end_is_told_by_the_other() -> None:
+    some, few, none = rate(50, 1000), rate(2, 1000), rate(0, 1000)
+    known = ratio_of_rates(some, few)
+    assert str(known) == f"25 [{known.low:.3g}, {known.high:.3g}]"
+    assert str(ratio_of_rates(some, none)) == f"at least {some.low / none.high:.3g}"
+    assert str(ratio_of_rates(none, some)) == f"at most {none.high / some.low:.3g}"
+    assert str(ratio_of_rates(none, none)) == "unknown"
+    unsure = Ratio(value=1.5, low=0.8, high=inf, confidence=0.95, method="mover")
+    assert str(unsure) == "1.5, at least 0.8"
+    assert not unsure.differs and known.differs
 
 
 def test_nothing_before_and_nothing_after_says_nothing() -> None:

@@ -149,7 +149,7 @@ class Accuracies(Schema):
 
 
 class ComparedGroup(Schema):
-    """SDC-1 of live sites of one layer or register class."""
+    """SDC-1 of live sites of one layer or register class, of the same faults, or of all of two exhaustive campaigns."""
 
     before: Estimate
     """in the first network"""
@@ -163,12 +163,13 @@ class Compared(Schema):
     """Two campaigns that differ in the network."""
 
     rates: dict[str, Estimate]
-    """SDC-1 of live sites: before, after_same_faults, after_fresh_faults or after_all_faults, mended, broken"""
+    """SDC-1 of live sites: before, after_same_faults, after_fresh_faults (of one seed after_own_faults), mended,
+    broken; or before, after_all_faults"""
     fewer: dict[str, Ratio]
-    """before / after: same_faults, fresh_faults or all_faults"""
+    """before / after: same_faults, fresh_faults (own_faults), or all_faults"""
     accuracy: Accuracies | None
     """null without labels"""
     by_register: dict[str, ComparedGroup]
-    """by register class"""
+    """by register class; those first that differ, then those of the highest rate before"""
     by_layer: dict[str, ComparedGroup]
-    """by layer"""
+    """by layer, ordered alike"""

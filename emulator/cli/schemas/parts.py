@@ -47,7 +47,7 @@ class Ratio(Schema):
     confidence: float
     """of the interval"""
     method: str
-    """how it was obtained"""
+    """of rates of the same trials "paired-mover"; of independent ones "mover", or "ends" where one is 0"""
 
 
 class Fit(Schema):
