@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emulator.cli import options
-from emulator.cli.terminal import and_more, command, show, show_json, table
+from emulator.cli.terminal import and_more, command, say, show, show_json, table
 
 if TYPE_CHECKING:
     from emulator.harden.comparison import Comparison, Group
@@ -49,6 +49,10 @@ def compare(
     from emulator.harden.comparison import compare as run_compare
 
     found = run_compare(Results.open(before), Results.open(after))
+    if found.again is not None and not found.fresh:
+        say(
+            "warning: both campaigns were drawn with the same --seed: no faults are fresh; run one with another"
+        )
     if json:
         show_json(found.to_json())
         return
@@ -59,10 +63,6 @@ def _show(found: Comparison) -> None:
     if found.accuracy is not None:
         first, second = found.accuracy
         show(f"accuracy on the campaign's images: {first} before, {second} after")
-    if found.again is not None and not found.fresh:
-        show(
-            "warning: both campaigns were drawn with the same --seed: no faults are fresh; run one with another"
-        )
     rates = found.rates
     rows = [[text, str(rates[name])] for name, text in _RATES.items() if name in rates]
     show(table(["SDC-1 of live sites", "rate"], rows))
