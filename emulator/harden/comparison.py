@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from emulator.campaign.alike import unlike
 from emulator.campaign.inputs import load_samples
 from emulator.campaign.looking_back import past_of_results
 from emulator.campaign.merging import seeds_of
@@ -20,8 +21,8 @@ from emulator.campaign.population import Group as Key
 from emulator.campaign.replay import reopened
 from emulator.campaign.results import Results
 from emulator.campaign.trial import judge_strikes
+from emulator.errors import BadConfig
 from emulator.faults.salvo import Salvo
-from emulator.harden.alike import check_alike
 from emulator.harden.answers import Answers
 from emulator.sampling.estimate import Estimate
 from emulator.sampling.paired_ratio import paired_ratio
@@ -140,7 +141,7 @@ def compare(before: Results, after: Results) -> Comparison:
     Raises BadConfig for campaigns that differ in more than the network, or of which one goes through all sites, unless
     both do to the end, and BadData where models or data are no longer those of the manifests.
     """
-    check_alike(before, after)
+    _check_alike(before, after)
     first, second = (reopened(results.manifest) for results in (before, after))
     read = before.manifest["inputs"]
     labels = load_samples(read["path"], first.network.graph, read["samples"]).labels
@@ -153,6 +154,24 @@ def compare(before: Results, after: Results) -> Comparison:
 
 def _paired(before: Estimate, after: Estimate, mended: Estimate, broken: Estimate) -> Ratio:
     return paired_ratio(before, after, first_only=mended, second_only=broken)
+
+
+def _check_alike(before: Results, after: Results) -> None:
+    """Raises BadConfig for campaigns that differ in more than the network, naming what, or of which one goes through
+    all sites, unless both do to the end."""
+    everything = [results.sampler == "exhaustive" and not results.incomplete for results in (before, after)]
+    for results in (before, after):
+        if results.counted and not all(everything):
+            raise BadConfig(
+                f"{results.directory} goes through all sites by classes, and these are those of one network; allowed: "
+                "two campaigns that draw, or two of the sampler exhaustive that are finished. Run it with importance."
+            )
+    other = unlike(before.manifest, after.manifest, sides=("before", "after"))
+    if other:
+        raise BadConfig(
+            f"{before.directory} and {after.directory} differ in more than the network: {'; '.join(other)}; allowed: "
+            "the same array, registers, layers and images. Run both alike."
+        )
 
 
 def _again(before: Results, bench: Workbench) -> Flags:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emulator.array.fit import FIT_PER_MBIT, RawFit
+from emulator.campaign.alike import unlike
 from emulator.campaign.files import write_atomically
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig
@@ -112,12 +113,11 @@ def _check_comparable(results: Results, compare: Results) -> None:
             "campaigns that go through every site do not converge; allowed to compare: two that draw. Leave out "
             "compare."
         )
-    parts = ("inputs", "array", "space")
-    other = [name for name in parts if results.manifest[name] != compare.manifest[name]]
+    other = unlike(results.manifest, compare.manifest, sides=("here", "there"))
     if other:
         raise BadConfig(
-            f"{compare.directory} has another {' and another '.join(other)} than {results.directory}; allowed to "
-            "compare: campaigns on the same faults and inputs. Leave out compare, or run both alike."
+            f"{results.directory} and {compare.directory} (there) differ in {'; '.join(other)}; allowed to compare: "
+            "campaigns on the same faults and inputs. Leave out compare, or run both alike."
         )
 
 

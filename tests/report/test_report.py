@@ -407,6 +407,17 @@ def test_campaigns_of_one_sampler_are_told_apart_by_their_directories(importance
     assert "against the seed8 campaign" in render_report(importance, other)
 
 
+def test_what_can_not_be_compared_is_named_and_a_copy_of_the_images_can(importance: Results) -> None:
+    inputs = importance.manifest["inputs"]
+
+    def against(**other: Any) -> Results:
+        return replace(importance, manifest={**importance.manifest, "inputs": {**inputs, **other}})
+
+    render_report(importance, against(path="elsewhere/copy.npz"))
+    with pytest.raises(BadConfig, match=r"images: \d+ of .*\.npz here and 7 of .*\.npz there"):
+        render_report(importance, against(sha256="0" * 64, samples=7))
+
+
 def test_labels_of_a_wide_log_axis_do_not_touch(uniform: Results) -> None:
     """From a millionth of a per cent to all."""
     register = uniform.trials["register"].astype(str)
