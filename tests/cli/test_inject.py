@@ -176,7 +176,7 @@ def test_a_lasting_fault_ends_with_what_became_of_the_answer(inject: Emulator) -
     [
         ("register=pe_b row=3 col=2 cycle=40 bit=7", ["a flip of every layer", "Add layer="]),
         ("layer=all register=pe_b row=3 col=2 cycle=40 bit=7", ["a flip of every layer"]),
-        ("layer=conv1 register=pe_b row=3 col=2 bit=7", ["keys", "cycle"]),
+        ("layer=conv1 register=pe_b row=3 col=2 bit=7", ["without cycle"]),
         ("dead-line row=3", ["'dead-line'", "dead-pe, dead-row, dead-column"]),
         ("dead-row row=3 cycle=5", ["allowed for dead-row: exactly row"]),
         ("dead-row row=16", ["row 16", "0 to 15"]),
@@ -185,7 +185,7 @@ def test_a_lasting_fault_ends_with_what_became_of_the_answer(inject: Emulator) -
         (f"{STUCK} cycle=999999", ["cycle 999999", "start"]),
         (f"layer=conv1 {STUCK} cycle=999999", ["cycle 999999"]),
         (f"layer=conv9 {STUCK}", ["'conv9'", "0=conv1"]),
-        ("", ["keys []"]),
+        ("", ["without bit, col, cycle, register, row"]),
     ],
 )
 def test_a_lasting_fault_that_makes_no_sense_is_one_clear_line(
