@@ -105,7 +105,9 @@ _PASSES = {
 _WORDS = """
 with detection: what is seen stops the inference, which is a DUE. with correction: what can be put
   right is, the rest of what is seen is a DUE. miscorrected: taken for put right, and still wrong
-n: trials. ESS: uniform trials that would tell as much: where it is far smaller, few carry the value
+n: trials. ESS: uniform trials that would tell as much: where it is far smaller, few carry the value.
+  Each rate is estimated on its own: near 50 %, corrected can come out above detected, within their
+  intervals
 """
 # An interval as wide as this says next to nothing.
 _NOTHING = 0.9
