@@ -220,8 +220,9 @@ def _static(options: QuantizeOptions) -> dict[str, Any]:
     }
     extra: dict[str, Any] = {"ActivationSymmetric": options.symmetric}
     if options.method == "minmax":
-        # Ranges are kept as they come: memory does not grow with the number of samples.
-        extra["CalibMaxIntermediateOutputs"] = 32
+        # Ranges are merged after each batch: memory does not grow with the number of samples.
+        # (CalibMaxIntermediateOutputs, which is meant for that, forgets all but the last: onnxruntime 1.32.)
+        extra["CalibStridedMinMax"] = 1
     return {
         "quant_format": QuantFormat.QDQ if options.format == "qdq" else QuantFormat.QOperator,
         "activation_type": _type(options.activation),
@@ -243,10 +244,17 @@ def _reader(model: onnx.ModelProto, feeds: Arrays) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands the calibration inputs over, a batch at a time."""
+        """Hands the calibration inputs over, a batch at a time, of all of them or of a range of batches."""
 
         def __init__(self) -> None:
-            self.left = iter(batches(model, feeds))
+            self.batches = batches(model, feeds)
+            self.set_range(0, len(self.batches))
+
+        def __len__(self) -> int:
+            return len(self.batches)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.left = iter(self.batches[start_index:end_index])
 
         def get_next(self) -> Arrays | None:
             return next(self.left, None)

@@ -124,9 +124,9 @@ def test_dead_outputs_and_ties_are_reported(
     assert "below 1e+06" in answer.json["dead_outputs"][0]
     assert any(warning.startswith("dead output: ") for warning in answer.json["warnings"])
     tied = replace_answers(answer.json)
-    assert tied == ["ties in the top-1: 2.00 classes at the maximum on average, 100.00 % of samples tie; "
-                    "the first of them counts, break ties the same way in deployment, or keep more bits of the answer "
-                    "(--activation int16)"]  # fmt: skip
+    assert tied == ["ties in the top-1: 100.00 % of samples have several classes at the maximum; the first of them "
+                    "counts, break ties the same way in deployment, or, where they are too many, keep more bits of the "
+                    "answer (--activation int16)"]  # fmt: skip
 
 
 def test_inputs_of_another_scale_are_said_to_be_clipped(

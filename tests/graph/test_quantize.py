@@ -100,6 +100,18 @@ def test_int4_weights_are_stored_as_int4(data: dict[str, Any]) -> None:
     assert {t.data_type for t in weights(made)} == {TensorProto.INT4}
 
 
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 100])
+def test_ranges_are_those_of_all_calibration_inputs(count: int, data: dict[str, Any]) -> None:
+    """The extremes of the logits, as the float model gives them."""
+    logits = open_session(onnx.load(FLOAT)).run(None, {"input": data["inputs"][:count]})[0]
+    made = quantize(FLOAT, data["inputs"], limit=count)
+    (last,) = (node for node in made.graph.node if made.graph.output[0].name in node.output)
+    constants = {t.name: numpy_helper.to_array(t) for t in initialisers(made)}
+    scale, zero = constants[last.input[1]], constants[last.input[2]].astype(int)
+    low, high = (np.array([-128, 127]) - zero) * scale
+    assert (low, high) == pytest.approx((min(0, logits.min()), max(0, logits.max())), abs=float(scale))
+
+
 def test_a_limit_is_the_same_as_fewer_samples(data: dict[str, Any]) -> None:
     limited = quantize(FLOAT, data["inputs"], limit=5)
     assert limited.SerializeToString() == quantize(FLOAT, data["inputs"][:5]).SerializeToString()

@@ -49,9 +49,9 @@ def _answers(report: CheckReport) -> list[str]:
     ]
     if report.answers.tied_share > 0:
         found.append(
-            f"ties in the top-1: {report.answers.mean_at_maximum:.2f} classes at the maximum on average, "
-            f"{100 * report.answers.tied_share:.2f} % of samples tie; the first of them counts, break ties the same "
-            "way in deployment, or keep more bits of the answer (--activation int16)"
+            f"ties in the top-1: {100 * report.answers.tied_share:.2f} % of samples have several classes at the maximum; "
+            "the first of them counts, break ties the same way in deployment, or, where they are too many, keep more "
+            "bits of the answer (--activation int16)"
         )
     agreement = report.top1_agreement_float
     if agreement is not None and agreement < AGREEMENT:
@@ -104,8 +104,8 @@ def _clipping(layers: list[dict[str, Any]]) -> list[str]:
         over = [f"{x['name']} {100 * x[key]:.1f} %" for x in layers if x[key] > CLIPPED_SHARE]
         if over:
             found.append(
-                f"clipped at the {end} end: {_some(over)} of the outputs; calibrate with more inputs like these, or by "
-                "--method minmax"
+                f"clipped at the {end} end: {_some(over)} of the outputs; calibrate with inputs like these, by "
+                "--method minmax if it was another"
             )
     return found
 
