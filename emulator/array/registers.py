@@ -144,4 +144,5 @@ def check_upset(spec: ArraySpec, upset: Upset) -> None:
     """Raise BadConfig where `upset` names no register, place or bit of `spec`."""
     wrong = register(spec, upset.register).check_place(upset.row, upset.col, upset.bits)
     if wrong is not None:
-        raise BadConfig(f"{upset}: {wrong}. Change it or the array.")
+        where = f"{upset.register} row={upset.row} col={upset.col}"
+        raise BadConfig(f"upset in {where}: {wrong}. Change it or the array.")

@@ -13,7 +13,17 @@ import numpy.typing as npt
 from emulator.array.compile import compile_layer
 from emulator.array.cycle import cycle_limit, observer
 from emulator.array.home import IN_ACT_BUFFER, IN_WGT_BUFFER, NOWHERE
-from emulator.array.host import ACT_BUFFER, LOAD_BUFFER, LOAD_CYCLE, LOAD_ROW, WGT_BUFFER, Host, Table, Words
+from emulator.array.host import (
+    ACT_BUFFER,
+    LOAD_BUFFER,
+    LOAD_CYCLE,
+    LOAD_ROW,
+    WGT_BUFFER,
+    Host,
+    Operand,
+    Table,
+    Words,
+)
 from emulator.array.injection import (
     ADDRESS,
     COL,
@@ -31,6 +41,7 @@ from emulator.array.registers import Register, inventory
 from emulator.array.tiling import Schedule
 from emulator.array.upset import Upset
 from emulator.gemm import FixedPoint, Requantisation
+from emulator.jit import Int, kernel
 
 Ints = npt.NDArray[np.int64]
 
@@ -203,7 +214,7 @@ class _Run:
         _, g, host, _, table = self._setup
         words, patches = self.state.copy(), self._patches.copy()
         flat = host.act.reshape(-1), host.wgt.reshape(-1)
-        apply_upsets(words, g, *flat, table, patches, self._cycle)
+        _strike(words, g, *flat, table, patches, self._cycle)
         self._strike_unread()
         cycle, unread = self._cycle, dict(self._unread)
         self._advance(cycle + 1)
@@ -221,7 +232,20 @@ class _Run:
         for i, upset in enumerate(self._setup.upsets):
             if table[i, PLACE] == NOWHERE and table[i, FIRST] <= self._cycle <= table[i, LAST]:
                 where = (upset.register, upset.row, upset.col)
-                self._unread[where] = int(struck_word(np.int64(self._unread.get(where, 0)), table, i))
+                self._unread[where] = int(_strike_word(np.int64(self._unread.get(where, 0)), table, i))
+
+
+# Stages are compiled into the kernels that call them; alone they would be compiled anew in every process.
+@kernel
+def _strike(
+    state: Words, g: Grid, act: Operand, wgt: Operand, upsets: Table, patches: Words, cycle: int
+) -> None:
+    apply_upsets(state, g, act, wgt, upsets, patches, cycle)
+
+
+@kernel
+def _strike_word(word: Int, upsets: Table, i: int) -> Int:
+    return struck_word(word, upsets, i)
 
 
 def _written_row(g: Grid, moment: Moment) -> int:

@@ -18,7 +18,7 @@ from emulator.faults.fault import Fault
 from emulator.faults.plan import plan_of
 from emulator.graph.golden import Golden, Inference
 from emulator.propagate.outcome import judge
-from emulator.propagate.permanent import run_struck
+from emulator.propagate.permanent import FAULT_FREE, run_struck
 from emulator.sampling.workbench import Workbench
 
 
@@ -82,7 +82,7 @@ class DenseExplanation:
                 continue
             lines.append(
                 f"layer {one.layer} ({one.layer_name}): {one.wrong_accumulators} of {one.accumulators} accumulators "
-                f"wrong, largest error {one.largest_error}; {one.wrong_outputs} outputs  (engine: {one.engine})"
+                f"wrong, largest error {one.largest_error}; {one.wrong_outputs} outputs  ({_by(one.engine)})"
             )
         lines.append(self._ending())
         return "\n".join(lines)
@@ -106,6 +106,11 @@ _ENDINGS = {
     "requant": "masked at requantisation: every error was rounded away or saturates to the same int8",
     "network": "masked in the network: a later layer absorbed it",
 }
+
+
+def _by(engine: str) -> str:
+    """What made the errors of a layer."""
+    return "no fault in this layer" if engine == FAULT_FREE else f"engine: {engine}"
 
 
 def _title(named: Named) -> str:

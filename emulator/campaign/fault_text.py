@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from emulator.array.groups import dead_column, dead_pe, dead_row
 from emulator.array.spec import ArraySpec
-from emulator.array.upset import FLIP, KINDS, Kind, Upset
-from emulator.choices import did_you_mean
+from emulator.array.upset import FLIP, KINDS, Upset
+from emulator.choices import did_you_mean, one_of
 from emulator.errors import BadConfig
 from emulator.faults.space import layer_index
 
@@ -86,8 +85,8 @@ def _group(text: str, name: str, pairs: dict[str, str], array: ArraySpec) -> tup
 
 
 def _upset(text: str, pairs: dict[str, str]) -> Upset:
-    kind = pairs.get("kind", FLIP)
-    optional = {"kind", "until_cycle"} | ({"cycle"} if kind in KINDS and kind != FLIP else set())
+    kind = one_of(KINDS, pairs.get("kind", FLIP), f"fault {text!r}: kind")
+    optional = {"kind", "until_cycle"} | ({"cycle"} if kind != FLIP else set())
     needed = {*_PLACE, "bit", "cycle"} - optional
     if not needed <= set(pairs) <= needed | optional:
         raise BadConfig(
@@ -99,7 +98,7 @@ def _upset(text: str, pairs: dict[str, str]) -> Upset:
         row=_whole(text, pairs["row"]),
         col=_whole(text, pairs["col"]),
         bits=tuple(_whole(text, bit) for bit in pairs["bit"].split(",")),
-        kind=cast(Kind, kind),
+        kind=kind,
         cycle=_whole(text, pairs.get("cycle", "0")),
         until_cycle=_whole(text, pairs["until_cycle"]) if "until_cycle" in pairs else None,
     )

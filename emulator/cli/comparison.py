@@ -70,7 +70,7 @@ def _show(found: Comparison) -> None:
     show(f"times fewer critical faults: {fewer}")
     of = _faults("all_faults" if found.again is None else "same_faults")
     for key in ("register", "layer"):
-        show(f"\nby {key}, of {of}:\n{_groups(key, found.by(key))}")
+        show(f"\nby {key}, of {of}, proven differences first:\n{_groups(key, found.by(key))}")
 
 
 def _faults(name: str) -> str:
@@ -88,7 +88,7 @@ def _groups(key: str, groups: dict[str, Group]) -> str:
 
 def _difference(ratio: Ratio) -> str:
     if not ratio.differs:
-        return "not shown"
+        return "not proven"
     return "fewer" if ratio.low > 1 else "more"
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from emulator.cli.terminal import show, table
+from emulator.cli.terminal import counted, show, table
 
 if TYPE_CHECKING:
     from emulator.array.bit_cycles import Exposure
@@ -144,7 +144,7 @@ def _show_sides(facts: Facts) -> None:
     segments = facts["host_segments"]
     if segments:
         kinds = sorted({kind for segment in segments for kind in segment["nodes"]})
-        show(f"run by ONNX Runtime on the host, in {len(segments)} segments: {', '.join(kinds)}")
+        show(f"run by ONNX Runtime on the host, in {counted(len(segments), 'segment')}: {', '.join(kinds)}")
     for line in facts["not_on_the_array"]:
         show(f"not on the array: {line}")
 

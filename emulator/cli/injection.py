@@ -23,7 +23,8 @@ FaultTexts = Annotated[
         "--fault",
         help='"layer=conv1 register=pe_b row=3 col=4 cycle=100 bit=7"; bit=3,7 for several; also '
         "kind=stuck-at-0 or stuck-at-1, until_cycle=120; stuck-ats without layer= act in every layer; "
-        '"dead-pe row=3 col=4", "dead-row row=3", "dead-column col=4". Repeat it for several at once.',
+        '"dead-pe row=3 col=4", "dead-row row=3", "dead-column col=4", in every layer or that of layer=. '
+        "Repeat it for several at once.",
     ),
 ]
 FaultFile = Annotated[
@@ -106,7 +107,9 @@ def inject(
         return
     named = [parse_fault(text, layers, spec) for text in fault or ()]
     if len(named) > 1 or named[0].layer is None or len(named[0].upsets) > 1:
-        _refuse_files(pictures, ", ".join(repr(one.text) for one in named), "Name one fault, and its layer")
+        _refuse_files(
+            pictures, ", ".join(repr(one.text) for one in named), "Name one word of one register, and a layer"
+        )
         _together(bench, named, index or 0, chosen, json)
         return
     fault_alone = Fault(layer=named[0].layer, upset=named[0].upsets[0])
@@ -122,8 +125,8 @@ def _refuse_files(pictures: explained.Pictures, what: str, fix: str) -> None:
 
     if pictures.vcd is not None or pictures.figure is not None:
         raise BadConfig(
-            f"--vcd or --figure with {what}; allowed: one fault of one layer, which they show. {fix}, or leave them "
-            "out."
+            f"--vcd or --figure with {what}; allowed: one fault in one word and one layer, which they show. {fix}, or "
+            "leave them out."
         )
 
 

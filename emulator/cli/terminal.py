@@ -121,6 +121,11 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 segment`, `2 segments`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Columns aligned: numbers right, words and the first column left."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -10,7 +10,7 @@ import typer
 
 from emulator.cli import completion, options
 from emulator.cli.subject import SEEDED, NothingToCheck, subject_of
-from emulator.cli.terminal import announce, command, say, show, show_json, table
+from emulator.cli.terminal import announce, command, counted, say, show, show_json, table
 
 if TYPE_CHECKING:
     from emulator.campaign.validation.differences import Difference
@@ -252,4 +252,4 @@ def _summary(differences: dict[str, Difference]) -> str:
     elements = sum(difference.elements for difference in differences.values())
     touched = sum(difference.elements > 0 for difference in differences.values())
     worst = max((difference.max_lsb for difference in differences.values()), default=0)
-    return f"{elements} elements in {touched} of {len(differences)} tensors differ, at most by {worst} LSB"
+    return f"{counted(elements, 'element')} in {touched} of {len(differences)} tensors differ, at most by {worst} LSB"

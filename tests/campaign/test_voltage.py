@@ -29,6 +29,8 @@ def test_rates_ascend_with_their_voltages(tmp_path: Path) -> None:
         ("supply_v,bit_error_rate\n0.7,1\n", "line 2"),
         ("supply_v,bit_error_rate\n-0.7,1e-9\n", "line 2"),
         ("supply_v,bit_error_rate\nnan,1e-9\n", "line 2"),
+        ("supply_v,bit_error_rate\n700,1e-9\n", "line 2.*not millivolts"),
+        ("supply_v,bit_error_rate\n0.7,1e-6\n0.6,1e-9\n", "rises with the voltage"),
         ("supply_v,bit_error_rate\n0.7,1e-9\n0.7,1e-8\n", "line 3.*again"),
         ("supply_v,bit_error_rate\n0.7,1e-9\n0.6,1e-9\n", "line 3.*again"),
     ],

@@ -177,6 +177,7 @@ def test_a_lasting_fault_ends_with_what_became_of_the_answer(inject: Emulator) -
         ("register=pe_b row=3 col=2 cycle=40 bit=7", ["a flip of every layer", "Add layer="]),
         ("layer=all register=pe_b row=3 col=2 cycle=40 bit=7", ["a flip of every layer"]),
         ("layer=conv1 register=pe_b row=3 col=2 bit=7", ["without cycle"]),
+        ("layer=conv1 register=pe_b row=3 col=2 bit=7 kind=stuck-at-2", ["'stuck-at-2' (did you mean"]),
         ("dead-line row=3", ["'dead-line'", "dead-pe, dead-row, dead-column"]),
         ("dead-row row=3 cycle=5", ["allowed for dead-row: exactly row"]),
         ("dead-row row=16", ["row 16", "0 to 15"]),
@@ -200,7 +201,7 @@ def test_a_lasting_fault_that_makes_no_sense_is_one_clear_line(
 @pytest.mark.parametrize("option", ["--vcd", "--figure"])
 def test_a_waveform_or_a_figure_shows_one_fault(option: str, tmp_path: Path, inject: Emulator) -> None:
     answer = inject("--fault", STUCK, option, tmp_path / "a.svg")
-    assert answer.code == 2 and "allowed: one fault of one layer" in answer.err
+    assert answer.code == 2 and "allowed: one fault in one word" in answer.err
 
 
 def test_no_closed_form_together_is_refused(inject: Emulator) -> None:

@@ -49,9 +49,9 @@ def _answers(report: CheckReport) -> list[str]:
     ]
     if report.answers.tied_share > 0:
         found.append(
-            f"ties in the top-1: {100 * report.answers.tied_share:.2f} % of samples have several classes at the maximum; "
-            "the first of them counts, break ties the same way in deployment, or, where they are too many, keep more "
-            "bits of the answer (--activation int16)"
+            f"ties in the top-1: {100 * report.answers.tied_share:.2f} % of samples have several classes at the "
+            "maximum; the first of them counts, break ties the same way in deployment, or, where they are too many, "
+            "keep more bits of the answer (--activation int16)"
         )
     agreement = report.top1_agreement_float
     if agreement is not None and agreement < AGREEMENT:
