@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,10 @@ def _healthy_rows(directory: Path, chunk: int, digest: str) -> int:
         return int(_read(directory, chunk, digest).num_rows)
     except BadData:
         path = part_path(directory, chunk)
-        path.replace(path.with_name(f"{path.name}.corrupt"))
+        aside = path.replace(path.with_name(f"{path.name}.corrupt"))
+        warnings.warn(
+            f"{path} is damaged: its chunk is judged again, it is kept as {aside.name}", stacklevel=2
+        )
         return -1
 
 
