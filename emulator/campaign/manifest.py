@@ -75,11 +75,6 @@ def _refuse_foreign(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise BadConfig(f"{directory} is a file; nothing was written. Choose another -o.")
     if directory.is_dir() and any(not _is_ours(entry) for entry in directory.iterdir()):
-        if (directory / "trials").is_dir():
-            raise BadConfig(
-                f"{directory} holds trials, but its {_MANIFEST}, which says of what campaign, is gone; nothing was "
-                f"written. Restore it, or choose another -o."
-            )
         raise BadConfig(
             f"{directory} is not empty and not a campaign directory; nothing was written. "
             "Choose another -o, or empty it."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,10 +118,7 @@ def _healthy_rows(directory: Path, chunk: int, digest: str) -> int:
         return int(_read(directory, chunk, digest).num_rows)
     except BadData:
         path = part_path(directory, chunk)
-        aside = path.replace(path.with_name(f"{path.name}.corrupt"))
-        warnings.warn(
-            f"{path} is damaged: its chunk is judged again, it is kept as {aside.name}", stacklevel=2
-        )
+        path.replace(path.with_name(f"{path.name}.corrupt"))
         return -1
 
 

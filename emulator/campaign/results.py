@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 Keys = str | Sequence[str]
 Images = Literal["these", "alike"]
-State = Literal["finished", "running", "interrupted"]
 
 _GROUPS = ("layer", "register", "bit", "input_id", "stratum", "engine", "row", "col", "kind", "masked_at")
 _SPREAD = ("bit", "row", "col", "engine")
@@ -71,13 +70,6 @@ class Results:
         if lost:
             warnings.warn(f"{path}: {lost}; `emulator run {path}` makes them", stacklevel=2)
         return cls(directory=path, manifest=manifest, table=table, gap=lost)
-
-    @property
-    def state(self) -> State:
-        """finished: its stop rule was met; running: some process writes there; interrupted: neither."""
-        if being_written(self.directory):
-            return "running"
-        return "finished" if "finished_trials" in self.manifest else "interrupted"
 
     # ---- the trials
 
@@ -286,7 +278,6 @@ class Results:
     def to_json(self) -> dict[str, Any]:
         """What `emulator run --json` prints; sdc1, sdc5, masked over all sites, the rest over live ones."""
         return {
-            "state": self.state,
             "sdc1_live": self.rate().to_json(),
             "sdc1": self.population_rate().to_json(),
             "sdc5": self.population_rate("sdc5").to_json(),

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.campaign.manifest import campaign_digest
-from emulator.campaign.one_writer import being_written
 from emulator.campaign.parts import part_path, read_parts, stored_chunks
 from emulator.campaign.schema import COLUMNS
 from emulator.errors import BadData
@@ -65,12 +64,7 @@ class StoredTrials:
         self.directory = directory
         self.chunks: Sequence[int] = stored_chunks(directory)
         if not self.chunks:
-            what = (
-                "it is running: look again"
-                if being_written(directory)
-                else f"Run it: `emulator run {directory}`"
-            )
-            raise BadData(f"{directory}: no trials yet. {what}.")
+            raise BadData(f"{directory}: no trials yet. Run the campaign: `emulator run ... -o {directory}`.")
         self.digest = campaign_digest(directory)
         self.counts = [table.num_rows for table in self._read([])]
         self._kept: dict[str, npt.NDArray[Any]] = {}

@@ -53,8 +53,6 @@ def compare(
         say(
             "warning: both campaigns were drawn with the same --seed: no faults are fresh; run one with another"
         )
-    if found.one_network:
-        say("warning: both campaigns are of one network: what differs is the luck of the draw")
     if json:
         show_json(found.to_json())
         return

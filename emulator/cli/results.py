@@ -9,7 +9,6 @@ import typer
 
 from emulator.array.fit import FIT_PER_MBIT
 from emulator.cli import completion, explained, options, raw_fit
-from emulator.cli.running import any_time, too_wide
 from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 from emulator.cli.training import estimates
 
@@ -42,17 +41,15 @@ def status(
         show_json(results.to_json())
         return
     show(f"{len(results):,} {results.unit} of {results.manifest['model']['name']}, sampler {results.sampler}")
-    show(f"{results.state}{_STATES[results.state].format(directory)}")
-    show(f"SDC-1 of live sites: {results.rate()}{any_time(results)}")
-    if (missed := too_wide(results)) is not None:
-        show(missed)
+    if results.incomplete:
+        show("not finished: the same `emulator run` again judges the sites that are left")
+    show(f"SDC-1 of live sites: {results.rate()}")
     show(f"SDC-1 of the whole population: {results.population_rate()}")
     show(f"SDC-1 of live sites without ties: {results.rate(ties=False)}")
     if results.images_are_a_sample:
         show(f"SDC-1 of live sites, images like these: {results.rate(images='alike')}")
     rows = [[_ENDS[name], str(estimate)] for name, estimate in results.masked().items()]
     show(table(["where faults end (whole population)", "share"], rows))
-    show("each share is estimated on its own: they need not add up to 100 %")
 
 
 def _training(directory: Path, json: bool) -> None:
@@ -74,11 +71,6 @@ def _training(directory: Path, json: bool) -> None:
         show(f"finished{'' if found.done == found.epochs else ' early (--patience)'}: {found.model}")
 
 
-_STATES = {
-    "finished": "",
-    "running": ": more trials follow",
-    "interrupted": ": `emulator run {}` carries on",
-}
 _ENDS = {
     "dead": "dead: register not live",
     "array": "array: accumulator unchanged",

@@ -219,27 +219,14 @@ def run(
     if json:
         show_json({**results.to_json(), "directory": str(config.output), "trials_per_second": rate})
         return
-    show(f"SDC-1 of live sites: {results.rate()}{any_time(results)}")
+    show(f"SDC-1 of live sites: {results.rate()}{_any_time(results)}")
     show(
         f"SDC-1 of the whole population ({100 * results.live_share:.2f} % live): {results.population_rate()}"
     )
-    if (missed := too_wide(results)) is not None:
-        show(missed)
     show(f"next: emulator report {config.output}")
 
 
-def too_wide(results: Results) -> str | None:
-    """That another rule ended a campaign before its interval was as narrow as was asked for."""
-    stop = results.manifest["stop"]
-    wanted = [rule["ci_half_width"] for rule in stop.get("any", [stop]) if "ci_half_width" in rule]
-    width = results.rate().half_width
-    if not wanted or width <= min(wanted):
-        return None
-    why = ": another rule was met first" if results.state == "finished" else ""
-    return f"the half-width is {100 * width:.2g} %, not the {100 * min(wanted):g} % of --until-ci{why}"
-
-
-def any_time(results: Results) -> str:
+def _any_time(results: Results) -> str:
     """Why an interval is wider than the trials alone would make it."""
     return (
         " (it may stop on what it finds: the interval holds at any time)"

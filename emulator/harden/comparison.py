@@ -57,11 +57,6 @@ class Comparison:
         return not {*seeds_of(self.before)} & {*seeds_of(self.after)}
 
     @property
-    def one_network(self) -> bool:
-        """Are both of the same file? Then nothing was hardened."""
-        return bool(self.before.manifest["model"]["sha256"] == self.after.manifest["model"]["sha256"])
-
-    @property
     def rates(self) -> dict[str, Estimate]:
         """SDC-1 of live sites: before; after on the same faults; after on its own, fresh or not; mended and broken:
         critical before only, and after only, of the same faults. Where all sites were judged: before, and after on all.

@@ -301,9 +301,6 @@ def test_a_directory_of_something_else(spoilt: Path, tmp_path: Path, emulator: E
     words = ["is a file"]
     refused(emulator, USAGE, words, "run", spoilt / "model.onnx", *inputs, "-o", tmp_path / "thesis.tex")
     assert contents(tmp_path) == before
-    (tmp_path / "a/trials").mkdir(parents=True)
-    words = ["holds trials", "manifest.json", "Restore it"]
-    refused(emulator, USAGE, words, "run", spoilt / "model.onnx", *inputs, "-o", tmp_path / "a")
 
 
 def test_the_same_campaign_again_changes_nothing(spoilt: Path, emulator: Emulator) -> None:

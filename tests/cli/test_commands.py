@@ -21,7 +21,6 @@ import pytest
 from rich.progress import Progress
 
 from emulator.campaign.config import CampaignConfig
-from emulator.campaign.one_writer import only_writer
 from emulator.campaign.results import Results
 from emulator.graph import load as loading
 from emulator.graph.qgraph import MacLayer
@@ -367,38 +366,6 @@ def test_of_several_stop_rules_the_first_that_is_met_ends_the_run(
     assert re.search(r"uniform trials: a half-width of 0\.3\d % at most; 9,\d\d\d for 1 %", plan)
     found = emulator("run", place / "model.onnx", *options, *rules, "--workers", 1, "--json").json
     assert (found["trials"] < 90_000, found["sdc1_live"]["method"]) == (True, "betting")
-
-
-def test_status_says_how_a_campaign_ended(place: Path, tmp_path: Path, emulator: Emulator) -> None:
-    options = ("--inputs", place / "test.npz", "--workers", 1, "--limit", 5, "--registers", "pe_b")
-    ran = emulator(
-        "run", place / "model.onnx", *options, "--trials", 500, "--until-ci", "0.001%", "-o", tmp_path / "a"
-    )
-    said = emulator("status", tmp_path / "a").out
-    for text in (ran.out, said):
-        assert (
-            "not the 0.001 % of --until-ci: another rule was met first" in text
-            and "holds at any time" in text
-        )
-    assert "\nfinished\n" in said
-    manifest = tmp_path / "a/manifest.json"
-    stored = json.loads(manifest.read_text())
-    del stored["finished_trials"]
-    manifest.write_text(json.dumps(stored))
-    assert (
-        f"interrupted: `emulator run {tmp_path / 'a'}` carries on" in emulator("status", tmp_path / "a").out
-    )
-    with only_writer(tmp_path / "a"):
-        assert emulator("status", tmp_path / "a", "--json").json["state"] == "running"
-
-
-def test_a_limit_beyond_the_data_is_told(place: Path, emulator: Emulator) -> None:
-    options = ("--inputs", place / "test.npz", "--registers", "pe_b", "--dry-run")
-    assert (
-        "limit 20,000: there are 500 samples"
-        in emulator("run", place / "model.onnx", *options, "--limit", 20000).err
-    )
-    assert "there are" not in emulator("run", place / "model.onnx", *options, "--limit", 500).err
 
 
 def test_status(place: Path, emulator: Emulator) -> None:

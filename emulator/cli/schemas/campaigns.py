@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from emulator.cli.schemas.parts import Estimate, Ratio, Schema, Stage
 
@@ -10,8 +10,6 @@ from emulator.cli.schemas.parts import Estimate, Ratio, Schema, Stage
 class Results(Schema):
     """What a campaign found. sdc1, sdc5 and masked are over all sites, dead ones included; the rest over live ones."""
 
-    state: Literal["finished", "running", "interrupted"]
-    """finished: its stop rule was met; running: a process writes there; interrupted: `emulator run DIR` carries on"""
     sdc1_live: Estimate
     """the answer changes, fault in a live site"""
     sdc1: Estimate
