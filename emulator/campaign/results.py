@@ -174,7 +174,13 @@ class Results:
         Of registers with several raw rates it is that of `fit_of_parts`; of a campaign through all sites that is not
         finished, whose ends no chance evens out, the ends are added.
         """
-        of = self.raw_rates(fit_per_mbit)
+        raw = fit_per_mbit
+        if not isinstance(raw, RawFit):
+            raw = RawFit.of_all(raw)
+        array = ArraySpec(**self.manifest["array"])
+        of = {
+            name: raw.fit_per_mbit(name, register(array, name).storage) for name in self.manifest["registers"]
+        }
         sdc1, parts = self._event("sdc1", ties=True), []
         for rate in sorted(set(of.values())):
             inside = np.isin(self.column("register").astype(str), [name for name in of if of[name] == rate])
@@ -185,14 +191,6 @@ class Results:
         if self.incomplete:
             return Fit(*(sum(ends) for ends in zip(*parts, strict=True)))
         return fit_of_parts(parts)
-
-    def raw_rates(self, fit_per_mbit: float | RawFit) -> dict[str, float]:
-        """FIT per Mbit of each register struck; raises BadConfig as `fit` does."""
-        raw = fit_per_mbit if isinstance(fit_per_mbit, RawFit) else RawFit.of_all(fit_per_mbit)
-        array = ArraySpec(**self.manifest["array"])
-        return {
-            name: raw.fit_per_mbit(name, register(array, name).storage) for name in self.manifest["registers"]
-        }
 
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""

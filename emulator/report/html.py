@@ -99,7 +99,7 @@ def render_report(
         fit=_fit(results, fit_per_mbit),
         raw=str(fit_per_mbit if isinstance(fit_per_mbit, RawFit) else RawFit.of_all(fit_per_mbit)),
         masked=results.masked(),
-        protect=_protection(results, fit_per_mbit),
+        protect=_protection(results),
         figures=_figures(results, compare),
         critical=_critical(results),
         configuration=_configuration(results.manifest),
@@ -176,19 +176,14 @@ def _fit(results: Results, fit_per_mbit: float | RawFit) -> FitInWords:
 # ---- tables
 
 
-def _protection(results: Results, fit_per_mbit: float | RawFit) -> dict[str, Any]:
-    """Layer x register, those first of whose contribution to the population's SDC-1, or where raw rates differ to its
-    SDC-FIT, the trials prove most."""
-    rates = results.raw_rates(fit_per_mbit)
-    of_fit = len(set(rates.values())) > 1
-    frame = _ranked(_of_fit(results.summary(), rates) if of_fit else results.summary())
+def _protection(results: Results) -> dict[str, Any]:
+    """Layer x register, those first of whose contribution to the population's SDC-1 the trials prove most."""
+    frame = _ranked(results.summary())
     frame = frame.assign(cumulative=frame["share"].cumsum(), area=frame["sites"].astype(float))
     frame["area"] /= frame["area"].sum()
     frame["avf_text"] = [_texts(*row) for row in frame[["avf", "avf_low", "avf_high"]].to_numpy()]
     frame["live_text"] = [_texts(*row) for row in frame[["value", "low", "high"]].to_numpy()]
     return {
-        "of_fit": of_fit,
-        "spared": [name for name, rate in rates.items() if rate == 0] if of_fit else [],
         "rows": frame.head(TOP_GROUPS).to_dict("records"),
         "rest": len(frame) - TOP_GROUPS,
         "rest_share": float(frame["share"].iloc[TOP_GROUPS:].sum()),
@@ -196,14 +191,6 @@ def _protection(results: Results, fit_per_mbit: float | RawFit) -> dict[str, Any
         "span": MEASURED_SPAN,
         "untried": int((frame["method"] == "no trials").sum()),
     }
-
-
-def _of_fit(frame: pd.DataFrame, rates: dict[str, float]) -> pd.DataFrame:
-    """With share, the part of the SDC-FIT that comes from each row, in place of that of the SDC-1; without those whose
-    bits are never upset."""
-    rate = frame["register"].map(rates).astype(float)
-    fit = frame["share"] * rate
-    return frame.assign(share=fit / max(float(fit.sum()), 1e-300))[rate > 0]
 
 
 def _ranked(frame: pd.DataFrame) -> pd.DataFrame:

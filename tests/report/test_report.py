@@ -94,29 +94,6 @@ def test_registers_with_raw_rates_of_their_own_add_up_to_the_fit(uniform: Result
     assert f"{found.value:.2g}"[:3] in page
 
 
-def test_what_to_protect_first_is_by_the_fit_where_raw_rates_differ(uniform: Results) -> None:
-    def ranked(raw: RawFit | float) -> list[tuple[str, str]]:
-        text = render_report(uniform, fit_per_mbit=raw)
-        table = text.split('<table id="protect">')[1].split("</table>")[0]
-        return re.findall(r"<td>(\S+)</td><td><code>(\S+)</code></td>", table)
-
-    plain = ranked(20.0)
-    assert ranked(RawFit.of_all(7)) == plain
-    first = plain[0][1]
-    spared = RawFit(by_register=((first, 0.0),))
-    assert first not in {register for _, register in ranked(spared)}
-    assert f"no bit is upset ({first})" in render_report(uniform, fit_per_mbit=spared)
-    # Parts by the plain formula: sites x AVF x raw rate.
-    raw = RawFit(sram_fit_per_mbit=0.001)
-    frame = uniform.summary()
-    fit = frame["sites"] * frame["avf"].fillna(0) * np.where(frame["register"] == "accumulator", 0.001, 20)
-    text = render_report(uniform, fit_per_mbit=raw)
-    assert "Part of all SDC-FIT" in text and "Part of all SDC-FIT" not in render_report(uniform)
-    layer, register = ranked(raw)[0]
-    row = (frame["layer"] == layer) & (frame["register"] == register)
-    assert f'<span class="num">{100 * float((fit[row] / fit.sum()).iloc[0]):.1f} %</span>' in text
-
-
 @pytest.fixture(scope="session")
 def page(importance: Results) -> str:
     return render_report(importance)
