@@ -20,6 +20,13 @@ def one_of(allowed: Sequence[Word], text: str, name: str) -> Word:
     raise BadConfig(f"{name} {text!r}{did_you_mean(text, allowed)}; allowed: {listed}. Choose one of them.")
 
 
+def allowed_of_many(text: str, allowed: Sequence[str], listing: str) -> str:
+    """What to append where `text` is none of many allowed words: the one that was probably meant, a few, and the
+    command that lists them; all of them where nothing is close."""
+    meant = did_you_mean(text, allowed)
+    return f"{meant}; allowed: {f'{few(allowed)} (all: `{listing}`)' if meant else ', '.join(allowed)}"
+
+
 def few(items: Sequence[object]) -> str:
     """The first three of a list, and dots where there are more."""
     return ", ".join([*map(str, items[:3]), *(["..."] if len(items) > 3 else [])])

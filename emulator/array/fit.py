@@ -7,10 +7,11 @@ the cell, the supply and the place (JESD89A rates are for New York City at sea l
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import hypot, isfinite
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from emulator.choices import allowed_of_many
 from emulator.errors import BadConfig
 
 BITS_PER_MBIT = 1_000_000
@@ -87,13 +88,15 @@ class RawFit:
         kinds = {"flip-flop": "flip_flop_fit_per_mbit", "sram": "sram_fit_per_mbit"}
         allowed = (*kinds, *registers)
         unknown = [key for key in table if key not in allowed]
-        listed = ", ".join(allowed)
-        _refuse(
-            [f"{key!r} is no register of the array; allowed: {listed}" for key in unknown] + _bad_rates(table)
-        )
+        hints = {key: allowed_of_many(key, allowed, "emulator inspect --registers") for key in unknown}
+        _refuse([f"{key!r} is no register of the array{hints[key]}" for key in unknown] + _bad_rates(table))
         rates = {key: float(rate) for key, rate in table.items() if isinstance(rate, int | float)}
         named = tuple((key, rate) for key, rate in rates.items() if key not in kinds)
         return cls(**{kinds[key]: rates[key] for key in kinds if key in rates}, by_register=named)
+
+    def to_json(self) -> dict[str, Any]:
+        """{"flip_flop_fit_per_mbit", "sram_fit_per_mbit", "by_register": {name: rate}}"""
+        return {**asdict(self), "by_register": dict(self.by_register)}
 
     def fit_per_mbit(self, register: str, storage: Storage) -> float:
         """The raw rate of a register: its own, else that of its kind of storage."""

@@ -16,7 +16,7 @@ from emulator.array.exposure.lifetime import Lifetime
 from emulator.array.home import Home
 from emulator.array.spec import ArraySpec
 from emulator.array.upset import Upset
-from emulator.choices import did_you_mean
+from emulator.choices import allowed_of_many
 from emulator.errors import BadConfig
 
 Ints = npt.NDArray[np.int64]
@@ -125,12 +125,12 @@ _BOTH_ONLY = (
 
 
 def register(spec: ArraySpec, name: str) -> Register:
-    """The register class called `name`; raises BadConfig with the list of names."""
+    """The register class called `name`; raises BadConfig, which says what is allowed."""
     found = _by_name(spec).get(name)
     if found is None:
         raise BadConfig(
-            f"register {name!r} is not in the array {spec.name!r}{did_you_mean(name, _by_name(spec))}; allowed: "
-            f"{', '.join(_by_name(spec))}."
+            f"register {name!r} is not in the array {spec.name!r}"
+            f"{allowed_of_many(name, [*_by_name(spec)], 'emulator inspect --registers')}."
         )
     return found
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
@@ -12,8 +16,9 @@ from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import hansen_hurwitz
 
 
-def avf_by_bit(results: Results) -> dict[int, Estimate]:
-    """P(SDC-1) of a fault anywhere in these bits, dead sites included, for each position that a register has.
+def avf_by_bit(results: Results, event: npt.NDArray[np.bool_] | None = None) -> dict[int, Estimate]:
+    """P(SDC-1) of a fault anywhere in these bits, dead sites included, for each position that a register has; or that
+    of another event, (trials,).
 
     The sites are counted, the rate of faults that lie there and change the answer is that over all trials: unbiased
     however few fell into a position. n counts all trials. Raises BadConfig for a campaign that goes through every site:
@@ -24,21 +29,23 @@ def avf_by_bit(results: Results) -> dict[int, Estimate]:
             f"{results.directory} is a campaign that goes through every site; allowed here: one that draws. "
             "Take another."
         )
-    sdc1 = results.column("sdc1")
+    counted = results.column("sdc1") if event is None else event
     mask = results.column("bits")
     found = {}
     for bit, sites in sorted(sites_by_bit(results).items()):
-        hit = sdc1 & (mask == 1 << bit)
+        hit = counted & (mask == 1 << bit)
         rate = hansen_hurwitz(hit, results.weight, max_weight=results.max_weight)
         found[bit] = _over(rate, results.population.live / sites)
     return found
 
 
-def sites_by_bit(results: Results) -> Counter[int]:
-    """Register bits x cycles of each position."""
+def sites_by_bit(results: Results, registers: Sequence[str] | None = None) -> Counter[int]:
+    """Register bits x cycles of each position, of all registers struck or of these."""
     array = ArraySpec(**results.manifest["array"])
     sites: Counter[int] = Counter()
     for entry in results.manifest["space"]["breakdown"]:
+        if registers is not None and entry["register"] not in registers:
+            continue
         found = register(array, entry["register"])
         narrow = found.lines[0] if found.first_row == 0 else 0
         cycles = int(entry["sites"]) // max(1, found.total_bits)

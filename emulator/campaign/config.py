@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from functools import reduce
@@ -156,7 +157,10 @@ def _complaint(item: Any) -> str:
         return f"unknown key {key!r}{did_you_mean(key, CampaignConfig.model_fields)}"
     if item["type"] == "missing":
         return f"{key} is missing"
-    return f"{key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+    hint = ""
+    if item["type"] == "literal_error":
+        hint = did_you_mean(str(item["input"]), re.findall(r"'(.*?)'", item["ctx"]["expected"]))
+    return f"{key} = {item['input']!r}{hint}: {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
 def load_array(text: str) -> ArraySpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,8 @@ def _checked(arrays: Arrays, graph: QuantGraph, limit: int | None, where: str) -
         digest.update(array.data.cast("B"))
     first = chosen[graph.inputs[0].name]
     count = len(first)
+    if limit is not None and limit > count:
+        warnings.warn(f"limit {limit:,}: {where} has {count:,} samples, all are taken", stacklevel=2)
     inputs: Sequence[Sample] = list(first)
     if len(chosen) > 1:
         inputs = [{name: array[i] for name, array in chosen.items()} for i in range(count)]

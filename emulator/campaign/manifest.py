@@ -20,7 +20,10 @@ knows whether any run of the campaign was to stop on what it found, 5 since a pa
 finished campaign knows its trials, and `learn` is called so."""
 
 _MANIFEST = "manifest.json"
-_EXTENDABLE = ("stop", "looked", "finished_trials")  # a rerun may ask for more trials of the same campaign
+TRIALS = "trials"
+"""The folder of the parts."""
+# A rerun may ask for more trials of the same campaign.
+_EXTENDABLE = ("stop", "looked", "finished_trials", "stopped_by")
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -29,6 +32,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = read_object(path, fresh_start(directory))
     except FileNotFoundError:
+        _refuse_without_manifest(directory)
         raise BadConfig(
             f"{directory}: not a campaign directory (no {_MANIFEST}). "
             "Give the -o directory of an `emulator run`."
@@ -74,10 +78,19 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 def _refuse_foreign(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise BadConfig(f"{directory} is a file; nothing was written. Choose another -o.")
+    _refuse_without_manifest(directory)
     if directory.is_dir() and any(not _is_ours(entry) for entry in directory.iterdir()):
         raise BadConfig(
             f"{directory} is not empty and not a campaign directory; nothing was written. "
             "Choose another -o, or empty it."
+        )
+
+
+def _refuse_without_manifest(directory: Path) -> None:
+    if any((directory / TRIALS).glob("part-*.parquet")):
+        raise BadConfig(
+            f"{directory} has trials and no {_MANIFEST}, which says of what campaign; nothing was written. Restore it: "
+            f"start the same campaign with another -o and copy its {_MANIFEST} here."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.campaign.files import remove_leftovers, write_atomically
-from emulator.campaign.manifest import campaign_digest, fresh_start
+from emulator.campaign.manifest import TRIALS, campaign_digest, fresh_start
 from emulator.campaign.schema import COLUMNS, Column
 from emulator.errors import BadData, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_TRIALS = "trials"
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 _CAMPAIGN, _CHUNK = "campaign", "chunk"
 
 
 def part_path(directory: Path, chunk: int) -> Path:
     """DIR/trials/part-000007.parquet"""
-    return directory / _TRIALS / f"part-{chunk:06d}.parquet"
+    return directory / TRIALS / f"part-{chunk:06d}.parquet"
 
 
 def encoded_part(chunk: int, columns: Mapping[str, npt.NDArray[Any]], digest: str) -> bytes:
@@ -74,11 +74,11 @@ def read_parts(
 def complete_chunks(directory: Path, expected_rows: Callable[[int], int | None]) -> list[int]:
     """The chunks whose part reads well and has the expected rows (None: any), ascending.
 
-    A part that does not read is set aside as part-*.parquet.corrupt; leftovers of interrupted writes are
-    removed. A healthy part with another number of rows stays, to be overwritten when its chunk is redone.
+    A part that does not read is set aside as part-*.parquet.corrupt, with a warning; leftovers of interrupted writes
+    are removed. A healthy part with another number of rows stays, to be overwritten when its chunk is redone.
     """
     remove_leftovers(directory)
-    remove_leftovers(directory / _TRIALS)
+    remove_leftovers(directory / TRIALS)
     chunks = stored_chunks(directory)
     digest = campaign_digest(directory) if chunks else ""
     rows = {chunk: _healthy_rows(directory, chunk, digest) for chunk in chunks}
@@ -107,7 +107,7 @@ def end_with(directory: Path, chunk: int) -> None:
 
 
 def stored_chunks(directory: Path) -> list[int]:
-    folder = directory / _TRIALS
+    folder = directory / TRIALS
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(match[1]) for match in map(_PART.fullmatch, names) if match)
 
@@ -116,9 +116,12 @@ def _healthy_rows(directory: Path, chunk: int, digest: str) -> int:
     """The rows of a part; -1 if it had to be set aside."""
     try:
         return int(_read(directory, chunk, digest).num_rows)
-    except BadData:
+    except BadData as error:
         path = part_path(directory, chunk)
-        path.replace(path.with_name(f"{path.name}.corrupt"))
+        aside = path.with_name(f"{path.name}.corrupt")
+        path.replace(aside)
+        told = f"{path} is damaged ({error}): set aside as {aside.name}, its trials are made again"
+        warnings.warn(told, stacklevel=2)
         return -1
 
 

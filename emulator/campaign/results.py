@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit, fit_of_parts, sdc_fit
+from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit
 from emulator.array.registers import register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.chunks import gap
+from emulator.campaign.fit_by_group import fit_of_all
 from emulator.campaign.manifest import read_manifest
 from emulator.campaign.one_writer import being_written
 from emulator.campaign.population import Group, Population
 from emulator.campaign.rates import CountedRates, DrawnRates, Rates
 from emulator.campaign.schema import COLUMNS, MASKED_AT, OUTCOMES
+from emulator.campaign.standing import state_of, stopped_by
 from emulator.campaign.summary import summary_of, table_of
 from emulator.campaign.trials import StoredTrials, Trials
 from emulator.choices import one_of
@@ -46,30 +48,37 @@ Images = Literal["these", "alike"]
 _GROUPS = ("layer", "register", "bit", "input_id", "stratum", "engine", "row", "col", "kind", "masked_at")
 _SPREAD = ("bit", "row", "col", "engine")
 
+NEED_NOT_ADD_UP = "Each share is estimated on its own: they need not add up to 100 %."
+"""Of `Results.masked`, of a campaign that draws."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """The trials of one campaign, and what they were drawn from. gap: which chunks are missing, "" where none is."""
+    """The trials of one campaign, and what they were drawn from. gap: which chunks are missing, "" where none is.
+    running: is a run writing more of them?"""
 
     directory: Path
     manifest: dict[str, Any]
     table: Trials
     gap: str = ""
+    running: bool = False
 
     @classmethod
     def open(cls, directory: str | Path) -> Results:
         """What a directory holds at this moment; BadConfig if it isn't a campaign, BadData if it has no trials, or is
         damaged, here or when a damaged column is asked for. Warns of a gap in its chunks."""
         path = Path(directory)
+        # Asked before the manifest is read, which a run that ends writes last, and before chunks are listed.
+        running = being_written(path)
         manifest = read_manifest(path)
         _check_keys(path, manifest)
-        # Asked before chunks are listed. A run finishes them in any order; sites not come to are told by `incomplete`.
-        whole = being_written(path) or manifest["sampler"]["name"] in COUNTED
+        # A run finishes chunks in any order; sites not come to are told by `incomplete`.
+        whole = running or manifest["sampler"]["name"] in COUNTED
         table = StoredTrials(path)
         lost = "" if whole else gap(table.chunks, manifest.get("finished_trials"))
         if lost:
             warnings.warn(f"{path}: {lost}; `emulator run {path}` makes them", stacklevel=2)
-        return cls(directory=path, manifest=manifest, table=table, gap=lost)
+        return cls(directory=path, manifest=manifest, table=table, gap=lost, running=running)
 
     # ---- the trials
 
@@ -174,23 +183,7 @@ class Results:
         Of registers with several raw rates it is that of `fit_of_parts`; of a campaign through all sites that is not
         finished, whose ends no chance evens out, the ends are added.
         """
-        raw = fit_per_mbit
-        if not isinstance(raw, RawFit):
-            raw = RawFit.of_all(raw)
-        array = ArraySpec(**self.manifest["array"])
-        of = {
-            name: raw.fit_per_mbit(name, register(array, name).storage) for name in self.manifest["registers"]
-        }
-        sdc1, parts = self._event("sdc1", ties=True), []
-        for rate in sorted(set(of.values())):
-            inside = np.isin(self.column("register").astype(str), [name for name in of if of[name] == rate])
-            avf = self.rate_of(sdc1 & inside) if len(set(of.values())) > 1 else self.rate()
-            found = avf.scaled(self.live_share)
-            # Of a fault anywhere: every bit of the population is as likely.
-            parts.append(sdc_fit(self.register_bits, rate, (found.value, found.low, found.high)))
-        if self.incomplete:
-            return Fit(*(sum(ends) for ends in zip(*parts, strict=True)))
-        return fit_of_parts(parts)
+        return fit_of_all(self, fit_per_mbit)
 
     def masked(self) -> dict[str, Estimate]:
         """The share of the whole population that dies at each stage; "none" reaches the output."""
@@ -292,6 +285,9 @@ class Results:
             "by_bit": {} if self.counted else self._by_name("bit"),
             "precision_at_100": self.precision_at(100).to_json() if self.ranked else None,
             "sampler": self.sampler,
+            "state": state_of(self),
+            "stop": self.manifest["stop"],
+            "stopped_by": stopped_by(self),
         }
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import chain, count, takewhile
 from pathlib import Path
@@ -172,12 +172,13 @@ class Campaign:
         task = ChunkTask(campaign=self, plan=plan, digest=campaign_digest(target))
         # Closed here, not by the garbage collector: what is wrong with workers then is told.
         with closing(self._summaries(target, task, done, opener)) as summaries:
-            last = self._take(summaries, set(done), in_order, progress)
+            last, by = self._take(summaries, set(done), in_order, progress)
         # Chunks finished ahead of the one that ended the campaign are not part of it.
         end_with(target, last)
         # Last of all: parts that are lost from now on are missed.
-        write_manifest(target, {**begun, "finished_trials": in_order.trials})
-        return Results.open(target)
+        write_manifest(target, {**begun, "finished_trials": in_order.trials, "stopped_by": by.settings()})
+        # The lock is still ours: nobody else is at work.
+        return replace(Results.open(target), running=False)
 
     def _take(
         self,
@@ -185,8 +186,8 @@ class Campaign:
         stored: set[int],
         in_order: InOrder,
         progress: Callable[[Progress], None] | None,
-    ) -> int:
-        """Until the stop rule is met, or there are no more; the chunk that ends the campaign."""
+    ) -> tuple[int, StopRule]:
+        """Until the stop rule is met, or there are no more; the chunk that ends the campaign, and the rule that did."""
         trials, reused, last = 0, 0, -1
         started = time.monotonic()
         for chunk, summary in summaries:
@@ -199,9 +200,10 @@ class Campaign:
                     )
                 # Trials that are there already cost no time: no rule on time may throw them away.
                 seconds = 0.0 if last in stored else time.monotonic() - started
-                if self.stop.met(in_order.standing(estimate, seconds)):
-                    return last
-        return last
+                standing = in_order.standing(estimate, seconds)
+                if self.stop.met(standing):
+                    return last, self.stop.ended_by(standing)
+        return last, self.stop
 
     def _refuse_to_shrink(self, target: Path, looked: bool) -> None:
         """Trials are expensive: a rerun may ask for more of them, never silently throw some away."""

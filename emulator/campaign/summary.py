@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CELLS = ("value", "low", "high", "n", "ess", "method")
 _AVF = ("avf", "avf_low", "avf_high")
-_UNSEEN = Estimate(value=nan, low=0.0, high=1.0, confidence=1.0, n=0, ess=0.0, method="no trials")
+UNSEEN = Estimate(value=nan, low=0.0, high=1.0, confidence=1.0, n=0, ess=0.0, method="no trials")
 
 
 def table_of(names: list[str], rates: Mapping[Group, Estimate]) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def _of_counted(results: Results, names: list[str], observed: Mapping[Group, Est
 
     rows = []
     for group, (sites, live) in results.population.sites_by(names).items():
-        found = Estimate.exact(0.0) if live == 0 else observed.get(group, _UNSEEN)
+        found = Estimate.exact(0.0) if live == 0 else observed.get(group, UNSEEN)
         rows.append([*group, *_cells(found), sites, live, *_ends(found.scaled(live / sites))])
     return pd.DataFrame(rows, columns=[*names, *_CELLS, "sites", "live", *_AVF])
 
@@ -55,7 +55,7 @@ def _of_bits(results: Results) -> pd.DataFrame:
     sites, avf = sites_by_bit(results), avf_by_bit(results)
     observed = results.rates_of("bit", results.column("sdc1"))
     rows = [
-        [bit, *_cells(observed.get((bit,), _UNSEEN)), sites[bit], *_ends(found)] for bit, found in avf.items()
+        [bit, *_cells(observed.get((bit,), UNSEEN)), sites[bit], *_ends(found)] for bit, found in avf.items()
     ]
     return pd.DataFrame(rows, columns=["bit", *_CELLS, "sites", *_AVF])
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.campaign.manifest import campaign_digest
+from emulator.campaign.one_writer import being_written
 from emulator.campaign.parts import part_path, read_parts, stored_chunks
 from emulator.campaign.schema import COLUMNS
 from emulator.errors import BadData
@@ -64,6 +65,10 @@ class StoredTrials:
         self.directory = directory
         self.chunks: Sequence[int] = stored_chunks(directory)
         if not self.chunks:
+            if being_written(directory):
+                raise BadData(
+                    f"{directory}: a run is at work here and has no trials yet. Ask again in a while."
+                )
             raise BadData(f"{directory}: no trials yet. Run the campaign: `emulator run ... -o {directory}`.")
         self.digest = campaign_digest(directory)
         self.counts = [table.num_rows for table in self._read([])]

@@ -53,6 +53,8 @@ def compare(
         say(
             "warning: both campaigns were drawn with the same --seed: no faults are fresh; run one with another"
         )
+    if found.one_network:
+        say("warning: both campaigns are of one network: what differs is the luck of the draw")
     if json:
         show_json(found.to_json())
         return
@@ -93,4 +95,5 @@ def _difference(ratio: Ratio) -> str:
 
 
 def _rate(rate: Estimate) -> str:
-    return f"{100 * rate.value:.3g} % [{100 * rate.low:.3g}, {100 * rate.high:.3g}]"
+    value, low, high = rate.percent()
+    return f"{value} % [{low}, {high}]"

@@ -105,14 +105,14 @@ def array_facts(spec: ArraySpec, raw: RawFit) -> Facts:
         "array": spec.name,
         "registers": [_register_facts(e) for e in exposures(spec, [], raw)],
         "storage": storage_totals(spec),
-        "raw_fit": {**asdict(raw), "by_register": dict(raw.by_register)},
+        "raw_fit": raw.to_json(),
     }
 
 
 # ---- text
 
 
-def show_network(facts: Facts) -> None:
+def show_network(facts: Facts, raw: RawFit) -> None:
     """Layers, costs, exposure and the size of the fault space."""
     show(f"{facts['model']} on {facts['array']}: {facts['macs']:,} MACs, {facts['cycles']:,} cycles")
     show(table(["layer", "op", "m", "k", "n", "groups", "MACs", "folds"], _shape_rows(facts)))
@@ -126,11 +126,7 @@ def show_network(facts: Facts) -> None:
     header = ["register", "storage", "bits", "bit-cycles", "live", "raw FIT"]
     show(table(header, _exposure_rows(facts["registers"])))
     show("")
-    raw = facts["raw_fit"]
-    show(
-        f"raw FIT: every upset counted, {raw['flip_flop_fit_per_mbit']:g} FIT/Mbit in flip-flops, "
-        f"{raw['sram_fit_per_mbit']:g} in SRAM; times the AVF of a campaign it is the FIT"
-    )
+    show(f"raw FIT: every upset counted, {raw}; times the AVF of a campaign it is the FIT")
     show(
         f"fault space: {facts['space_size']:,} sites an inference (register bits x cycles), {facts['live']:,} live "
         f"({100 * facts['live_share']:.2f} %); the rest is masked without simulation"

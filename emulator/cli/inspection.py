@@ -92,7 +92,7 @@ def inspect(
     elif registers:
         datasheet.show_registers(facts)
     else:
-        datasheet.show_network(facts)
+        datasheet.show_network(facts, raw)
 
 
 @command

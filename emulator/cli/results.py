@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emulator.array.fit import FIT_PER_MBIT
-from emulator.cli import completion, explained, options, raw_fit
+from emulator.cli import completion, explained, groups, options, raw_fit
 from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
 from emulator.cli.training import estimates
 
@@ -21,35 +21,70 @@ def register(app: typer.Typer) -> None:
 
 @command
 def status(
+    context: typer.Context,
     directory: Annotated[
         Path, typer.Argument(help="directory of a campaign, or of a training", show_default=False)
     ],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="groups too, those first that have most SDC-1: layer, register or bit",
+            show_default=NOTHING,
+            autocompletion=completion.words(*groups.KEYS),
+        ),
+    ] = None,
+    fit_per_mbit: raw_fit.PerMbit = FIT_PER_MBIT,
+    fit: raw_fit.File = None,
     json: options.Json = False,
 ) -> None:
     """What a campaign has found so far, or how far a training is.
 
     Example: emulator status runs/a
+
+    Example: emulator status runs/a --by register --fit-per-mbit 20
     """
-    from emulator.campaign.results import Results
+    from emulator.campaign.results import NEED_NOT_ADD_UP, Results
+    from emulator.campaign.standing import any_time, state_in_words
+    from emulator.choices import one_of
     from emulator.harden.checkpoint import holds_training
 
     if holds_training(directory):
+        _only_of_campaigns(context, "by", "fit_per_mbit", "fit")
         _training(directory, json)
         return
+    key = None if by is None else one_of(groups.KEYS, by, "--by")
+    announce(context, *(["fit_per_mbit"] if fit is not None else []))
+    raw = raw_fit.chosen(context, directory, fit_per_mbit, fit)
     results = Results.open(directory)
+    whole = results.fit(raw)
     if json:
-        show_json(results.to_json())
+        rates = {"fit": whole._asdict(), "raw_fit": raw.to_json()}
+        grouped = None if key is None else groups.to_json(results, key, raw)
+        show_json({**results.to_json(), **rates, "by": grouped})
         return
     show(f"{len(results):,} {results.unit} of {results.manifest['model']['name']}, sampler {results.sampler}")
-    if results.incomplete:
-        show("not finished: the same `emulator run` again judges the sites that are left")
-    show(f"SDC-1 of live sites: {results.rate()}")
+    show(state_in_words(results))
+    show(f"SDC-1 of live sites: {results.rate()}{any_time(results)}")
     show(f"SDC-1 of the whole population: {results.population_rate()}")
     show(f"SDC-1 of live sites without ties: {results.rate(ties=False)}")
     if results.images_are_a_sample:
         show(f"SDC-1 of live sites, images like these: {results.rate(images='alike')}")
+    show(f"SDC in FIT, at {raw} raw: {whole}")
     rows = [[_ENDS[name], str(estimate)] for name, estimate in results.masked().items()]
     show(table(["where faults end (whole population)", "share"], rows))
+    if not results.counted:
+        show(NEED_NOT_ADD_UP)
+    if key is not None:
+        show(f"\n{groups.in_words(results, key, raw)}")
+
+
+def _only_of_campaigns(context: typer.Context, *names: str) -> None:
+    for name in names:
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE"):
+            raise typer.BadParameter(
+                "this is a training; leave it out, or give a campaign",
+                param_hint=f"--{name.replace('_', '-')}",
+            )
 
 
 def _training(directory: Path, json: bool) -> None:

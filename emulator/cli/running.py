@@ -173,6 +173,7 @@ def run(
     """
     from emulator.campaign.config import make_config, read_config
     from emulator.campaign.resumed import resumed
+    from emulator.campaign.standing import any_time, shortfall
     from emulator.cli.dry_run import print_plan
     from emulator.errors import BadConfig
 
@@ -219,20 +220,13 @@ def run(
     if json:
         show_json({**results.to_json(), "directory": str(config.output), "trials_per_second": rate})
         return
-    show(f"SDC-1 of live sites: {results.rate()}{_any_time(results)}")
+    show(f"SDC-1 of live sites: {results.rate()}{any_time(results)}")
     show(
         f"SDC-1 of the whole population ({100 * results.live_share:.2f} % live): {results.population_rate()}"
     )
+    if short := shortfall(results):
+        show(short)
     show(f"next: emulator report {config.output}")
-
-
-def _any_time(results: Results) -> str:
-    """Why an interval is wider than the trials alone would make it."""
-    return (
-        " (it may stop on what it finds: the interval holds at any time)"
-        if results.manifest["looked"]
-        else ""
-    )
 
 
 def _announce(context: typer.Context, config: CampaignConfig, campaign: Campaign) -> None:

@@ -57,6 +57,12 @@ class Comparison:
         return not {*seeds_of(self.before)} & {*seeds_of(self.after)}
 
     @property
+    def one_network(self) -> bool:
+        """Are both campaigns of the same model file? Then what differs is the luck of the draw."""
+        first, second = (results.manifest["model"]["sha256"] for results in (self.before, self.after))
+        return bool(first == second)
+
+    @property
     def rates(self) -> dict[str, Estimate]:
         """SDC-1 of live sites: before; after on the same faults; after on its own, fresh or not; mended and broken:
         critical before only, and after only, of the same faults. Where all sites were judged: before, and after on all.

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from emulator.campaign.results import Results
+from emulator.campaign.results import NEED_NOT_ADD_UP, Results
 from emulator.errors import BadConfig
 from emulator.report.figures.convergence import convergence, names_of
 from emulator.report.figures.files import save_figure
@@ -40,7 +40,7 @@ def gallery(results: Results, compare: Results | None = None) -> dict[str, Plate
         ),
         "funnel": Plate(
             "Where faults die",
-            "A fault is masked at the first stage where the run equals the golden one again.",
+            _dying(results),
             partial(masking_funnel, results),
         ),
     }
@@ -74,6 +74,11 @@ def _of_drawn(results: Results, compare: Results | None) -> dict[str, Plate]:
         )
         plates["map"] = Plate("Over the PE array", caption, partial(pe_heat_map, results))
     return plates
+
+
+def _dying(results: Results) -> str:
+    where = "A fault is masked at the first stage where the run equals the golden one again."
+    return where if results.counted else f"{where} {NEED_NOT_ADD_UP}"
 
 
 def _meaning(results: Results) -> str:

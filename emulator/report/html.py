@@ -7,24 +7,20 @@ import shlex
 from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from emulator.array.fit import FIT_PER_MBIT, RawFit
+from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit
 from emulator.campaign.alike import unlike
 from emulator.campaign.files import write_atomically
-from emulator.campaign.results import Results
+from emulator.campaign.fit_by_group import raw_rates
+from emulator.campaign.ranked_groups import MEASURED_SPAN, ranked_groups, weighs
+from emulator.campaign.results import NEED_NOT_ADD_UP, Results
 from emulator.errors import BadConfig
 from emulator.report.gallery import gallery
 from emulator.report.inline_svg import inline_svg
-from emulator.sampling.estimate import Estimate, decimals, grouped
-
-if TYPE_CHECKING:
-    import pandas as pd
+from emulator.sampling.estimate import Estimate, decimals, grouped, percents
 
 TOP_GROUPS, TOP_FAULTS = 20, 20
-
-MEASURED_SPAN = 10
-"""Upper over lower end of an interval above which a rate counts as not measured yet."""
 
 
 class Figure(NamedTuple):
@@ -99,7 +95,8 @@ def render_report(
         fit=_fit(results, fit_per_mbit),
         raw=str(fit_per_mbit if isinstance(fit_per_mbit, RawFit) else RawFit.of_all(fit_per_mbit)),
         masked=results.masked(),
-        protect=_protection(results),
+        need_not_add_up="" if results.counted else NEED_NOT_ADD_UP,
+        protect=_protection(results, fit_per_mbit),
         figures=_figures(results, compare),
         critical=_critical(results),
         configuration=_configuration(results.manifest),
@@ -176,14 +173,21 @@ def _fit(results: Results, fit_per_mbit: float | RawFit) -> FitInWords:
 # ---- tables
 
 
-def _protection(results: Results) -> dict[str, Any]:
-    """Layer x register, those first of whose contribution to the population's SDC-1 the trials prove most."""
-    frame = _ranked(results.summary())
-    frame = frame.assign(cumulative=frame["share"].cumsum(), area=frame["sites"].astype(float))
-    frame["area"] /= frame["area"].sum()
-    frame["avf_text"] = [_texts(*row) for row in frame[["avf", "avf_low", "avf_high"]].to_numpy()]
-    frame["live_text"] = [_texts(*row) for row in frame[["value", "low", "high"]].to_numpy()]
+def _protection(results: Results, fit_per_mbit: float | RawFit) -> dict[str, Any]:
+    """Layer x register, those first of whose contribution to the population's SDC-1 the trials prove most; where raw
+    rates differ, to its SDC-FIT."""
+    frame = ranked_groups(results, ["layer", "register"], fit_per_mbit)
+    area = frame["sites"].astype(float) / results.space_size
+    frame = frame.assign(cumulative=frame["share"].cumsum(), area=area)
+    frame["avf_text"] = [percents(*row) for row in frame[["avf", "avf_low", "avf_high"]].to_numpy()]
+    fits = frame[["fit", "fit_low", "fit_high"]].to_numpy()
+    frame["fit_text"] = [str(Fit(*row)).removesuffix(" FIT") for row in fits]
+    frame["live_text"] = [percents(*row) for row in frame[["value", "low", "high"]].to_numpy()]
+    weighed = weighs(results, fit_per_mbit)
+    rates = raw_rates(results, fit_per_mbit)
     return {
+        "weighed": weighed,
+        "never_upset": [name for name, rate in rates.items() if weighed and rate == 0],
         "rows": frame.head(TOP_GROUPS).to_dict("records"),
         "rest": len(frame) - TOP_GROUPS,
         "rest_share": float(frame["share"].iloc[TOP_GROUPS:].sum()),
@@ -191,20 +195,6 @@ def _protection(results: Results) -> dict[str, Any]:
         "span": MEASURED_SPAN,
         "untried": int((frame["method"] == "no trials").sum()),
     }
-
-
-def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `Results.summary` by the lower end of their part, to 0.1 % as it is shown; of equal ones the largest
-    estimate first. With proven, that lower end, and measured: does the interval span at most MEASURED_SPAN?"""
-    value, low, high = (frame[name].astype(float) for name in ("avf", "avf_low", "avf_high"))
-    proven = (frame["share"] * low / value).where(value > 0, 0.0)
-    frame = frame.assign(proven=proven, measured=high <= MEASURED_SPAN * low, place=proven.round(3))
-    return frame.sort_values(["place", "share"], ascending=False, kind="stable")
-
-
-def _texts(value: float, low: float, high: float) -> tuple[str, str, str]:
-    found = Estimate(value=value, low=low, high=high, confidence=0.95, n=0, ess=0.0, method="")
-    return found.percent()
 
 
 def _critical(results: Results) -> list[dict[str, Any]]:

@@ -47,12 +47,7 @@ class Estimate:
 
     def percent(self) -> tuple[str, str, str]:
         """Value, low, high in per cent with the digits the interval supports: ("3.1", "2.8", "3.4")."""
-        digits = decimals(100 * self.value, 100 * self.half_width)
-        return (
-            f"{100 * self.value:.{digits}f}",
-            f"{100 * self.low:.{digits}f}",
-            f"{100 * self.high:.{digits}f}",
-        )
+        return percents(self.value, self.low, self.high)
 
     def __str__(self) -> str:
         value, low, high = self.percent()
@@ -61,6 +56,12 @@ class Estimate:
         if self.method == "census" and self.low == self.high:
             return f"{value} % (all {grouped(self.n)} sites)"
         return f"{value} % [{low}, {high}], n = {grouped(self.n)}, ESS = {grouped(_rounded(self))}"
+
+
+def percents(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """`Estimate.percent` of a rate and its interval."""
+    digits = decimals(100 * value, 100 * (high - low) / 2)
+    return f"{100 * value:.{digits}f}", f"{100 * low:.{digits}f}", f"{100 * high:.{digits}f}"
 
 
 def grouped(number: float) -> str:

@@ -6,6 +6,7 @@ A rule is asked after each chunk, in chunk order, so that the answer does not de
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -47,9 +48,16 @@ class StopRule:
         """Does it ask for the number of distinct critical faults? No other rule needs their names."""
         return _asks(self.settings(), "min_critical")
 
+    def ended_by(self, standing: Standing) -> StopRule:
+        """Of a rule that is met the part that is: of several the first."""
+        return self
+
     def settings(self) -> dict[str, Any]:
         """The rule as JSON."""
         raise TypeError("StopRule is abstract: use max_trials or ci_half_width")
+
+    def __str__(self) -> str:
+        return in_words(self.settings())
 
     def __or__(self, other: StopRule) -> StopRule:
         return AnyOf((self, other))
@@ -73,9 +81,6 @@ class MaxTrials(StopRule):
     def settings(self) -> dict[str, Any]:
         return {"max_trials": self.trials}
 
-    def __str__(self) -> str:
-        return f"{self.trials:,} trials"
-
 
 @dataclass(frozen=True, slots=True)
 class HalfWidth(StopRule):
@@ -88,9 +93,6 @@ class HalfWidth(StopRule):
 
     def settings(self) -> dict[str, Any]:
         return {"ci_half_width": self.half_width}
-
-    def __str__(self) -> str:
-        return f"half-width {100 * self.half_width:g} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,6 @@ class MaxTime(StopRule):
     def settings(self) -> dict[str, Any]:
         return {"max_time": self.seconds}
 
-    def __str__(self) -> str:
-        return f"{self.seconds:g} s"
-
 
 @dataclass(frozen=True, slots=True)
 class MinCritical(StopRule):
@@ -121,9 +120,6 @@ class MinCritical(StopRule):
     def settings(self) -> dict[str, Any]:
         return {"min_critical": self.critical}
 
-    def __str__(self) -> str:
-        return f"{self.critical:,} critical faults"
-
 
 @dataclass(frozen=True, slots=True)
 class AnyOf(StopRule):
@@ -132,15 +128,15 @@ class AnyOf(StopRule):
     def met(self, standing: Standing) -> bool:
         return any(rule.met(standing) for rule in self.rules)
 
+    def ended_by(self, standing: Standing) -> StopRule:
+        return next(rule.ended_by(standing) for rule in self.rules if rule.met(standing))
+
     def limit(self) -> int | None:
         limits = [limit for rule in self.rules if (limit := rule.limit()) is not None]
         return min(limits, default=None)
 
     def settings(self) -> dict[str, Any]:
         return {"any": [rule.settings() for rule in self.rules]}
-
-    def __str__(self) -> str:
-        return " or ".join(f"({rule})" if isinstance(rule, AllOf) else str(rule) for rule in self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +152,6 @@ class AllOf(StopRule):
 
     def settings(self) -> dict[str, Any]:
         return {"all": [rule.settings() for rule in self.rules]}
-
-    def __str__(self) -> str:
-        return " and ".join(f"({rule})" if isinstance(rule, AnyOf) else str(rule) for rule in self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +191,25 @@ def min_critical(critical: int) -> StopRule:
     if critical < 1:
         raise BadConfig(f"min_critical({critical}); allowed: 1 or more.")
     return MinCritical(critical)
+
+
+def in_words(settings: dict[str, Any]) -> str:
+    """A rule out of its settings: "20,000 trials or half-width 0.1 %"."""
+    for key, word, other in (("any", " or ", "all"), ("all", " and ", "any")):
+        if key in settings:
+            parts = [(in_words(part), other in part) for part in settings[key]]
+            return word.join(f"({text})" if inner else text for text, inner in parts)
+    ((key, value),) = settings.items()
+    return _WORDS[key](value)
+
+
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "max_trials": "{:,} trials".format,
+    "ci_half_width": lambda share: f"half-width {100 * share:g} %",
+    "max_time": "max time {:g} s".format,
+    "min_critical": "{:,} critical faults".format,
+    "exhausted": lambda _: "every live site judged",
+}
 
 
 def _asks(settings: dict[str, Any], *rules: str) -> bool:

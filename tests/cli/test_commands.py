@@ -362,7 +362,7 @@ def test_of_several_stop_rules_the_first_that_is_met_ends_the_run(
     options = ("--limit", 5, "--inputs", place / "test.npz", "-o", tmp_path / "c")
     rules = ("--trials", 90_000, "--until-ci", 0.0001, "--max-time", 3600, "--min-critical", 2)
     plan = emulator("run", place / "model.onnx", *options, *rules, "--dry-run").out
-    assert "stop: 90,000 trials or half-width 0.01 % or 3600 s or 2 critical faults" in plan
+    assert "stop: 90,000 trials or half-width 0.01 % or max time 3600 s or 2 critical faults" in plan
     assert re.search(r"uniform trials: a half-width of 0\.3\d % at most; 9,\d\d\d for 1 %", plan)
     found = emulator("run", place / "model.onnx", *options, *rules, "--workers", 1, "--json").json
     assert (found["trials"] < 90_000, found["sdc1_live"]["method"]) == (True, "betting")

@@ -328,7 +328,10 @@ def test_one_name_alone_is_one_register_and_one_layer(digits: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"registers": "PE_A"}, r"register 'PE_A' .* \(did you mean 'pe_a'\?\); allowed: pe_a, "),
+        (
+            {"registers": "PE_A"},
+            r"register 'PE_A' .* \(did you mean 'pe_a'\?\); allowed: pe_a, .*\.\.\. \(all: `emulator inspect",
+        ),
         ({"registers": ["pe_c"]}, r"\(did you mean 'pe_c[12]'\?\)"),
         ({"layers": "conv_1"}, r"layer 'conv_1' .* \(did you mean 'conv1'\?\); allowed: 0=conv1"),
     ],

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from itertools import pairwise
+from math import isnan
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,6 +23,8 @@ from matplotlib.figure import Figure
 
 from emulator.array.fit import RawFit
 from emulator.campaign.bit_avf import avf_by_bit
+from emulator.campaign.fit_by_group import fit_by
+from emulator.campaign.ranked_groups import MEASURED_SPAN
 from emulator.campaign.results import Results
 from emulator.campaign.trials import HeldTrials
 from emulator.errors import BadConfig, BadData
@@ -30,7 +33,7 @@ from emulator.report.figures.convergence import convergence
 from emulator.report.figures.masking import masking_funnel
 from emulator.report.figures.pe_map import pe_heat_map
 from emulator.report.figures.rates import MOST_ROWS, avf_by
-from emulator.report.html import MEASURED_SPAN, TOP_FAULTS, TOP_GROUPS, render_report, write_report
+from emulator.report.html import TOP_FAULTS, TOP_GROUPS, render_report, write_report
 
 Draw = Callable[..., Axes]
 FIGURES: dict[str, Draw] = {
@@ -360,6 +363,45 @@ def test_rows_are_ranked_by_what_the_trials_prove_and_grey_where_they_prove_litt
     shares = [float(cells[2].split()[0]) for _, cells in shown]
     sums = [float(cells[3].split()[0]) for _, cells in shown]
     assert sums == pytest.approx(np.cumsum(shares), abs=0.05 * len(shares))
+
+
+def test_where_raw_rates_differ_rows_are_ranked_by_their_part_of_sdc_fit(importance: Results) -> None:
+    even = render_report(importance)
+    first = _protect_rows(even)[0][1][1]
+    page = render_report(importance, fit_per_mbit=RawFit(by_register=((first, 0.0),)))
+    rows = [cells for _, cells in _protect_rows(page)]
+    assert (
+        f"left out, with raw rate 0: {first}" in page
+        and "These raw rates do not spread upsets evenly" in page
+    )
+    assert first not in [cells[1] for cells in rows]
+    # One register a thousand times as often upset as the others leads, and has nearly all of it.
+    last = rows[-1][1]
+    heavy = RawFit(flip_flop_fit_per_mbit=0.001, sram_fit_per_mbit=0.001, by_register=((last, 1e6),))
+    rows = [cells for _, cells in _protect_rows(render_report(importance, fit_per_mbit=heavy))]
+    assert rows[0][1] == last
+    fits = {cells[1]: float(cells[4].split()[0]) for cells in rows if cells[4] != "unknown"}
+    assert fits[last] > 0
+    # Of one rate nothing changes.
+    assert _protect_rows(render_report(importance, fit_per_mbit=RawFit.of_all(7))) == _protect_rows(even)
+    assert "SDC-FIT</th>" not in even and "left out" not in even
+
+
+@pytest.mark.parametrize("keys", ["register", "layer", ["layer", "register"], "bit"])
+def test_the_fit_of_groups_adds_up_to_that_of_all(keys: Any, uniform: Results) -> None:
+    raw = RawFit(flip_flop_fit_per_mbit=30, sram_fit_per_mbit=3, by_register=(("pe_a", 0.0),))
+    names = [keys] if isinstance(keys, str) else keys
+    groups = fit_by(uniform, names, raw)
+    whole = uniform.fit(raw)
+    assert sum(fit.value for fit in groups.values() if not isnan(fit.value)) == pytest.approx(
+        whole.value, rel=0.1
+    )
+    assert all(fit.low <= fit.value <= fit.high or isnan(fit.value) for fit in groups.values())
+    alone = fit_by(uniform, ["register"], raw)
+    assert alone["pe_a",] == (0, 0, 0)
+    row = uniform.summary("register").set_index("register").loc["accumulator"]
+    bits = row["sites"] / uniform.space_size * uniform.register_bits
+    assert alone["accumulator",].high == pytest.approx(3e-6 * bits * row["avf_high"])
 
 
 def test_the_most_critical_faults_stand_in_the_order_that_their_caption_says(importance: Results) -> None:

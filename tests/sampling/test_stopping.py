@@ -94,10 +94,21 @@ def test_only_rules_on_critical_faults_count_them() -> None:
     assert (max_trials(9) | (ci_half_width(0.1) & min_critical(4))).counts_critical
 
 
+def test_what_ended_a_campaign_is_the_part_that_is_met() -> None:
+    timed, narrow = max_time(4), ci_half_width(0.001)
+    slow = reached(seconds=5, half_width=0.01)
+    assert (narrow | timed).ended_by(slow) == timed
+    assert (max_trials(9) | (timed & max_trials(1)) | narrow).ended_by(slow) == timed & max_trials(1)
+    assert (narrow | timed).ended_by(reached(seconds=5, half_width=0.001)) == narrow
+
+
 def test_rules_read_as_they_combine() -> None:
     rule = max_trials(20_000) | (ci_half_width(0.002) & max_time(60)) | min_critical(5)
-    assert str(rule) == "20,000 trials or (half-width 0.2 % and 60 s) or 5 critical faults"
-    assert str((max_trials(1) | max_time(2)) & min_critical(3)) == "(1 trials or 2 s) and 3 critical faults"
+    assert str(rule) == "20,000 trials or (half-width 0.2 % and max time 60 s) or 5 critical faults"
+    assert (
+        str((max_trials(1) | max_time(2)) & min_critical(3))
+        == "(1 trials or max time 2 s) and 3 critical faults"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from emulator.cli.schemas.parts import Estimate, Ratio, Schema, Stage
+from emulator.cli.schemas.parts import Estimate, Fit, Ratio, RawFit, Schema, Stage
 
 
 class Results(Schema):
@@ -38,6 +38,49 @@ class Results(Schema):
     """critical ones among the 100 that the sampler scores highest; null where it ranks nothing"""
     sampler: str
     """its name"""
+    state: Literal["running", "finished", "interrupted"]
+    """is a run at work on it; interrupted: `emulator run DIR` carries on"""
+    stop: dict[str, Any]
+    """the stop rule: max_trials, ci_half_width, max_time (seconds), min_critical, exhausted; any or all of several"""
+    stopped_by: dict[str, Any] | None
+    """the part of it that ended the campaign; null where it is not finished"""
+
+
+class Interval(Schema):
+    """A share, or a rate in FIT, with its interval."""
+
+    value: float | None
+    """the estimate; null where there are no trials"""
+    low: float
+    """lower end"""
+    high: float
+    """upper end"""
+
+
+class Group(Schema):
+    """A layer, a register class, or a bit."""
+
+    share: float
+    """part of all SDC-1; where registers have several raw rates, of all SDC-FIT"""
+    avf: Interval
+    """the answer changes, fault anywhere in the group"""
+    fit: Interval
+    """SDC in FIT"""
+    n: int
+    """trials"""
+    method: str
+    """how avf was obtained"""
+
+
+class Status(Results):
+    """The campaign, as it is now."""
+
+    fit: Fit
+    """SDC in FIT of the registers struck"""
+    raw_fit: RawFit
+    """the raw rates for it"""
+    by: dict[str, Group] | None
+    """groups by name, those first of which the trials prove most; null without `--by`"""
 
 
 class Ran(Results):

@@ -13,7 +13,7 @@ ANSWERS: dict[str, tuple[type[BaseModel], ...]] = {
     "demo": (campaigns.Demo,),
     "init": (campaigns.Template,),
     "run": (campaigns.Ran, campaigns.Plan),
-    "status": (campaigns.Results, hardening.TrainingStatus),
+    "status": (campaigns.Status, hardening.TrainingStatus),
     "report": (campaigns.Report,),
     "compare": (campaigns.Compared,),
     "inspect": (networks.Inspected, networks.InspectedArray, networks.Arrays),

@@ -33,7 +33,7 @@ def masking_funnel(results: Results, *, ax: Axes | None = None) -> Axes:
 
 
 def _live_stages(results: Results) -> list[tuple[str, float, str]]:
-    """(stage, share of live sites, colour) in the order a fault meets them; the shares add up to 1."""
+    """(stage, share of live sites, colour) in the order a fault meets them; the shares add up to about 1."""
     share = {name: found.value / results.live_share for name, found in results.masked().items()}
     sdc1 = results.rate().value
     return [
