@@ -193,7 +193,7 @@ def _show_bought(
         show("  that costs more than all that can be protected has now")
     show(_units(found, found.chosen(budget)))
     show(
-        "costs: by the table of techniques, as wide as the code words are; units: those first that should remove most"
+        "costs: by the table of techniques, as wide as code words are (FF: flip-flop areas); first what should remove most"
     )
     show(f"SDC-FIT removed: {bought.removed}{_counted(bought)}")
     show(
@@ -239,7 +239,7 @@ def _too_dear(found: Protection, allowed: str) -> str:
 
 
 def _units(found: Protection, chosen: list[Chosen]) -> str:
-    cost = f"cost ({'cycles' if found.units.in_time else 'flip-flops'})"
+    cost = "cost (cycles)" if found.units.in_time else "cost (FF)"
     header = [*found.units.names, "technique", "effect", _bits(found), cost, "SDC-FIT of it, as judged"]
     rows = [
         [

@@ -17,8 +17,11 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 # The shape of the Gamma prior: what a coarser unit says of a part weighs as much as so many events. Parts differ by
-# orders of magnitude, so it is less than one; on the bundled CNN .3 to 1 choose equally well.
+# orders of magnitude, so it is less than one; on the bundled CNN .3 to 1 choose equally well. What everything says of a
+# register or layer, where a few bits may stop all and megabytes do nothing, is worth less: .02 to .5 choose equally
+# well, and the more it is the less is expected of those few bits.
 PRIOR_EVENTS = 0.5
+PRIOR_EVENTS_OF_ALL = 0.1
 
 # So many events of its own tell as much of how large an event of a unit is as its coarser unit does.
 EVENTS_OF_A_SIZE = 4
@@ -45,11 +48,13 @@ def expected(
     if not amount.any():
         return np.zeros(len(exposure))
     upsets = weight if upset is None else weight * upset
-    return _shrunk(weight * amount, of, _shrunk(upsets, of, exposure, exposed), struck)
+    exposure = _shrunk(upsets, of, exposure, exposed, PRIOR_EVENTS)
+    return _shrunk(weight * amount, of, exposure, struck, PRIOR_EVENTS_OF_ALL)
 
 
-def _shrunk(amount: Floats, of: Ints, size: Floats, cuts: Sequence[Ints]) -> Floats:
-    """(units,) the expected sum of amounts; sums are in proportion to size (units,) as far as trials do not tell."""
+def _shrunk(amount: Floats, of: Ints, size: Floats, cuts: Sequence[Ints], shape: float) -> Floats:
+    """(units,) the expected sum of amounts; sums are in proportion to size (units,) as far as trials do not tell.
+    shape: the events that the prior of the first cut weighs as much as."""
     prior = np.full(len(size), float(amount.sum() / size.sum()))
     event = np.full(len(size), float((amount**2).sum() / amount.sum()))
     for within in cuts:
@@ -59,7 +64,8 @@ def _shrunk(amount: Floats, of: Ints, size: Floats, cuts: Sequence[Ints]) -> Flo
         )
         event = _event(event, first, second)
         whole = np.bincount(within, size, count)[within]
-        prior = (PRIOR_EVENTS + first / event) / (PRIOR_EVENTS / prior + whole / event)
+        prior = (shape + first / event) / (shape / prior + whole / event)
+        shape = PRIOR_EVENTS
     return np.asarray(size * prior, np.float64)
 
 
