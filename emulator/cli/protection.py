@@ -193,7 +193,7 @@ def _show_bought(
         show("  that costs more than all that can be protected has now")
     show(_units(found, found.chosen(budget)))
     show(
-        "costs: by the table of techniques and code words (FF: flip-flop areas); first what should remove most"
+        "costs: by the table of techniques and code words (FF: that of a flip-flop); first what should remove most"
     )
     show(f"SDC-FIT removed: {bought.removed}{_counted(bought)}")
     show(
