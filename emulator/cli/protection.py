@@ -36,7 +36,7 @@ def protect(
         float | None,
         typer.Option(
             min=0,
-            help="in its place the SDC-FIT that may be left: the least area certified to leave no more",
+            help="in its place the SDC-FIT that may be left: the least budget certified to leave no more",
             show_default=NOTHING,
         ),
     ] = None,
@@ -119,7 +119,7 @@ def protect(
     _show_whole(found, of_array)
     if beside is not None:
         _show_beside(*beside)
-    _show_bought(found, bought, share, max_fit)
+    _show_bought(found, bought, share, max_fit, of_array)
     _show_others(found)
 
 
@@ -139,11 +139,13 @@ def _checked(
 
 def _show_whole(found: Protection, of_array: float) -> None:
     whole = found.unprotected
-    size = f"{found.size:,.0f} {_unit(found)}"
-    size += "" if found.units.in_time else f", {100 * of_array:.3g} % of the array's storage"
+    size = f"{found.size:,.0f} {_unit(found)}{_of_whole(found, 1, of_array)}"
     show(f"size of what can be protected: {size}; {len(found.units):,} units by {found.units.by}")
     show(f"raw rate, every upset counted: {found.raw}")
-    show(f"SDC-FIT without protection: {whole.fit}; {_at_most(whole)}")
+    show(f"SDC-FIT without protection: {whole.fit}{_at_most(whole)}")
+    judging, trials = int(found.trials.judging.sum()), len(found.trials.judging)
+    if judging < trials:
+        show(f"  by the {judging:,} of {trials:,} trials that judge, as all below; a report takes all trials")
 
 
 def _show_beside(covered: Coverage, cost: ChecksumCost) -> None:
@@ -168,41 +170,61 @@ def _beside_json(beside: tuple[Coverage, ChecksumCost] | None) -> dict[str, Any]
 _CHECKED = {"rows": "rows", "columns": "columns", "both": "rows and columns"}
 
 
-def _show_bought(found: Protection, bought: Bought, budget: float, max_fit: float | None) -> None:
-    what = f"{_percent(budget)} {_of(found)}"
-    allowed = f"{what} ({_amount(budget * found.size)} {_unit(found)})"
+def _show_bought(
+    found: Protection, bought: Bought, budget: float, max_fit: float | None, of_array: float
+) -> None:
+    from emulator.harden.protection import budget_of
+
+    allowed = f"{_percent(budget)} {_of(found)} ({_amount(budget * found.size)} {_unit(found)})"
     show("")
     if max_fit is not None:
-        show(f"least budget that is certified to leave at most {scientific(max_fit)} FIT: {allowed}")
+        show(
+            f"least of the budgets tried that is certified to leave at most {scientific(max_fit)} FIT: {allowed}"
+        )
     if not bought.units:
         show("nothing has to be protected" if max_fit is not None else _too_dear(found, allowed))
         return
     kept = f"{bought.units:,} units, {bought.bits:,} {_bits(found)}"
-    show(f"protected for {_percent(bought.share)} {_of(found)}: {kept}")
+    if max_fit is not None and bought.share <= 1:
+        show(f"  the same units as for --budget {budget_of(bought.share)}")
+    share = f"{_percent(bought.share)} {_of(found)}{_of_whole(found, bought.share, of_array)}"
+    show(f"protected for {share}: {kept}")
+    if bought.share > 1:
+        show("  that costs more than all that can be protected has now")
     show(_units(found, found.chosen(budget)))
-    show("expected: by the trials that chose. The rest is by those that judge:")
-    show(f"SDC-FIT removed: {bought.removed}")
+    show(
+        "costs: by the table of techniques and code words (FF: that of a flip-flop); first what should remove most"
+    )
+    show(f"SDC-FIT removed: {bought.removed}{_counted(bought)}")
     show(
         f"  the trials that chose would say {_percent(found.optimistic(budget))}, too good on average: they chose"
     )
-    show(f"SDC-FIT left: {bought.fit}; {_at_most(bought)}")
+    nothing = bought.residual.method == "exact"
+    show(f"SDC-FIT left: {_NOTHING_LEFT if nothing else f'{bought.fit}{_at_most(bought)}'}")
     show(f"SDC-1 left, of the whole population{_weighed(found)}: {bought.residual}")
-    show(f"DUE instead, of harmless upsets too: {bought.due_fit}")
+    nothing_detects = bought.due.method == "exact"
     show(
-        f"no other choice of these units for {what} removes {_more(found, budget)},\n"
-        "  as the trials that chose expect"
+        f"DUE instead, of harmless upsets too: {'0, by construction' if nothing_detects else bought.due_fit}"
     )
-    if max_fit is not None and bought.residual.method == "exact":
-        show(
-            f"that is every unit: of fewer {int(found.trials.judging.sum()):,} trials that judge can certify "
-            f"{scientific(found.least_bound_fit)} FIT at best.\n  Run more trials, or allow more FIT"
-        )
 
 
-def _more(found: Protection, budget: float) -> str:
-    """How much more, up to rounding."""
-    more = found.more(budget)
-    return "more" if more < 1e-6 else f"more than {_percent(more)} more"
+_NOTHING_LEFT = "0, by construction: every unit is protected"
+
+
+def _counted(bought: Bought) -> str:
+    """What n is of a share of events."""
+    return (
+        "; n: trials that judge and change the answer"
+        if bought.removed.method not in ("exact", "census")
+        else ""
+    )
+
+
+def _of_whole(found: Protection, share: float, of_array: float) -> str:
+    """The same area as a share of the array's, where that is another; cycles are no area."""
+    if found.units.in_time or (of_array == 1 and share != 1):
+        return ""
+    return f", {100 * share * of_array:.3g} % of the array's storage"
 
 
 def _too_dear(found: Protection, allowed: str) -> str:
@@ -217,8 +239,8 @@ def _too_dear(found: Protection, allowed: str) -> str:
 
 
 def _units(found: Protection, chosen: list[Chosen]) -> str:
-    cost = f"cost ({'cycles' if found.units.in_time else 'flip-flops'})"
-    header = [*found.units.names, "technique", "effect", _bits(found), cost, "expected FIT removed"]
+    cost = "cost (cycles)" if found.units.in_time else "cost (FF)"
+    header = [*found.units.names, "technique", "effect", _bits(found), cost, "SDC-FIT of it, as judged"]
     rows = [
         [
             *(str(unit.unit.get(key, "all")) for key in found.units.names),
@@ -226,7 +248,7 @@ def _units(found: Protection, chosen: list[Chosen]) -> str:
             unit.effect,
             f"{unit.bits:,}",
             _amount(unit.cost),
-            scientific(unit.fit),
+            str(unit.fit).removesuffix(" FIT"),
         ]
         for unit in chosen[:TOP]
     ]
@@ -256,19 +278,18 @@ def _row(bought: Bought | None) -> list[str]:
         return ["-"] * 4
     value, low, high = bought.removed.percent()
     exact = bought.removed.method == "exact"
-    return [
-        _percent(bought.share),
-        str(bought.removed) if exact else f"{value} % [{low}, {high}]",
-        str(bought.fit).removesuffix(" FIT"),
-        "-" if bought.at_most_fit is None else scientific(bought.at_most_fit),
-    ]
+    removed = str(bought.removed) if exact else f"{value} % [{low}, {high}]"
+    if bought.residual.method == "exact":
+        return [_percent(bought.share), removed, "0, by construction", ""]
+    at_most = "-" if bought.at_most_fit is None else scientific(bought.at_most_fit)
+    return [_percent(bought.share), removed, str(bought.fit).removesuffix(" FIT"), at_most]
 
 
 def _at_most(bought: Bought) -> str:
     return (
         ""
         if bought.at_most_fit is None
-        else f"at most {scientific(bought.at_most_fit)} FIT (certified, 95 %)"
+        else f"; at most {scientific(bought.at_most_fit)} FIT (certified, 95 %)"
     )
 
 

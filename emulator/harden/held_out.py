@@ -19,6 +19,7 @@ from emulator.sampling.estimate import Estimate
 from emulator.sampling.estimators import evidence_of_draws, ratio, sums_of
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95
@@ -35,6 +36,10 @@ class Judge(Protocol):
     """amount (trials,) in [0, 1]: how much of an event each trial is."""
 
     def rate(self, amount: Floats) -> Remaining: ...
+
+    def of_units(self, amount: Floats, of: Ints, units: int) -> list[Estimate]:
+        """The rate over live sites of each unit's part; of (trials,) the unit that each struck."""
+        ...
 
     def share(self, part: Floats, whole: Floats) -> Estimate:
         """The part of the whole, part <= whole (trials,) each, at least one of the whole above 0."""
@@ -108,16 +113,30 @@ class Drawn:
         sequence.add(amount > 0, np.where(amount > 0, self.weight * amount, self.max_weight))
         return Remaining(rate, max(rate.value, sequence.estimate().high))
 
+    def of_units(self, amount: Floats, of: Ints, units: int) -> list[Estimate]:
+        """Hansen and Hurwitz's, of each. Of hundreds of thousands only those with events differ."""
+        event = np.flatnonzero(amount > 0)
+        event = event[np.argsort(of[event], kind="stable")]
+        # What is before the first unit is empty.
+        struck, first = np.unique(of[event], return_index=True)
+        found = [self._of_events(np.zeros(0))] * units
+        for unit, trials in zip(struck.tolist(), np.split(event, first)[1:], strict=True):
+            found[unit] = self._of_events(self.weight[trials] * amount[trials])
+        return found
+
     def _rare(self, amount: Floats) -> Estimate:
-        x = (self.weight * amount)[amount > 0]
-        found = evidence_of_draws(sums_of(x), len(amount), self.max_weight, CONFIDENCE)
+        return self._of_events((self.weight * amount)[amount > 0])
+
+    def _of_events(self, x: Floats) -> Estimate:
+        n = len(self.weight)
+        found = evidence_of_draws(sums_of(x), n, self.max_weight, CONFIDENCE)
         low, high = found.interval(CONFIDENCE)
         return Estimate(
             value=found.rate,
             low=low,
             high=high,
             confidence=CONFIDENCE,
-            n=len(amount),
+            n=n,
             ess=found.ess,
             method="hansen-hurwitz",
         )
@@ -143,6 +162,10 @@ class Census:
     def rate(self, amount: Floats) -> Remaining:
         value = float((self.sites * amount).sum() / self.sites.sum())
         return Remaining(self._certain(value), value)
+
+    def of_units(self, amount: Floats, of: Ints, units: int) -> list[Estimate]:
+        sums = np.bincount(of, self.sites * amount, units) / self.sites.sum()
+        return [self._certain(value) for value in sums.tolist()]
 
     def share(self, part: Floats, whole: Floats) -> Estimate:
         return self._certain(float((self.sites * part).sum() / (self.sites * whole).sum()))

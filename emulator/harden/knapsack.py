@@ -10,7 +10,9 @@ ch. 11.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
+from functools import cached_property
+from itertools import pairwise
+from math import inf, log2
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+GRID = 16
+"""Budgets to a halving."""
+
+# Steps that are looked at together.
+_BLOCK = 1024
 
 # Budgets are met up to rounding.
 _EXACTLY = 1 + 1e-12
@@ -32,29 +40,55 @@ class Rung(NamedTuple):
     gain: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Steps:
     """Steps of all units, best value per cost first; (steps,) each. technique: the one that the unit has after the
-    step; value: worth x gain."""
+    step; value: worth x gain; before: the unit's last step before this, -1: none."""
 
     unit: Ints
     technique: Ints
     cost: Floats
     gain: Floats
     value: Floats
+    before: Ints
 
     def __len__(self) -> int:
         return len(self.unit)
 
+    @cached_property
+    def spent(self) -> Floats:
+        """(steps + 1,) what the first of them cost together, from none on."""
+        return np.concatenate(([0.0], np.cumsum(self.cost)))
+
+    @cached_property
+    def worth(self) -> Floats:
+        """(steps + 1,) the same of values."""
+        return np.concatenate(([0.0], np.cumsum(self.value)))
+
+    @cached_property
+    def cheapest_from(self) -> Floats:
+        """(steps + 1,) the least cost of this step and those after it; inf of none."""
+        return np.append(np.minimum.accumulate(self.cost[::-1])[::-1], np.inf)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choice:
-    """taken (steps,); value: what it is worth; bound: what no choice within the budget is worth more than."""
+    """The first `whole` of the steps, and some `more_steps` after them; value: what it is worth; bound: what no choice
+    within the budget is worth more than."""
 
-    taken: Bools
+    whole: int
+    more_steps: Ints
     cost: float
     value: float
     bound: float
+
+    def has(self, steps: Ints) -> Bools:
+        """(steps,) is each taken?"""
+        return (steps < self.whole) | np.isin(steps, self.more_steps)
+
+    def same(self, other: Choice) -> bool:
+        """Are these the same steps?"""
+        return self.whole == other.whole and np.array_equal(self.more_steps, other.more_steps)
 
     @property
     def more(self) -> float:
@@ -81,10 +115,10 @@ def hull(cost: Floats, gain: Floats) -> list[Rung]:
 
 def steps_of(worth: Floats, cost: Floats, gain: Floats) -> Steps:
     """worth (units,) >= 0 what removing all of a unit's rate is worth; cost (units, techniques); gain (techniques,)."""
-    kinds, kind = np.unique(cost, axis=0, return_inverse=True)
+    kinds, kind = _kinds(cost)
     rungs = [hull(row, gain) for row in kinds]
     some = np.flatnonzero(worth > 0)
-    ladder = kind.reshape(-1)[some]
+    ladder = kind[some]
     # All units take their first step, then their second: those of one unit come in their order.
     most = max(map(len, rungs), default=0)
     has = [np.array([len(rung) > k for rung in rungs])[ladder] for k in range(most)]
@@ -93,44 +127,86 @@ def steps_of(worth: Floats, cost: Floats, gain: Floats) -> Steps:
     rows = [table[k][ladder[has[k]]] for k in range(most)]
     technique, more, part = np.concatenate([np.zeros((0, 3)), *rows]).T
     value = worth[unit] * part
+    # Of the k-th steps each comes k lots after the unit's first.
+    lots = np.cumsum([0, *(len(ladder[h]) for h in has)])
+    last, before = np.full(len(worth), -1), np.full(len(unit), -1)
+    for start, end in pairwise(lots.tolist()):
+        before[start:end] = last[unit[start:end]]
+        last[unit[start:end]] = np.arange(start, end)
     # Stable: equal units are taken in the order of the array.
     order = np.argsort(-_per_cost(value, more), kind="stable")
+    # One more, for the -1 of no step before.
+    place = np.append(np.argsort(order), -1)
     return Steps(
         unit=unit[order],
         technique=technique[order].astype(np.int64),
         cost=more[order],
         gain=part[order],
         value=value[order],
+        before=place[before[order]],
     )
+
+
+def _kinds(cost: Floats) -> tuple[Floats, Ints]:
+    """Rows that differ, and (units,) which of them each is."""
+    import pandas as pd
+
+    # Millions of rows, few kinds: hashing is ten times as fast as sorting rows.
+    kind = pd.DataFrame(cost).groupby(list(range(cost.shape[1])), sort=False).ngroup().to_numpy()
+    first = np.unique(kind, return_index=True)[1]
+    return cost[first], np.asarray(kind, np.int64)
 
 
 def fill(steps: Steps, budget: float) -> Choice:
     """What fits into the budget, best first; a step that does not fit is left out, and so are those after it of its
     unit."""
-    spent = np.cumsum(steps.cost)
-    whole = int(np.searchsorted(spent, budget * _EXACTLY, side="right"))
-    taken = np.arange(len(steps)) < whole
-    bound = float(steps.value[:whole].sum())
-    left = budget * _EXACTLY - float(spent[whole - 1] if whole else 0)
+    whole = int(np.searchsorted(steps.spent, budget * _EXACTLY, side="right")) - 1
+    bound = float(steps.worth[whole])
+    left = budget * _EXACTLY - float(steps.spent[whole])
     if whole < len(steps):
         bound += float(steps.value[whole]) * left / float(steps.cost[whole])
-    blocked: set[int] = set()
-    cheapest = float(steps.cost[whole:].min(initial=np.inf))
-    for i in range(whole, len(steps)):
-        if left < cheapest:
+    more: dict[int, None] = {}
+    for start in range(whole, len(steps), _BLOCK):
+        if left < steps.cheapest_from[start]:
             break
-        unit = int(steps.unit[i])
-        if unit not in blocked and steps.cost[i] <= left:
-            taken[i] = True
-            left -= float(steps.cost[i])
-        else:
-            blocked.add(unit)
+        for i in (start + np.flatnonzero(steps.cost[start : start + _BLOCK] <= left)).tolist():
+            before = int(steps.before[i])
+            if steps.cost[i] <= left and (before < whole or before in more):
+                more[i] = None
+                left -= float(steps.cost[i])
+    some = np.array(list(more), np.int64)
     return Choice(
-        taken=taken,
-        cost=float(steps.cost[taken].sum()),
-        value=float(steps.value[taken].sum()),
+        whole=whole,
+        more_steps=some,
+        cost=float(steps.spent[whole] + steps.cost[some].sum()),
+        value=float(steps.worth[whole] + steps.value[some].sum()),
         bound=bound,
     )
+
+
+def first(steps: Steps, count: int) -> Choice:
+    """The first of all steps."""
+    value = float(steps.worth[count])
+    return Choice(
+        whole=count,
+        more_steps=np.zeros(0, np.int64),
+        cost=float(steps.spent[count]),
+        value=value,
+        bound=value,
+    )
+
+
+def choices(steps: Steps) -> list[Choice]:
+    """What fits into each of a fixed grid of budgets, each another choice than the one before it: from everything down
+    to the cheapest step, GRID to a halving, and nothing. It depends on nothing but the steps."""
+    most, least = float(steps.spent[-1]), float(steps.cost[steps.cost > 0].min(initial=np.inf))
+    count = int(GRID * log2(most / least)) + 1 if most > 0 else 0
+    budgets = (most * 2 ** (-k / GRID) for k in range(1, count + 1))
+    found = [first(steps, len(steps))]
+    for choice in (*(fill(steps, budget) for budget in budgets), first(steps, 0)):
+        if not choice.same(found[-1]):
+            found.append(choice)
+    return found
 
 
 def _per_cost(value: Floats, cost: Floats) -> Floats:

@@ -18,7 +18,7 @@ def pareto_curve(
 ) -> Any:
     """`protection_curve` (matplotlib's Axes) with the intervals at some budgets, shares of the size, and at the
     cheapest points that remove these shares of the SDC-FIT, if there are any."""
-    curve = protection.curve.shown()
+    curve = protection.curve_through(budgets)
     marks: dict[str, Bought | None] = {f"{100 * share:g} %": protection.within(share) for share in budgets}
     marks |= {f"{100 * target:g} % less": protection.smallest(target) for target in targets}
     points = {

@@ -3,11 +3,10 @@ no say in it."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from math import isfinite
+from math import ceil, floor, isfinite, log10
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +17,10 @@ from emulator.array.registers import inventory, register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
-from emulator.harden.curve import Curve, curve_of
+from emulator.harden.curve import Curve
 from emulator.harden.expectation import expected
 from emulator.harden.held_out import Remaining, Split, split
-from emulator.harden.knapsack import Steps, fill, steps_of
+from emulator.harden.knapsack import Choice, Steps, choices, fill, first, steps_of
 from emulator.harden.techniques import Technique, Techniques, read_techniques
 from emulator.harden.units import Units, units_of
 from emulator.sampling.estimate import Estimate
@@ -65,14 +64,37 @@ class Bought(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """A unit that is protected. cost: in flip-flops (cycles); fit: SDC-FIT removed, as expected by the choice."""
+    """A unit that is protected. cost: in flip-flops (cycles); fit: its SDC-FIT without protection, by the trials that
+    judge; expected_fit: what is removed of it as the choice expects, shrunk to what is known of units like it: units
+    are taken in its order, it is no estimate of this one."""
 
     unit: dict[str, Any]
     technique: str
     effect: str
     bits: int
     cost: float
-    fit: float
+    fit: Fit
+    expected_fit: float
+
+    def to_json(self) -> dict[str, Any]:
+        """FIT as value, low, high."""
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "fit": self.fit._asdict()}
+
+
+class Events(NamedTuple):
+    """Trials that matter, and steps of the units that they struck. trial, unit (events,): unit is a number among those
+    struck; step, of, gain (steps,): the place of each among all, that unit, and what the step removes of it."""
+
+    trial: Ints
+    unit: Ints
+    step: Ints
+    of: Ints
+    gain: Floats
+
+    def left(self, choice: Choice) -> Floats:
+        """(events,) the fraction that is left of each."""
+        taken = choice.has(self.step)
+        return _left(self.of[taken], self.gain[taken], int(self.unit.max()) + 1)[self.unit]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,90 +118,102 @@ class Protection:
 
     @cached_property
     def curve(self) -> Curve:
-        """What is left against what it costs."""
-        weighed = self.trials.weight * self.amount
-        sums = [
-            np.bincount(self.units.of[some], weighed[some], len(self.units)).astype(np.float64)
-            for some in (self.trials.judging, self.trials.choosing)
-        ]
-        return curve_of(self.steps, self.size, *sums)
+        """What is left against what it costs, for the budgets that are tried."""
+        return self.curve_through(())
+
+    def curve_through(self, budgets: Sequence[float]) -> Curve:
+        """The same, with these budgets among them, shares of the size."""
+        found = [*self._choices, *map(self._choice, budgets)]
+        found.sort(key=lambda choice: choice.cost)
+        return Curve(
+            share=np.array([choice.cost for choice in found]) / self.size,
+            removed=self._removed(found, self.trials.judging),
+            optimistic=self._removed(found, self.trials.choosing),
+        )
 
     @cached_property
     def unprotected(self) -> Bought:
         """Without any."""
-        return self._bought(np.zeros(len(self.steps), bool))
+        return self._bought(first(self.steps, 0))
 
     def within(self, budget: float) -> Bought:
         """The best for `budget`, a share of the size of all units."""
-        return self._bought(self._taken(budget))
+        return self._bought(self._choice(budget))
 
     def smallest(self, target: float) -> Bought | None:
-        """The cheapest of which the trials that judge say that it removes `target` of the SDC-FIT; None: nothing does.
+        """The cheapest of the budgets tried of which the trials that judge say that it removes `target` of the SDC-FIT;
+        None: none does.
 
         It is they that choose where to stop, so no bound is certified here: that of `within(share)` holds for a share
         that was named before looking.
         """
-        count = self.curve.smallest(target)
-        if count is None:
+        point = self.curve.smallest(target)
+        if point is None:
             return None
-        return self._bought(self._first(count))._replace(at_most=None, at_most_fit=None)
+        return self.within(float(self.curve.share[point]))._replace(at_most=None, at_most_fit=None)
 
     def certified(self, max_fit: float) -> Bought:
-        """The cheapest of which it is certified that an SDC-FIT of `max_fit` at most is left: that is its bound, or 0.
+        """The least of the budgets tried of which it is certified that an SDC-FIT of `max_fit` at most is left: that is
+        its bound.
 
-        The steps are a sequence that the choosing half has fixed, and what is left falls along it, as does its bound.
-        The last prefix of which more than `max_fit` is left is a fixed one; to stop there, or before, its own bound
-        would have to be too low, which has a probability of 5 % at most: so no correction is needed for all the
-        prefixes looked at. Bates, Angelopoulos, Lei, Malik & Jordan, "Distribution-Free, Risk-Controlling Prediction
-        Sets", J. ACM 68(6), 2021, theorem 1.
+        The choosing half has fixed what is bought for each of a grid of budgets (`choices`). The judging half tests
+        "more than max_fit is left" of one after the other, from everything down, each at 5 %, and stops at the first
+        that it can't reject. To end at a false one, the first false one would have to be rejected, which has a
+        probability of 5 % at most: fixed-sequence testing, which needs no correction for all that were tried, nor that
+        what is left falls along them. Bauer, Statistics in Medicine 10(6), 1991; Angelopoulos, Bates, Candes, Jordan &
+        Lei, "Learn then Test", arXiv 2110.01052, 2021.
 
-        Raises BadConfig for what is no finite number of at least 0, and BadData where all steps together leave more.
+        Raises BadConfig for what is no finite number of at least 0, and BadData where no trials could certify it: all
+        leaves more, or only all is certified, which leaves nothing by construction.
         """
         if not (isfinite(max_fit) and max_fit >= 0):
             raise BadConfig(f"at most {max_fit} FIT; allowed: a finite number of FIT, 0 or more.")
-        every = len(self.steps)
-        # The bounds fall, so halving finds what going back from all steps one by one would.
-        count = bisect_left(range(every + 1), True, key=lambda count: self._bound(count) <= max_fit)
-        if count > every:
-            raise BadData(
-                f"SDC-FIT of at most {max_fit:g}: the least that can be certified is {scientific(self._bound(every))} "
-                f"FIT, with all {len(self.units):,} units protected; allowed: this or more. Run more trials, which "
-                "lowers it, or allow techniques that leave less of what they protect."
-            )
-        bought = self._bought(self._first(count))
-        if bought.residual.method == "exact":
-            return bought
-        return bought._replace(at_most=max_fit / self._raw_fit, at_most_fit=max_fit)
+        passed = None
+        for choice in self._choices:
+            if self._bound(choice) > max_fit:
+                break
+            passed = choice
+        if passed is None or self._leaves_nothing(passed):
+            raise BadData(self._uncertain(max_fit))
+        return self._bought(passed)._replace(at_most=max_fit / self._raw_fit, at_most_fit=max_fit)
+
+    def _uncertain(self, max_fit: float) -> str:
+        whole = self._bought(self._choices[0])
+        share = f"{100 * whole.share:.3g} % of {'cycles' if self.units.in_time else 'area'}"
+        budget = f": --budget {budget_of(whole.share)}" if whole.share <= 1 else ""
+        nothing = f" (Protecting every unit, {share}, leaves nothing by construction{budget}.)"
+        return (
+            f"at most {max_fit:g} FIT can't be certified: the {int(self.trials.judging.sum()):,} trials that judge can "
+            f"certify {scientific(self.least_bound_fit)} FIT at best; allowed: this or more. Run more trials, or allow "
+            f"more FIT.{nothing if self._leaves_nothing(self._choices[0]) else ''}"
+        )
 
     @cached_property
     def least_bound_fit(self) -> float:
-        """The certified SDC-FIT where no trial that judges is left: below it only what is left by construction is
-        known, such as nothing of all units."""
-        nothing = self.trials.judge.rate(np.zeros(int(self.trials.judging.sum())))
-        return nothing.at_most * self.live_share * self._raw_fit
+        """The least SDC-FIT that `certified` takes: the bound of the most that does not leave nothing by
+        construction."""
+        return next(self._bound(choice) for choice in self._choices if not self._leaves_nothing(choice))
 
     def cheapest(self) -> Chosen | None:
         """The unit that is protected for the least, whatever it is worth; None: no technique removes anything."""
-        first = np.unique(self.steps.unit, return_index=True)[1]
-        if not len(first):
+        own = np.flatnonzero(self.steps.before < 0)
+        if not len(own):
             return None
-        least = first[np.argmin(self.steps.cost[first])]
-        return self._chosen(np.arange(len(self.steps)) == least)[0]
+        least = own[np.argmin(self.steps.cost[own])]
+        return self._chosen(np.array([least]))[0]
 
     def more(self, budget: float) -> float:
         """How much more than this choice the best one for the budget removes at most, as the trials that chose expect;
         inf where this one removes nothing."""
-        return fill(self.steps, budget * self.size).more
+        return self._choice(budget).more
 
     def optimistic(self, budget: float) -> float:
         """The share removed, as the trials that chose would have it: too good."""
-        chose = self.trials.weight * self.amount * self.trials.choosing
-        left = self._left(self._taken(budget))
-        return float(1 - (chose * left[self.units.of]).sum() / chose.sum())
+        return float(self._removed([self._choice(budget)], self.trials.choosing)[0])
 
     def chosen(self, budget: float) -> list[Chosen]:
-        """The units that are protected, those first that remove most."""
-        return self._chosen(self._taken(budget))
+        """The units that are protected, those first that are expected to remove most."""
+        return self._chosen(self._taken(self._choice(budget)))
 
     def to_json(self, budget: float, bought: Bought) -> dict[str, Any]:
         """What `emulator protect --json` prints of what was bought for a budget."""
@@ -197,8 +231,8 @@ class Protection:
             "protected": bought.to_json(),
             "removed_as_chosen": self.optimistic(budget),
             "best_removes_more": self.more(budget),
-            "chosen": [asdict(unit) for unit in self.chosen(budget)],
-            "cheapest": (least := self.cheapest()) and asdict(least),
+            "chosen": [unit.to_json() for unit in self.chosen(budget)],
+            "cheapest": (least := self.cheapest()) and least.to_json(),
             "smallest": {name: found and found.to_json() for name, found in smallest.items()},
             "pareto": [{"budget": share, **self.within(share).to_json()} for share in SHARES],
             "curve": self.curve.to_json(),
@@ -211,31 +245,50 @@ class Protection:
         """FIT of all bits if every upset counted at the highest rate."""
         return sdc_fit(self.raw_bits, self.fit_per_mbit, (1.0, 1.0, 1.0)).value
 
-    def _taken(self, budget: float) -> Bools:
-        return fill(self.steps, budget * self.size).taken
+    @cached_property
+    def _choices(self) -> list[Choice]:
+        """What is bought for the budgets that are tried, everything first."""
+        return choices(self.steps)
 
-    def _first(self, count: int) -> Bools:
-        return np.arange(len(self.steps)) < count
+    def _choice(self, budget: float) -> Choice:
+        return fill(self.steps, budget * self.size)
 
-    def _left(self, taken: Bools) -> Floats:
-        """(units,) the fraction of each unit's rate that is left."""
-        gone = np.bincount(self.steps.unit[taken], self.steps.gain[taken], len(self.units))
-        # Sums of gains are exact up to rounding.
-        return np.where(gone > 1 - 1e-9, 0.0, 1 - gone)
+    def _taken(self, choice: Choice) -> Ints:
+        """The steps, in their order."""
+        return np.append(np.arange(choice.whole), choice.more_steps)
 
-    def _bought(self, taken: Bools) -> Bought:
-        left = self._left(taken)
+    @cached_property
+    def _events(self) -> Events:
+        trial = np.flatnonzero(self.amount > 0)
+        struck, unit = np.unique(self.units.of[trial], return_inverse=True)
+        step = np.flatnonzero(np.isin(self.steps.unit, struck))
+        of = np.searchsorted(struck, self.steps.unit[step])
+        return Events(trial, unit.reshape(-1), step, of, self.steps.gain[step])
+
+    def _removed(self, found: Iterable[Choice], half: Bools) -> Floats:
+        """(choices,) the share that each removes, as these trials say."""
+        trial = self._events.trial
+        weighed = self.trials.weight[trial] * self.amount[trial] * half[trial]
+        gone = [float((weighed * (1 - self._events.left(choice))).sum()) for choice in found]
+        return np.array(gone) / float(weighed.sum())
+
+    def _bought(self, choice: Choice) -> Bought:
+        taken = self._taken(choice)
+        left = _left(self.steps.unit[taken], self.steps.gain[taken], len(self.units))
         judging = self.trials.judging
         judge, of = self.trials.judge, self.units.of[judging]
         whole, still = self.amount[judging], left[of]
-        residual, at_most = self._residual(left)
-        if not taken.any():
+        residual, at_most = self._residual(choice)
+        if not len(taken):
             removed = Estimate.exact(0.0)
         elif residual.method == "exact":
             removed = Estimate.exact(1.0)
         else:
             removed = judge.share(whole * (1 - still), whole)
-        due = judge.rate(self.upset[judging] * self._found(taken)[of]).rate.scaled(self.live_share)
+        found = self._found(taken)
+        due = judge.rate(self.upset[judging] * found[of]).rate.scaled(self.live_share)
+        # Where nothing detects that is no estimate.
+        due = due if found.any() else Estimate.exact(0.0)
         protected = left < 1
         return Bought(
             share=float(self.steps.cost[taken].sum()) / self.size,
@@ -250,15 +303,14 @@ class Protection:
             due_fit=self._fit(due),
         )
 
-    def _chosen(self, mask: Bools) -> list[Chosen]:
-        taken = np.flatnonzero(mask)
+    def _chosen(self, taken: Ints) -> list[Chosen]:
         # The last step of a unit is what it ends with.
         last = dict(zip(self.steps.unit[taken].tolist(), self.steps.technique[taken].tolist(), strict=True))
         cost, value = (
             np.bincount(self.steps.unit[taken], column[taken], len(self.units))
             for column in (self.steps.cost, self.steps.value)
         )
-        fit = value / self.trials.choosing.sum() * self._raw_fit * self.live_share
+        expected_fit = value / self.trials.choosing.sum() * self._raw_fit * self.live_share
         names = list(self.techniques)
         bits = self.units.bits
         return [
@@ -268,25 +320,41 @@ class Protection:
                 effect=self.techniques[names[last[unit]]].effect,
                 bits=int(bits[unit]),
                 cost=float(cost[unit]),
-                fit=float(fit[unit]),
+                fit=self._fit(self._of_units[unit].scaled(self.live_share)),
+                expected_fit=float(expected_fit[unit]),
             )
-            for unit in sorted(last, key=lambda u: (-fit[u], u))
+            for unit in sorted(last, key=lambda u: (-expected_fit[u], u))
         ]
 
-    def _residual(self, left: Floats) -> Remaining:
-        """Over all sites, of left (units,)."""
-        if not left[self.units.bits > 0].any():
-            # By construction, whatever the trials.
-            return Remaining(Estimate.exact(0.0), 0.0)
+    @cached_property
+    def _of_units(self) -> list[Estimate]:
+        """The rate over live sites that each unit adds."""
         judging = self.trials.judging
-        rate, at_most = self.trials.judge.rate(self.amount[judging] * left[self.units.of[judging]])
+        return self.trials.judge.of_units(self.amount[judging], self.units.of[judging], len(self.units))
+
+    def _leaves_nothing(self, choice: Choice) -> bool:
+        """By construction, whatever the trials: of no unit with sites that count anything is left."""
+        return choice.whole == len(self.steps) and self._all_can_go
+
+    @cached_property
+    def _all_can_go(self) -> bool:
+        left = _left(self.steps.unit, self.steps.gain, len(self.units))
+        return not left[self.units.exposure > 0].any()
+
+    def _residual(self, choice: Choice) -> Remaining:
+        """Over all sites."""
+        if self._leaves_nothing(choice):
+            return Remaining(Estimate.exact(0.0), 0.0)
+        amount = self.amount.copy()
+        amount[self._events.trial] *= self._events.left(choice)
+        rate, at_most = self.trials.judge.rate(amount[self.trials.judging])
         return Remaining(rate.scaled(self.live_share), at_most * self.live_share)
 
-    def _bound(self, count: int) -> float:
-        """The certified SDC-FIT after so many steps."""
-        return self._residual(self._left(self._first(count))).at_most * self._raw_fit
+    def _bound(self, choice: Choice) -> float:
+        """The certified SDC-FIT that it leaves."""
+        return self._residual(choice).at_most * self._raw_fit
 
-    def _found(self, taken: Bools) -> Floats:
+    def _found(self, taken: Ints) -> Floats:
         """(units,) the fraction of upsets that is detected: that of the unit's last technique."""
         detected = np.array(
             [t.effect == "detected" and 1 - t.residual for t in self.techniques.values()], np.float64
@@ -298,6 +366,20 @@ class Protection:
 
     def _fit(self, rate: Estimate) -> Fit:
         return sdc_fit(self.raw_bits, self.fit_per_mbit, (rate.value, rate.low, rate.high))
+
+
+def _left(unit: Ints, gain: Floats, units: int) -> Floats:
+    """(units,) the fraction of each unit's rate that is left after steps (steps,) of these units."""
+    gone = np.bincount(unit, gain, units)
+    # Sums of gains are exact up to rounding.
+    return np.where(gone > 1 - 1e-9, 0.0, 1 - gone)
+
+
+def budget_of(share: float) -> str:
+    """As --budget takes it, no less than the share."""
+    percent = 100 * share
+    digits = 5 - floor(log10(percent)) if percent > 0 else 0
+    return f"{ceil(percent * 10**digits * (1 - 1e-12)) / 10**digits:.6g}%"
 
 
 def protect(
@@ -316,17 +398,26 @@ def protect(
     Raises BadConfig for unknown names and for campaigns that can't tell the units apart, and BadData where too few
     trials changed the answer to choose by some and to judge by others.
     """
+    import pandas as pd
+
     table = techniques or read_techniques()
-    units = units_of(results, by)
+    raw = raw or RawFit()
+    rate, bits, highest = _rates(results, raw)
+    units = units_of(results, by, rate)
     suited = table.suited(units, only)
     trials = split(results)
-    raw = raw or RawFit()
-    upset, bits, highest = _upsets(results, raw)
+    upset = np.asarray(pd.Series(results.column("register")).map(rate), np.float64)
     amount = upset * (results.column("sdc1") if sdc1 is None else _checked(sdc1, results))
     _check_events(amount, trials)
     some = trials.choosing
     worth = expected(
-        trials.weight[some], amount[some], units.of[some], units.bits, units.exposed, units.struck
+        trials.weight[some],
+        amount[some],
+        units.of[some],
+        units.exposure,
+        units.exposed,
+        units.struck,
+        upset[some],
     )
     gain = np.array([1 - technique.residual for technique in suited.values()])
     return Protection(
@@ -344,18 +435,16 @@ def protect(
     )
 
 
-def _upsets(results: Results, raw: RawFit) -> tuple[Floats, int, float]:
-    """(trials,) the raw rate of what each struck over the highest; all bits; the highest, in FIT per Mbit."""
-    import pandas as pd
-
+def _rates(results: Results, raw: RawFit) -> tuple[dict[str, float], int, float]:
+    """The raw rate of each register over the highest; all bits; the highest, in FIT per Mbit."""
     array = ArraySpec(**results.manifest["array"])
     entries = [register(array, name) for name in results.manifest["registers"]]
     rate = {entry.name: raw.fit_per_mbit(entry.name, entry.storage) for entry in entries}
     highest = max(rate.values())
     if highest == 0:
         raise BadConfig("raw FIT: 0 of every register; allowed: one above 0, or there is nothing to protect.")
-    relative = pd.Series(results.column("register")).map({n: value / highest for n, value in rate.items()})
-    return np.asarray(relative, np.float64), sum(entry.total_bits for entry in entries), highest
+    relative = {name: value / highest for name, value in rate.items()}
+    return relative, sum(entry.total_bits for entry in entries), highest
 
 
 def storage_share(results: Results, techniques: Techniques) -> float:

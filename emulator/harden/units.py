@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -16,26 +16,28 @@ from emulator.errors import BadConfig
 from emulator.harden.places import Level, Places, level_of
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 Cuts = Literal["register", "register-bit", "row-bit", "word", "bit"]
 By = Literal[Cuts, "pe", "layer"]
 ALLOWED: tuple[str, ...] = (*get_args(Cuts), "pe", "layer")
 
-# Coarser cuts that a unit lies in, coarsest first: those that say how much it is exposed, and those that say what
-# becomes of upsets in it. A word is in use or not with all its bits; a bit matters by its significance.
+# Cuts that a unit lies in, coarsest first: those that say how much it is exposed, and those that say what becomes of
+# upsets in it. The exposure of a whole register is counted. A word is in use or not with all its bits; a bit matters by
+# its significance.
 _EXPOSED: dict[Cuts, tuple[Level, ...]] = {
     "register": (),
-    "register-bit": ("register",),
-    "row-bit": ("register", "row"),
-    "word": ("register", "row"),
-    "bit": ("register", "row", "word"),
+    "register-bit": ("register-bit",),
+    "row-bit": ("row", "row-bit"),
+    "word": ("row", "word"),
+    "bit": ("row", "word", "bit"),
 }
 _STRUCK: dict[Cuts, tuple[Level, ...]] = {
-    "register": (),
-    "register-bit": ("register",),
-    "row-bit": ("register", "register-bit"),
-    "word": ("register", "row"),
-    "bit": ("register", "register-bit", "row-bit"),
+    "register": ("register",),
+    "register-bit": ("register", "register-bit"),
+    "row-bit": ("register", "register-bit", "row-bit"),
+    "word": ("register", "row", "word"),
+    "bit": ("register", "register-bit", "row-bit", "bit"),
 }
 COUNTED_BY = ("register", "layer")
 """What a class of sites is known to lie in as a whole."""
@@ -58,13 +60,15 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Units:
-    """by: how they are cut. of (trials,): the unit that a trial struck. parts: what they are made of. exposed,
-    struck: of coarser cuts, coarsest first, (units,) the one that each lies in, as `expected` takes them. names: what
-    tells units apart, (units,) each."""
+    """by: how they are cut. of (trials,): the unit that a trial struck. parts: what they are made of. exposure
+    (units,): live sites of each, weighed by raw rate, if they lay evenly in a register (as counted: of registers and
+    layers); exactly 0 where none is or their rate is. exposed, struck: of cuts, coarsest first, (units,) the one that
+    each lies in, as `expected` takes them. names: what tells units apart, (units,) each."""
 
     by: By
     of: Ints
     parts: Parts
+    exposure: Floats
     exposed: tuple[Ints, ...]
     struck: tuple[Ints, ...]
     names: dict[str, npt.NDArray[Any]]
@@ -88,9 +92,10 @@ class Units:
         return {key: value for key, value in found.items() if value != -1}
 
 
-def units_of(results: Results, by: str) -> Units:
-    """The units of a campaign's registers. Raises BadConfig for another `by`, for one that has too many units, and for
-    a campaign whose rows are classes of sites where these are not known to lie in one unit."""
+def units_of(results: Results, by: str, upset: Mapping[str, float]) -> Units:
+    """The units of a campaign's registers; upset: the raw rate of each, relative to any. Raises BadConfig for
+    another `by`, for one that has too many units, and for a campaign whose rows are classes of sites where these are
+    not known to lie in one unit."""
     if by not in ALLOWED:
         raise BadConfig(f"--by {by}; allowed: {', '.join(ALLOWED)}.")
     if results.counted and by not in COUNTED_BY:
@@ -99,7 +104,7 @@ def units_of(results: Results, by: str) -> Units:
             f"{', '.join(COUNTED_BY)}. Or draw with the sampler importance."
         )
     if by == "layer":
-        return _layers(results)
+        return _layers(results, upset)
     array = ArraySpec(**results.manifest["array"])
     entries = [register(array, name) for name in results.manifest["registers"]]
     bits = sum(entry.total_bits for entry in entries)
@@ -108,13 +113,21 @@ def units_of(results: Results, by: str) -> Units:
             f"--by {by}: {bits:,} bits in the registers of this campaign; allowed: {MOST_BITS:,}. Take register-bit, "
             "or a campaign of fewer registers."
         )
-    return _pes(results, entries, array) if by == "pe" else _cut(results, entries, cast(Cuts, by))
+    live = results.population.sites_by(["register"])
+    exposure = np.array([live.get((entry.name,), (0, 0))[1] * upset[entry.name] for entry in entries])
+    if by == "pe":
+        return _pes(results, entries, array, exposure)
+    return _cut(results, entries, cast(Cuts, by), exposure)
 
 
-def _layers(results: Results) -> Units:
+def _layers(results: Results, upset: Mapping[str, float]) -> Units:
     layers = results.manifest["layers"]
     index = np.array([layer["index"] for layer in layers])
     count = np.arange(len(layers))
+    number = {layer["name"]: i for i, layer in enumerate(layers)}
+    exposure = np.zeros(len(layers))
+    for (layer, name), (_, live) in results.population.sites_by(["layer", "register"]).items():
+        exposure[number[layer]] += live * upset[name]
     return Units(
         by="layer",
         of=np.searchsorted(index, results.column("layer")),
@@ -125,17 +138,21 @@ def _layers(results: Results) -> Units:
             width=np.ones_like(count),
             bits=np.array([layer["window_cycles"] for layer in layers]),
         ),
+        exposure=exposure,
         exposed=(),
-        struck=(),
+        struck=(count,),
         names={"layer": np.array([layer["name"] for layer in layers])},
     )
 
 
-def _cut(results: Results, entries: Sequence[Register], by: Cuts) -> Units:
-    """Registers cut at one level; the coarser ones above it."""
+def _cut(results: Results, entries: Sequence[Register], by: Cuts, exposure: Floats) -> Units:
+    """Registers cut at one level; the coarser ones above it. exposure (entries,)."""
     level = level_of(entries, by)
     # A place in each unit, which is in the same coarser units as all of it.
     places = level.first_places()
+    coarser = {*_EXPOSED[by], *_STRUCK[by]} - {by}
+    within = {name: level_of(entries, name).unit_at(places) for name in coarser}
+    within[by] = np.arange(len(level))
     return Units(
         by=by,
         of=level.unit_at(_struck(results, entries)),
@@ -146,14 +163,20 @@ def _cut(results: Results, entries: Sequence[Register], by: Cuts) -> Units:
             width=level.width,
             bits=level.bits,
         ),
-        exposed=tuple(level_of(entries, name).unit_at(places) for name in _EXPOSED[by]),
-        struck=tuple(level_of(entries, name).unit_at(places) for name in _STRUCK[by]),
+        exposure=level.bits * _of_a_bit(entries, exposure)[places.entry],
+        exposed=tuple(within[name] for name in _EXPOSED[by]),
+        struck=tuple(within[name] for name in _STRUCK[by]),
         names=level.names(places),
     )
 
 
-def _pes(results: Results, entries: Sequence[Register], array: ArraySpec) -> Units:
-    """Each PE with all its registers, and each class of other registers."""
+def _of_a_bit(entries: Sequence[Register], exposure: Floats) -> Floats:
+    """(entries,) the share of one bit."""
+    return exposure / np.array([entry.total_bits for entry in entries], np.float64)
+
+
+def _pes(results: Results, entries: Sequence[Register], array: ArraySpec, exposure: Floats) -> Units:
+    """Each PE with all its registers, and each class of other registers. exposure (entries,)."""
     inside = np.array([entry.name.startswith("pe_") for entry in entries])
     if not inside.any():
         raise BadConfig(
@@ -175,14 +198,16 @@ def _pes(results: Results, entries: Sequence[Register], array: ArraySpec) -> Uni
     }
     row, col = np.divmod(np.arange(cells), array.cols)
     rest = np.full(len(others), -1)
+    of_bits = columns["bits"] * _of_a_bit(entries, exposure)[np.concatenate((at.entry[in_pe], others))]
     # All PEs are alike until trials say otherwise.
     alike = np.concatenate((np.zeros(cells, np.int64), 1 + np.arange(len(others))))
     return Units(
         by="pe",
         of=unit_at(_struck(results, entries)),
         parts=Parts(unit=unit, **columns),
-        exposed=(alike,),
-        struck=(alike,),
+        exposure=np.bincount(unit, of_bits).astype(np.float64),
+        exposed=(np.arange(len(alike)),),
+        struck=(alike, np.arange(len(alike))),
         names={
             "register": np.array(
                 ["pe_*"] * cells + [entry.name for entry in entries if not entry.name.startswith("pe_")]

@@ -33,9 +33,16 @@ def test_protect(place: Path, tmp_path: Path, emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("by", ["register", "row-bit", "word", "pe", "layer"])
 def test_protect_in_words(place: Path, emulator: Emulator, by: str) -> None:
-    answer = emulator("protect", place / "runs/a", "--budget", "0.5", "--by", by)
+    answer = emulator("protect", place / "runs/a", "--budget", "50%" if by == "layer" else "2%", "--by", by)
     assert answer.code == 0, answer.err
-    for part in ("certified, 95 %", "too good on average", "for 90 % less SDC-FIT", "DUE"):
+    parts = (
+        "certified, 95 %",
+        "too good on average",
+        "for 90 % less SDC-FIT",
+        "DUE",
+        "SDC-FIT of it, as judged",
+    )
+    for part in (*parts, "trials that judge, as all below"):
         assert part in answer.out
     assert ("flip-flop areas" in answer.out) == (by != "layer")
     assert ("cost (cycles)" in answer.out) == (by == "layer")
@@ -66,16 +73,35 @@ def test_raw_rates_of_a_file(place: Path, tmp_path: Path, emulator: Emulator) ->
 def test_a_limit_in_fit(place: Path, emulator: Emulator) -> None:
     whole = emulator("protect", place / "runs/a", "--json").json["unprotected"]["at_most_fit"]
     found = emulator("protect", place / "runs/a", "--max-fit", whole / 2, "--json").json
+    printed = re.search(
+        r"the same units as for --budget (\S+)%",
+        emulator("protect", place / "runs/a", "--max-fit", whole / 2).out,
+    )
+    assert printed is not None
+    same = emulator("protect", place / "runs/a", "--budget", f"{printed[1]}%", "--json").json
+    assert same["chosen"] == found["chosen"]
     assert found["max_fit"] == found["protected"]["at_most_fit"] == whole / 2
     assert 0 < found["protected"]["share"] == found["budget"]
     assert sum(unit["cost"] for unit in found["chosen"]) == pytest.approx(found["budget"] * found["size"])
     answer = emulator("protect", place / "runs/a", "--max-fit", whole / 2)
-    assert f"least budget that is certified to leave at most {whole / 2:.2e} FIT: " in answer.out
+    assert f"certified to leave at most {whole / 2:.2e} FIT: " in answer.out
+    assert re.search(
+        r"SDC-FIT removed: .* n = \d+, ESS = \S+; n: trials that judge and change the answer\n", answer.out
+    )
     assert "--budget" not in answer.err
     assert "nothing has to be protected" in emulator("protect", place / "runs/a", "--max-fit", 2 * whole).out
-    assert "that is every unit" in emulator("protect", place / "runs/a", "--max-fit", 1e-12).out
+    short = emulator("protect", place / "runs/a", "--max-fit", 1e-12)
+    assert (short.code, short.out) == (4, "")
+    assert "at most 1e-12 FIT can't be certified" in short.err and " FIT at best" in short.err
+    told = re.search(
+        r"Protecting every unit, \S+ % of area, leaves nothing by construction: --budget (\S+)%", short.err
+    )
+    assert told is not None
+    every = emulator("protect", place / "runs/a", "--budget", f"{told[1]}%").out
+    assert "SDC-FIT left: 0, by construction: every unit is protected\n" in every
+    assert "at most 0 FIT" not in every
     short = emulator("protect", place / "runs/a", "--max-fit", 1e-12, "--only", "hardened")
-    assert short.code != 0 and "the least that can be certified is " in short.err
+    assert short.code == 4 and "construction" not in short.err
     both = emulator("protect", place / "runs/a", "--max-fit", 1, "--budget", "1%")
     assert both.code == 2 and "not with --budget" in both.err
 

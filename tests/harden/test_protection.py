@@ -17,8 +17,11 @@ from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
 from emulator.harden.pareto import pareto_curve
-from emulator.harden.protection import Protection, protect
+from emulator.harden.protection import Protection, budget_of, protect
+from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.exhaustive import Exhaustive
+from emulator.sampling.stopping import max_trials
+from emulator.sampling.uniform import Uniform
 
 BUDGET = 0.3
 
@@ -56,9 +59,9 @@ def test_the_bound_holds_and_those_that_chose_are_too_good(truth: Callable[..., 
     assert abs(np.mean(removed) - np.mean(real)) < 4 * error
 
 
-def test_a_limit_in_fit_holds_though_many_prefixes_were_looked_at(truth: Callable[..., Truth]) -> None:
-    """400 campaigns of 3,000 trials: what is truly left after the prefix that was stopped at is above the limit in 5 %
-    of them at most; stopping by the estimate is wrong far more often."""
+def test_a_limit_in_fit_holds_though_many_budgets_were_looked_at(truth: Callable[..., Truth]) -> None:
+    """400 campaigns of 3,000 trials: what is truly left for the budget that was stopped at is above the limit in 5 % of
+    them at most; stopping by the estimate is wrong far more often."""
     known = truth()
     runs, broken, by_estimate, spent = 400, 0, 0, []
     fit = register(ARRAY, known.name).total_bits * 20e-6 * 0.25
@@ -80,30 +83,88 @@ def test_a_limit_in_fit_holds_though_many_prefixes_were_looked_at(truth: Callabl
 
 
 @pytest.mark.parametrize("only", [["tmr"], ["hardened"], ["parity", "tmr"]])
-def test_halving_finds_what_going_back_one_by_one_would(truth: Callable[..., Truth], only: list[str]) -> None:
-    """The first prefix of which it, and every longer one, has a bound within the limit."""
+def test_a_limit_is_met_by_what_a_budget_would_buy(truth: Callable[..., Truth], only: list[str]) -> None:
+    """Going down a 16th of a halving after the other from everything, the last before the first bound above it."""
     found = protect(truth().campaign(1, 1000), by="register-bit", only=only)
-    share = np.concatenate(([0.0], np.cumsum(found.steps.cost))) / found.size
-    bounds = [found.within(float(x)).at_most_fit for x in share]
-    assert (np.diff(bounds) <= 0).all()
-    for limit in (bounds[0] * 1.1, *np.quantile(bounds, [0.1, 0.5, 0.9]), bounds[-1] * 1.0001):
-        within = [k for k in range(len(bounds)) if all(bound <= limit for bound in bounds[k:])]
-        assert found.certified(float(limit)).share == pytest.approx(share[within[0]])
+    most = found.within(10.0).share
+    tried = [found.within(most * 2 ** (-k / 16)) for k in range(200)]
+    bounds = np.array([bought.at_most_fit for bought in tried])
+    whole = found.unprotected.at_most_fit
+    for limit in (*np.quantile(bounds[bounds < whole], [0.3, 0.5, 0.9]), whole * 1.1):
+        if limit < found.least_bound_fit:
+            continue
+        above = np.flatnonzero(bounds > limit)
+        wanted = tried[above[0] - 1] if len(above) else found.unprotected
+        bought = found.certified(float(limit))
+        assert bought._replace(at_most=None, at_most_fit=None) == wanted._replace(
+            at_most=None, at_most_fit=None
+        )
+        assert bought.at_most_fit == limit
+        # What is printed buys the same.
+        if bought.share:
+            printed = float(budget_of(bought.share).removesuffix("%")) / 100
+            assert found.chosen(printed) == found.chosen(bought.share)
 
 
 def test_a_limit_that_nothing_meets_names_the_least(truth: Callable[..., Truth]) -> None:
     found = protect(truth().campaign(0, 600), by="register-bit", only=["hardened"])
     least = found.within(10.0).at_most_fit
-    with pytest.raises(BadData, match=f"the least that can be certified is {least:.2e} FIT"):
+    assert found.least_bound_fit == least
+    with pytest.raises(
+        BadData, match=f"the 300 trials that judge can certify {least:.2e} FIT at best"
+    ) as refused:
         found.certified(least * 0.99)
+    assert "construction" not in str(refused.value)
     assert found.certified(least * 1.01).at_most_fit == least * 1.01
     for limit in (-1.0, float("nan"), float("inf")):
         with pytest.raises(BadConfig, match="allowed: a finite number of FIT, 0 or more"):
             found.certified(limit)
-    # By construction, whatever the trials: everything is safe, and nothing less is known to be.
-    everything = protect(truth().campaign(0, 600), by="register-bit", only=["tmr"])
-    assert everything.certified(0.0).at_most_fit == 0
-    assert everything.certified(everything.least_bound_fit * 0.99).units == len(everything.units)
+
+
+def test_that_every_unit_leaves_nothing_is_no_certificate(truth: Callable[..., Truth]) -> None:
+    """It holds whatever the trials: to be told, not to be bought in place of what was asked for."""
+    found = protect(truth().campaign(0, 600), by="register-bit", only=["parity"])
+    whole = found.within(10.0)
+    assert whole.residual.method == "exact" and found.least_bound_fit > 0
+    for limit in (0.0, 0.99 * found.least_bound_fit):
+        with pytest.raises(BadData, match=r"170 % of area, leaves nothing by construction\.\)"):
+            found.certified(limit)
+    assert 0 < found.certified(found.least_bound_fit).share < whole.share
+
+
+@pytest.mark.parametrize("share", [0.0131462, 0.1, 1 / 3, 1.0, 1e-5, 0.22938991])
+def test_a_printed_budget_is_no_less_and_hardly_more(share: float) -> None:
+    printed = float(budget_of(share).removesuffix("%")) / 100
+    assert share * (1 - 1e-9) <= printed <= share * (1 + 2e-5)
+
+
+def test_what_has_no_raw_rate_is_never_bought(two: Results) -> None:
+    """Parity detects upsets that there are none of: with all that has a rate protected nothing is left."""
+    raw = RawFit(by_register=(("pe_a", 0.0),))
+    for by in ("register", "register-bit", "word"):
+        found = protect(two, by=by, raw=raw, only=["parity"])
+        everything = found.within(10.0)
+        assert {unit.unit["register"] for unit in found.chosen(10.0)} == {"pe_b"}
+        assert (everything.residual.method, everything.removed.value) == ("exact", 1)
+        of_b = protect(two, by=by, only=["parity"]).chosen(10.0)
+        assert everything.units == sum(unit.unit["register"] == "pe_b" for unit in of_b)
+
+
+def test_a_unit_is_shown_as_the_trials_that_judge_see_it(truth: Callable[..., Truth]) -> None:
+    results = truth().campaign(3, 3000)
+    found = protect(results, by="register-bit", only=["tmr"])
+    trials, judging = results.trials, found.trials.judging
+    scale = found.unprotected.fit.value / found.unprotected.residual.value * results.live_share
+    chosen = found.chosen(10.0)
+    for unit in chosen:
+        here = judging & (trials["bits"] == 1 << unit.unit["bit"]).to_numpy()
+        wanted = hansen_hurwitz(
+            (here & trials["sdc1"].to_numpy(bool))[judging],
+            results.weight[judging],
+            max_weight=results.max_weight,
+        )
+        assert unit.fit == pytest.approx((wanted.value * scale, wanted.low * scale, wanted.high * scale))
+    assert sum(unit.fit.value for unit in chosen) == pytest.approx(found.unprotected.fit.value)
 
 
 def test_what_the_trials_that_judge_have_chosen_is_not_certified(truth: Callable[..., Truth]) -> None:
@@ -162,7 +223,7 @@ def test_bounds_and_units_are_in_the_fit_of_what_is_left(truth: Callable[..., Tr
     bought = found.within(0.6)
     assert bought.at_most_fit / bought.at_most == pytest.approx(bought.fit.value / bought.residual.value)
     # What the trials that chose expect of each unit adds up to what they expect of the choice.
-    removed = sum(unit.fit for unit in found.chosen(0.6))
+    removed = sum(unit.expected_fit for unit in found.chosen(0.6))
     trials = found.trials
     chose = (trials.weight * found.amount)[trials.choosing].mean() * found.live_share
     scale = found.unprotected.fit.value / found.unprotected.residual.value
@@ -218,8 +279,18 @@ def test_what_others_correct_is_not_paid_for(truth: Callable[..., Truth]) -> Non
     found = protect(results, by="bit", sdc1=sdc1 & high)
     want = (results.weight * (sdc1 & high))[judging].mean() * results.live_share
     assert found.unprotected.residual.value == pytest.approx(want)
-    bits = {unit.unit["bit"] for unit in found.chosen(0.1) if unit.fit > 0}
+    bits = {unit.unit["bit"] for unit in found.chosen(0.1) if unit.expected_fit > 0}
     assert bits and min(bits) >= 4
+
+
+@pytest.fixture(scope="module")
+def two(digits: object, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Trials in two registers of the last layer of the digits network."""
+    space = FaultSpace(digits.network, digits.array, registers=["pe_b", "pe_a"], layers=["fc"])
+    campaign = Campaign(
+        digits.network, digits.array, space, inputs=digits.inputs[:5], sampler=Uniform(), stop=max_trials(400)
+    )
+    return campaign.collect(tmp_path_factory.mktemp("runs") / "two", workers=1)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ def units(*, sram: bool, words: int, width: int, by: str = "register") -> Units:
             width=width * one,
             bits=words * width * one,
         ),
+        exposure=np.ones(1),
         exposed=(),
         struck=(),
         names={"register": np.array(["x"])},

@@ -20,6 +20,8 @@ from emulator.harden.units import units_of
 SMALL = ArraySpec(rows=3, cols=4, acc_rows=6, act_buffer_rows=8, wgt_buffer_rows=6)
 ENTRIES = inventory(SMALL)
 
+UPSET = {entry.name: 1.0 for entry in ENTRIES}
+
 KEYS: dict[str, Any] = {
     "register": lambda n, row, col, bit: n,
     "register-bit": lambda n, row, col, bit: (n, bit),
@@ -40,6 +42,11 @@ def every_bit() -> list[tuple[str, int, int, int]]:
     ]
 
 
+def live(name: str) -> int:
+    """Of a made-up count."""
+    return 3 + 10 * [e.name for e in ENTRIES].index(name)
+
+
 def struck_everywhere(**changed: Any) -> Results:
     """A trial in every bit."""
     names, rows, cols, bits = zip(*every_bit(), strict=True)
@@ -48,6 +55,18 @@ def struck_everywhere(**changed: Any) -> Results:
         "array": {name: getattr(SMALL, name) for name in SMALL.__slots__},
         "registers": [e.name for e in ENTRIES],
         "layers": [{"index": 0, "name": "a", "window_cycles": 9}],
+        "space": {
+            "breakdown": [
+                {
+                    "layer": 0,
+                    "layer_name": "a",
+                    "register": e.name,
+                    "sites": 9 * e.total_bits,
+                    "live": live(e.name),
+                }
+                for e in ENTRIES
+            ]
+        },
         "sampler": {"name": "uniform"},
         **changed,
     }
@@ -56,7 +75,7 @@ def struck_everywhere(**changed: Any) -> Results:
 
 @pytest.mark.parametrize("by", KEYS)
 def test_units_are_the_bits_that_share_a_key(by: str) -> None:
-    units = units_of(struck_everywhere(), by)
+    units = units_of(struck_everywhere(), by, UPSET)
     keys = [KEYS[by](*bit) for bit in every_bit()]
     found = dict(zip(keys, units.of.tolist(), strict=True))
     assert [found[key] for key in keys] == units.of.tolist()
@@ -69,7 +88,7 @@ def test_units_are_the_bits_that_share_a_key(by: str) -> None:
 @pytest.mark.parametrize("by", KEYS)
 def test_code_words_are_what_is_read_at_once(by: str) -> None:
     """Of a memory the bits of a row, else those of one register."""
-    units = units_of(struck_everywhere(), by)
+    units = units_of(struck_everywhere(), by, UPSET)
     storage = {e.name: e.storage for e in ENTRIES}
     words: dict[Any, int] = defaultdict(int)
     for (name, row, col, _), unit in zip(every_bit(), units.of.tolist(), strict=True):
@@ -89,29 +108,45 @@ def test_code_words_are_what_is_read_at_once(by: str) -> None:
 
 @pytest.mark.parametrize("by", ["register-bit", "row-bit", "word", "bit"])
 def test_coarser_units_hold_finer_ones_whole(by: str) -> None:
-    units = units_of(struck_everywhere(), by)
+    units = units_of(struck_everywhere(), by, UPSET)
     for level, above in (
         ("register", units.struck[0]),
         *([("register-bit", units.struck[1])] if "row-bit" in by or by == "bit" else []),
-        *([("word", units.exposed[2])] if by == "bit" else []),
+        *([("word", units.exposed[1])] if by == "bit" else []),
+        (by, units.exposed[-1]),
+        (by, units.struck[-1]),
     ):
-        coarse = units_of(struck_everywhere(), level)
+        coarse = units_of(struck_everywhere(), level, UPSET)
         assert above[units.of].tolist() == coarse.of.tolist()
 
 
 def test_names_say_where_a_unit_is() -> None:
-    units = units_of(struck_everywhere(), "row-bit")
+    units = units_of(struck_everywhere(), "row-bit", UPSET)
     for (name, row, _, bit), unit in list(zip(every_bit(), units.of.tolist(), strict=True))[::97]:
         assert units.name(unit) == {"register": name, "row": row, "bit": bit}
-    pes = units_of(struck_everywhere(), "pe")
+    pes = units_of(struck_everywhere(), "pe", UPSET)
     assert pes.name(5) == {"register": "pe_*", "row": 1, "col": 1}
     assert pes.name(SMALL.rows * SMALL.cols) == {
         "register": next(e.name for e in ENTRIES if e.name[:3] != "pe_")
     }
 
 
+@pytest.mark.parametrize("by", [*KEYS, "layer"])
+def test_live_sites_weigh_by_raw_rate_and_spread_over_a_register(by: str) -> None:
+    upset = {entry.name: (0.0, 0.5, 1.0)[i % 3] for i, entry in enumerate(ENTRIES)}
+    units = units_of(struck_everywhere(), by, upset)
+    bits = {entry.name: entry.total_bits for entry in ENTRIES}
+    each = [live(name) * upset[name] / bits[name] for name, *_ in every_bit()]
+    assert units.exposure == pytest.approx(np.bincount(units.of, each, len(units)))
+    assert set(np.flatnonzero(units.exposure == 0)) >= {
+        unit
+        for (name, *_), unit in zip(every_bit(), units.of.tolist(), strict=True)
+        if upset[name] == 0 and by not in ("pe", "layer")
+    }
+
+
 def test_layers_cost_cycles() -> None:
-    units = units_of(struck_everywhere(), "layer")
+    units = units_of(struck_everywhere(), "layer", UPSET)
     assert (units.in_time, units.bits.tolist(), units.name(0)) == (True, [9], {"layer": "a"})
 
 
@@ -119,12 +154,12 @@ def test_layers_cost_cycles() -> None:
 def test_classes_of_sites_are_refused_where_they_spread(by: str) -> None:
     counted = struck_everywhere(sampler={"name": "exhaustive"})
     with pytest.raises(BadConfig, match=r"allowed here: register, layer.*sampler importance"):
-        units_of(counted, by)
-    assert len(units_of(counted, "register")) == len(ENTRIES)
+        units_of(counted, by, UPSET)
+    assert len(units_of(counted, "register", UPSET)) == len(ENTRIES)
 
 
 def test_unknown_cuts_and_campaigns_without_pes_are_refused() -> None:
     with pytest.raises(BadConfig, match="allowed: register, register-bit, row-bit, word, bit, pe, layer"):
-        units_of(struck_everywhere(), "nibble")
+        units_of(struck_everywhere(), "nibble", UPSET)
     with pytest.raises(BadConfig, match="no register of a PE"):
-        units_of(struck_everywhere(registers=["accumulator"]), "pe")
+        units_of(struck_everywhere(registers=["accumulator"]), "pe", UPSET)

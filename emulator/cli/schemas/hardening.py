@@ -120,7 +120,7 @@ class Bought(Schema):
     at_most: float | None
     """certified bound of residual, 95 %; null in `smallest`, which the judging half has chosen"""
     at_most_fit: float | None
-    """the same of fit"""
+    """the same of fit; 0 where nothing is left by construction (residual.method exact)"""
     due: Estimate
     """upsets that are detected instead, harmless ones among them, over the whole population"""
     due_fit: Fit
@@ -147,8 +147,10 @@ class ChosenUnit(Schema):
     """of it; with --by layer cycles"""
     cost: float
     """in flip-flop areas, or cycles"""
-    fit: float
-    """SDC-FIT removed, as the choice expects"""
+    fit: Fit
+    """SDC-FIT of it without protection, by the judging half"""
+    expected_fit: float
+    """SDC-FIT removed, as the choosing half expects: shrunk to what is known of units like it; the order is by it"""
 
 
 class ProtectionCurve(Schema):
@@ -195,7 +197,7 @@ class Protected(Schema):
     judging_trials: int
     """the half that judged"""
     least_bound_fit: float
-    """certified SDC-FIT where no judging trial is left: only of all units together less can be certified"""
+    """the least --max-fit that these trials can certify"""
     unprotected: Bought
     """without protection"""
     protected: Bought
@@ -206,7 +208,7 @@ class Protected(Schema):
     """of the SDC-FIT, how much more than this choice any for the budget removes at most, as a fraction of what this
     one does, as the choosing half expects; null where this one removes nothing"""
     chosen: list[ChosenUnit]
-    """those first that remove most"""
+    """those first that should remove most"""
     cheapest: ChosenUnit | None
     """of all that there are; null where no technique removes anything"""
     smallest: dict[str, Bought | None]
