@@ -53,9 +53,9 @@ def status(
         _training(directory, json)
         return
     key = None if by is None else one_of(groups.KEYS, by, "--by")
-    announce(context, *(["fit_per_mbit"] if fit is not None else []))
-    raw = raw_fit.chosen(context, directory, fit_per_mbit, fit)
     results = Results.open(directory)
+    raw = raw_fit.chosen(context, directory, fit_per_mbit, fit)
+    announce(context, *(["fit_per_mbit"] if fit is not None else []))
     whole = results.fit(raw)
     if json:
         rates = {"fit": whole._asdict(), "raw_fit": raw.to_json()}

@@ -144,7 +144,10 @@ def test_a_bad_configuration(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--registers", "pe_x"], ["'pe_x'", "pe_a, pe_b, pe_d, pe_c1, pe_c2, pe_propagate"]),
+        (
+            ["--registers", "pe_x"],
+            ["'pe_x' is not in", "did you mean 'pe_", "allowed: pe_a, pe_b, pe_d, ... (all: `emulator"],
+        ),
         (["--layers", "conv9"], ["'conv9'", "0=conv1, 1=conv2, 2=fc"]),
         (["--array", "gemini-16"], ["'gemini-16'", "did you mean 'gemmini-16'"]),
         (["--sampler", "magic"], ["'magic'", "'importance', 'sweep', 'uniform'"]),

@@ -96,7 +96,7 @@ def test_only_rules_on_critical_faults_count_them() -> None:
 
 def test_what_ended_a_campaign_is_the_part_that_is_met() -> None:
     timed, narrow = max_time(4), ci_half_width(0.001)
-    slow = reached(seconds=5, half_width=0.01)
+    slow = reached(trials=1, seconds=5, half_width=0.01)
     assert (narrow | timed).ended_by(slow) == timed
     assert (max_trials(9) | (timed & max_trials(1)) | narrow).ended_by(slow) == timed & max_trials(1)
     assert (narrow | timed).ended_by(reached(seconds=5, half_width=0.001)) == narrow
