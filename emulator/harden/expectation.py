@@ -24,7 +24,7 @@ PRIOR_EVENTS = 0.5
 PRIOR_EVENTS_OF_ALL = 0.1
 
 # So many events of its own tell as much of how large an event of a unit is as its coarser unit does.
-EVENTS_OF_A_SIZE = 4
+EVENTS_OF_A_SIZE = 16
 
 
 def expected(
