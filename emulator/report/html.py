@@ -9,7 +9,7 @@ from math import floor, log10
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emulator.array.fit import FIT_PER_MBIT, Fit, RawFit
+from emulator.array.fit import FIT_PER_MBIT, RawFit, scientific
 from emulator.campaign.alike import unlike
 from emulator.campaign.files import write_atomically
 from emulator.campaign.fit_by_group import raw_rates
@@ -181,7 +181,7 @@ def _protection(results: Results, fit_per_mbit: float | RawFit) -> dict[str, Any
     frame = frame.assign(cumulative=frame["share"].cumsum(), area=area)
     frame["avf_text"] = [percents(*row) for row in frame[["avf", "avf_low", "avf_high"]].to_numpy()]
     fits = frame[["fit", "fit_low", "fit_high"]].to_numpy()
-    frame["fit_text"] = [str(Fit(*row)).removesuffix(" FIT") for row in fits]
+    frame["fit_text"] = [[scientific(end) for end in row] for row in fits]
     frame["live_text"] = [percents(*row) for row in frame[["value", "low", "high"]].to_numpy()]
     weighed = weighs(results, fit_per_mbit)
     rates = raw_rates(results, fit_per_mbit)

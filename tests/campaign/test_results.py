@@ -189,6 +189,7 @@ def test_to_json_has_what_the_command_promises(results: Results) -> None:
             "space_size",
         ),
         *("by_layer", "by_register", "by_bit", "precision_at_100", "sampler"),
+        *("state", "stop", "stopped_by"),
     }
     keys = ["value", "low", "high", "confidence", "n", "ess", "method"]
     assert list(answer["by_layer"]) == ["stem", "head"] and list(answer["by_bit"]) == ["0", "1", "2", "7"]

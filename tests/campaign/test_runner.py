@@ -80,7 +80,8 @@ def test_missing_and_damaged_parts_are_redone(digits: Any, tmp_path: Path) -> No
     first, second, *_ = sorted((tmp_path / "trials").iterdir())
     first.unlink()
     second.write_bytes(second.read_bytes()[:-100])
-    campaign(digits, max_trials(2000)).collect(tmp_path, workers=1)
+    with pytest.warns(UserWarning, match=rf"set aside as {second.name}\.corrupt"):
+        campaign(digits, max_trials(2000)).collect(tmp_path, workers=1)
     after = parts(tmp_path)
     assert {name: data for name, data in after.items() if not name.endswith(".corrupt")} == before
 

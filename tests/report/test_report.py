@@ -380,7 +380,7 @@ def test_where_raw_rates_differ_rows_are_ranked_by_their_part_of_sdc_fit(importa
     heavy = RawFit(flip_flop_fit_per_mbit=0.001, sram_fit_per_mbit=0.001, by_register=((last, 1e6),))
     rows = [cells for _, cells in _protect_rows(render_report(importance, fit_per_mbit=heavy))]
     assert rows[0][1] == last
-    fits = {cells[1]: float(cells[4].split()[0]) for cells in rows if cells[4] != "unknown"}
+    fits = {cells[1]: float(cells[7].split("[")[0]) for cells in rows if cells[7] != "unknown"}
     assert fits[last] > 0
     # Of one rate nothing changes.
     assert _protect_rows(render_report(importance, fit_per_mbit=RawFit.of_all(7))) == _protect_rows(even)
