@@ -39,7 +39,7 @@ def test_it_says_whether_a_campaign_is_finished_running_or_interrupted(
     rule = {"max_trials": 1000}
     assert (found["state"], found["stop"], found["stopped_by"]) == ("finished", rule, rule)
     with only_writer(copy):
-        assert "\nrunning now, until 1,000 trials\n" in emulator("status", copy).out
+        assert "\nrunning now; stop: 1,000 trials\n" in emulator("status", copy).out
         assert emulator("status", copy, "--json").json["state"] == "running"
     changed(copy, finished_trials=None, stopped_by=None)
     assert f"\ninterrupted: `emulator run {copy}` carries on\n" in emulator("status", copy).out
