@@ -30,7 +30,7 @@ def state_in_words(results: Results) -> str:
     """One line."""
     state = state_of(results)
     if state == "running":
-        return f"running now, until {in_words(results.manifest['stop'])}"
+        return f"running now; stop: {in_words(results.manifest['stop'])}"
     if state == "interrupted":
         return f"interrupted: `emulator run {results.directory}` carries on"
     return f"finished: {len(results):,} {results.unit}; {shortfall(results) or _ended(results)}"

@@ -208,7 +208,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "ci_half_width": lambda share: f"half-width {100 * share:g} %",
     "max_time": "max time {:g} s".format,
     "min_critical": "{:,} critical faults".format,
-    "exhausted": lambda _: "every live site judged",
+    "exhausted": lambda _: "gone through every live site",
 }
 
 

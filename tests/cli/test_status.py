@@ -39,7 +39,7 @@ def test_it_says_whether_a_campaign_is_finished_running_or_interrupted(
     rule = {"max_trials": 1000}
     assert (found["state"], found["stop"], found["stopped_by"]) == ("finished", rule, rule)
     with only_writer(copy):
-        assert "\nrunning now, until 1,000 trials\n" in emulator("status", copy).out
+        assert "\nrunning now; stop: 1,000 trials\n" in emulator("status", copy).out
         assert emulator("status", copy, "--json").json["state"] == "running"
     changed(copy, finished_trials=None, stopped_by=None)
     assert f"\ninterrupted: `emulator run {copy}` carries on\n" in emulator("status", copy).out
@@ -80,6 +80,7 @@ def test_run_and_status_say_that_a_width_was_not_reached(
 
 def test_it_has_the_sdc_in_fit_at_these_raw_rates(place: Path, tmp_path: Path, emulator: Emulator) -> None:
     answer = emulator("status", place / "runs/a")
+    assert "they need not add up to 100 %" in answer.out
     assert "defaults taken: --fit-per-mbit 20.0" in answer.err
     assert re.search(r"SDC in FIT, at 20 FIT/Mbit raw: \S+ \[\S+, \S+\] FIT", answer.out)
     default = emulator("status", place / "runs/a", "--json").json

@@ -382,6 +382,7 @@ def test_where_raw_rates_differ_rows_are_ranked_by_their_part_of_sdc_fit(importa
     assert rows[0][1] == last
     fits = {cells[1]: float(cells[7].split("[")[0]) for cells in rows if cells[7] != "unknown"}
     assert fits[last] > 0
+    assert even.count("they need not add up to 100 %") >= 2  # the table and the figure of where faults end
     # Of one rate nothing changes.
     assert _protect_rows(render_report(importance, fit_per_mbit=RawFit.of_all(7))) == _protect_rows(even)
     assert "SDC-FIT</th>" not in even and "left out" not in even
