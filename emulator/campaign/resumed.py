@@ -34,6 +34,7 @@ def resumed(directory: Path, given: dict[str, Any]) -> CampaignConfig:
         "shape": [f"{name}={','.join(map(str, shape))}" for name, shape in model["shapes"].items()] or None,
         "answer": model["answer"],
         "output": directory,
+        "kind": manifest["fault"]["kind"],
         "registers": manifest["registers"],
         "layers": [layer["index"] for layer in manifest["layers"]],
         "limit": manifest["inputs"]["samples"],

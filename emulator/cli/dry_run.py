@@ -16,6 +16,7 @@ RARE = 0.01
 
 def print_plan(campaign: Campaign, config: CampaignConfig, json: bool) -> None:
     """The plan of a campaign, for people or as JSON."""
+    from emulator.array.registers import inventory
     from emulator.sampling.confidence_sequence import uniform_trials
     from emulator.sampling.planning import margin_of_error, sample_size
     from emulator.sampling.registry import COUNTED
@@ -48,7 +49,8 @@ def print_plan(campaign: Campaign, config: CampaignConfig, json: bool) -> None:
     show(
         f"{plan['images']} images x {space.live:,} live sites; {plan['layers']} layers, {plan['cycles']:,} cycles"
     )
-    show(f"registers: {', '.join(plan['registers'])}")
+    names, every = plan["registers"], [entry.name for entry in inventory(campaign.array)]
+    show(f"registers: {f'all {len(every)}' if names == every else ', '.join(names)}")
     show(f"memory: {memory}")
     sampler = dict(manifest["sampler"])
     settings = "".join(f", {key} {value}" for key, value in sampler.items() if key != "name")

@@ -212,7 +212,7 @@ def run(
     else:
         config = make_config({"model": target, **given}, "run")
     campaign = config.campaign()
-    _announce(context, config, campaign)
+    _announce(context, config, campaign, *(["output"] if dry_run else []))
     if dry_run:
         print_plan(campaign, config, json)
         return
@@ -229,10 +229,10 @@ def run(
     show(f"next: emulator report {config.output}")
 
 
-def _announce(context: typer.Context, config: CampaignConfig, campaign: Campaign) -> None:
+def _announce(context: typer.Context, config: CampaignConfig, campaign: Campaign, *needless: str) -> None:
     """What neither the flags nor the file gave."""
     sampler = campaign.sampler.settings()
-    quiet = {*config.model_fields_set, *({"sensitivity", "learn"} - sampler.keys())}
+    quiet = {*needless, *config.model_fields_set, *({"sensitivity", "learn"} - sampler.keys())}
     if config.stops or config.default_trials is None:
         quiet.add("trials")
     memory = campaign.memory_plan(config.workers).default()

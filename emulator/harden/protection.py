@@ -4,7 +4,7 @@ no say in it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import ceil, floor, isfinite, log10
 from typing import Any, NamedTuple
@@ -223,7 +223,7 @@ class Protection:
             "budget": budget,
             "units": len(self.units),
             "size": self.size,
-            "raw_fit": {**asdict(self.raw), "by_register": dict(self.raw.by_register)},
+            "raw_fit": self.raw.to_json(),
             "choosing_trials": int(self.trials.choosing.sum()),
             "judging_trials": int(self.trials.judging.sum()),
             "least_bound_fit": self.least_bound_fit,

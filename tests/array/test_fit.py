@@ -52,7 +52,7 @@ def test_all_mistakes_of_a_table_come_in_one_error() -> None:
         "flip-flop = inf",
     ):
         assert mistake in message
-    assert "allowed: flip-flop, sram, pe_a, pe_b, accumulator" in message
+    assert "(did you mean 'pe_b'?); allowed: flip-flop, sram, pe_a, ... (all: `emulator inspect" in message
     assert "0 or more" in message
     assert message.endswith("Correct or remove these entries.")
 
