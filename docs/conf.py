@@ -39,7 +39,7 @@ python_maximum_signature_line_length = 100
 INNER = (
     r"array\.(host|layout|home|exposure|operands\.Streamed)|campaign\.(executors|in_order|memory|population)"
     r"|campaign\.(trials|validation)|graph\.(qgraph|wide|program|golden_pool)|report\.html"
-    r"|harden\.(techniques|knapsack|held_out|curve|units|comparison\.(Group|Flags)|protection\.Chosen)"
+    r"|harden\.(techniques|knapsack|held_out|curve|units|comparison\.(Group|Flags))"
     r"|sampling\.(evidence|counted|workbench\.T)|sensitivity\.outlook"
 )
 nitpick_ignore_regex = [(r"py:.*", r"(?!emulator\.).*"), (r"py:.*", rf"emulator\.({INNER}).*")]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from emulator.graph.quantize import quantize as quantize
     from emulator.harden.comparison import compare as compare
     from emulator.harden.fine_tuning import train as train
-    from emulator.harden.protection import protect as protect
+    from emulator.harden.protect import protect as protect
     from emulator.harden.restriction import restrict as restrict
     from emulator.harden.schedule import TrainingSchedule as TrainingSchedule
     from emulator.report.html import write_report as write_report
@@ -74,7 +74,7 @@ _HOMES = {
     "max_trials": "sampling.stopping",
     "min_critical": "sampling.stopping",
     "merge": "campaign.merging",
-    "protect": "harden.protection",
+    "protect": "harden.protect",
     "quantize": "graph.quantize",
     "replay": "campaign.replay",
     "restrict": "harden.restriction",

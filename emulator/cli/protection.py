@@ -13,9 +13,10 @@ from emulator.cli.terminal import NOTHING, and_more, announce, command, say, sho
 
 if TYPE_CHECKING:
     from emulator.campaign.results import Results
+    from emulator.harden.bought import Bought, Chosen
     from emulator.harden.checksum_cost import ChecksumCost
     from emulator.harden.checksum_coverage import Coverage
-    from emulator.harden.protection import Bought, Chosen, Protection
+    from emulator.harden.protection import Protection
 
 TOP = 20
 
@@ -85,8 +86,8 @@ def protect(
     Example: emulator protect runs/a --budget 1% --by register-bit
     """
     from emulator.campaign.results import Results
-    from emulator.harden.protection import protect as run_protect
-    from emulator.harden.protection import storage_share
+    from emulator.harden.protect import protect as run_protect
+    from emulator.harden.protect import storage_share
     from emulator.harden.techniques import read_techniques
 
     if max_fit is not None and str(context.get_parameter_source("budget")).endswith("COMMANDLINE"):

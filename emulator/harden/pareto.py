@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from emulator.harden.protection import Bought, Protection
+from emulator.harden.bought import Bought
+from emulator.harden.protection import Protection
 from emulator.report.figures.protection import protection_curve
 
 

@@ -4,25 +4,23 @@ no say in it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, floor, isfinite, log10
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from emulator.array.fit import Fit, RawFit, scientific, sdc_fit
-from emulator.array.registers import inventory, register
-from emulator.array.spec import ArraySpec
-from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
+from emulator.harden.bought import Bought, Chosen
 from emulator.harden.curve import Curve
-from emulator.harden.expectation import expected
-from emulator.harden.held_out import Remaining, Split, split
-from emulator.harden.knapsack import Choice, Steps, choices, fill, first, steps_of
-from emulator.harden.techniques import Technique, Techniques, read_techniques
-from emulator.harden.units import Units, units_of
+from emulator.harden.held_out import Remaining, Split
+from emulator.harden.knapsack import Choice, Steps, choices, fill, first
+from emulator.harden.techniques import Technique
+from emulator.harden.units import Units
+from emulator.harden.what_is_left import Events, left_after
 from emulator.sampling.estimate import Estimate
 
 Floats = npt.NDArray[np.float64]
@@ -31,70 +29,6 @@ Bools = npt.NDArray[np.bool_]
 
 TARGETS = (0.5, 0.9, 0.99)
 SHARES = (0.01, 0.05, 0.1, 0.25)
-
-
-class Bought(NamedTuple):
-    """What some protection costs and leaves. share: of the size of all units; units, bits (cycles): protected; removed:
-    the share of the SDC-FIT; residual: the SDC-1 rate over all sites that is left, at_most: its certified bound, None
-    where the trials that judge chose it too; due: the rate over all sites of upsets in live ones that are detected
-    instead, harmless ones among them."""
-
-    share: float
-    units: int
-    bits: int
-    removed: Estimate
-    residual: Estimate
-    fit: Fit
-    at_most: float | None
-    at_most_fit: float | None
-    due: Estimate
-    due_fit: Fit
-
-    def to_json(self) -> dict[str, Any]:
-        """Estimates as in every other command; FIT as value, low, high."""
-        return {
-            name: value.to_json()
-            if isinstance(value, Estimate)
-            else value._asdict()
-            if isinstance(value, Fit)
-            else value
-            for name, value in self._asdict().items()
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """A unit that is protected. cost: in flip-flops (cycles); fit: its SDC-FIT without protection, by the trials that
-    judge; expected_fit: what is removed of it as the choice expects, shrunk to what is known of units like it: units
-    are taken in its order, it is no estimate of this one."""
-
-    unit: dict[str, Any]
-    technique: str
-    effect: str
-    bits: int
-    cost: float
-    fit: Fit
-    expected_fit: float
-
-    def to_json(self) -> dict[str, Any]:
-        """FIT as value, low, high."""
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "fit": self.fit._asdict()}
-
-
-class Events(NamedTuple):
-    """Trials that matter, and steps of the units that they struck. trial, unit (events,): unit is a number among those
-    struck; step, of, gain (steps,): the place of each among all, that unit, and what the step removes of it."""
-
-    trial: Ints
-    unit: Ints
-    step: Ints
-    of: Ints
-    gain: Floats
-
-    def left(self, choice: Choice) -> Floats:
-        """(events,) the fraction that is left of each."""
-        taken = choice.has(self.step)
-        return _left(self.of[taken], self.gain[taken], int(self.unit.max()) + 1)[self.unit]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -274,7 +208,7 @@ class Protection:
 
     def _bought(self, choice: Choice) -> Bought:
         taken = self._taken(choice)
-        left = _left(self.steps.unit[taken], self.steps.gain[taken], len(self.units))
+        left = left_after(self.steps.unit[taken], self.steps.gain[taken], len(self.units))
         judging = self.trials.judging
         judge, of = self.trials.judge, self.units.of[judging]
         whole, still = self.amount[judging], left[of]
@@ -338,7 +272,7 @@ class Protection:
 
     @cached_property
     def _all_can_go(self) -> bool:
-        left = _left(self.steps.unit, self.steps.gain, len(self.units))
+        left = left_after(self.steps.unit, self.steps.gain, len(self.units))
         return not left[self.units.exposure > 0].any()
 
     def _residual(self, choice: Choice) -> Remaining:
@@ -368,113 +302,8 @@ class Protection:
         return sdc_fit(self.raw_bits, self.fit_per_mbit, (rate.value, rate.low, rate.high))
 
 
-def _left(unit: Ints, gain: Floats, units: int) -> Floats:
-    """(units,) the fraction of each unit's rate that is left after steps (steps,) of these units."""
-    gone = np.bincount(unit, gain, units)
-    # Sums of gains are exact up to rounding.
-    return np.where(gone > 1 - 1e-9, 0.0, 1 - gone)
-
-
 def budget_of(share: float) -> str:
     """As --budget takes it, no less than the share."""
     percent = 100 * share
     digits = 5 - floor(log10(percent)) if percent > 0 else 0
     return f"{ceil(percent * 10**digits * (1 - 1e-12)) / 10**digits:.6g}%"
-
-
-def protect(
-    results: Results,
-    *,
-    by: str = "register-bit",
-    techniques: Techniques | None = None,
-    only: Sequence[str] | None = None,
-    raw: RawFit | None = None,
-    sdc1: Bools | None = None,
-) -> Protection:
-    """What protection of a campaign's registers by such units can buy. only: names of techniques, None: all that fit.
-    sdc1 (trials,): those that change the answer, None: as the campaign found; on a chip that has checksums too they are
-    `Coverage.sdc1_left`.
-
-    Raises BadConfig for unknown names and for campaigns that can't tell the units apart, and BadData where too few
-    trials changed the answer to choose by some and to judge by others.
-    """
-    import pandas as pd
-
-    table = techniques or read_techniques()
-    raw = raw or RawFit()
-    rate, bits, highest = _rates(results, raw)
-    units = units_of(results, by, rate)
-    suited = table.suited(units, only)
-    trials = split(results)
-    upset = np.asarray(pd.Series(results.column("register")).map(rate), np.float64)
-    amount = upset * (results.column("sdc1") if sdc1 is None else _checked(sdc1, results))
-    _check_events(amount, trials)
-    some = trials.choosing
-    worth = expected(
-        trials.weight[some],
-        amount[some],
-        units.of[some],
-        units.exposure,
-        units.exposed,
-        units.struck,
-        upset[some],
-    )
-    gain = np.array([1 - technique.residual for technique in suited.values()])
-    return Protection(
-        units=units,
-        techniques=suited,
-        size=table.size(units),
-        steps=steps_of(worth, table.costs(units, suited), gain),
-        trials=trials,
-        amount=amount,
-        upset=upset,
-        live_share=results.live_share,
-        raw=raw,
-        raw_bits=bits,
-        fit_per_mbit=highest,
-    )
-
-
-def _rates(results: Results, raw: RawFit) -> tuple[dict[str, float], int, float]:
-    """The raw rate of each register over the highest; all bits; the highest, in FIT per Mbit."""
-    array = ArraySpec(**results.manifest["array"])
-    entries = [register(array, name) for name in results.manifest["registers"]]
-    rate = {entry.name: raw.fit_per_mbit(entry.name, entry.storage) for entry in entries}
-    highest = max(rate.values())
-    if highest == 0:
-        raise BadConfig("raw FIT: 0 of every register; allowed: one above 0, or there is nothing to protect.")
-    relative = {name: value / highest for name, value in rate.items()}
-    return relative, sum(entry.total_bits for entry in entries), highest
-
-
-def storage_share(results: Results, techniques: Techniques) -> float:
-    """How much of the area of all storage of the array the registers of a campaign are."""
-    array = ArraySpec(**results.manifest["array"])
-    area = {
-        e.name: e.total_bits * (techniques.cells.sram if e.storage == "sram" else techniques.cells.flip_flop)
-        for e in inventory(array)
-    }
-    return sum(area[name] for name in results.manifest["registers"]) / sum(area.values())
-
-
-def _checked(sdc1: Bools, results: Results) -> Bools:
-    """Flags of the caller's, one a trial."""
-    if sdc1.shape != (len(results),) or sdc1.dtype != bool:
-        raise BadData(
-            f"sdc1 of shape {sdc1.shape}, {sdc1.dtype}; allowed: one bool a trial, ({len(results)},)."
-        )
-    if not sdc1.any() and results.column("sdc1").any():
-        raise BadData(
-            f"none of {len(results)} trials changes the answer any more: nothing is left to protect, or to bound by a "
-            "second half. Run more trials, or protect what others do not correct."
-        )
-    return sdc1
-
-
-def _check_events(amount: Floats, trials: Split) -> None:
-    chose, judged = (int((amount[some] > 0).sum()) for some in (trials.choosing, trials.judging))
-    if not (chose and judged):
-        raise BadData(
-            f"{chose} of the trials that choose and {judged} of those that judge changed the answer (SDC-1) at a rate "
-            "above 0; allowed: 1 or more of each. Run more trials."
-        )

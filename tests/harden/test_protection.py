@@ -17,7 +17,8 @@ from emulator.campaign.runner import Campaign
 from emulator.errors import BadConfig, BadData
 from emulator.faults.space import FaultSpace
 from emulator.harden.pareto import pareto_curve
-from emulator.harden.protection import Protection, budget_of, protect
+from emulator.harden.protect import protect
+from emulator.harden.protection import Protection, budget_of
 from emulator.sampling.estimators import hansen_hurwitz
 from emulator.sampling.exhaustive import Exhaustive
 from emulator.sampling.stopping import max_trials
