@@ -3,7 +3,7 @@ the documentation and the reports: a new register is one more entry in `mesh_reg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -133,6 +133,15 @@ def register(spec: ArraySpec, name: str) -> Register:
             f"{allowed_of_many(name, [*_by_name(spec)], 'emulator inspect --registers')}."
         )
     return found
+
+
+def registers_named(spec: ArraySpec, names: Iterable[str]) -> list[Register]:
+    """Register classes by name, or all of a kind of storage, `flip-flop` or `sram`; each once. Raises BadConfig."""
+    found: dict[str, Register] = {}
+    for name in names:
+        kind = [entry for entry in inventory(spec) if entry.storage == name]
+        found |= {entry.name: entry for entry in kind or [register(spec, name)]}
+    return list(found.values())
 
 
 @lru_cache(maxsize=64)

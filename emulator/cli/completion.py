@@ -44,7 +44,7 @@ def registers(ctx: typer.Context, incomplete: str) -> list[str]:
         spec = load_array(ctx.params.get("array") or "gemmini-16")
     except BadConfig:
         return []
-    return _last(incomplete, [entry.name for entry in inventory(spec)])
+    return _last(incomplete, ["flip-flop", "sram", *(entry.name for entry in inventory(spec))])
 
 
 def techniques(incomplete: str) -> list[str]:

@@ -119,12 +119,12 @@ def ber(
     )
     announce(context, *(("rates",) if voltage else ()))
     clean = sweep.answers()
-    store = ErrorRateStore(sweep, sweep.without_upsets(clean), output)
     against = "fault-free answers" if samples.labels is None else "labels"
     say(
         f"{sweep.passes * len(samples)} struck inferences at each rate, {sweep.passes} on each of the {len(samples)} "
         f"images, against {against}"
     )
+    store = ErrorRateStore(sweep, sweep.without_upsets(clean), output)
     interrupted = _run(sweep, clean, store, opener)
     _present(store, volts, sweep.without_upsets(clean), figure, json)
     if interrupted:
@@ -234,8 +234,8 @@ def _table(points: list[Point], volts: Mapping[float, float]) -> str:
     rows = [
         [
             f"{point.bit_error_rate:.2g}",
-            f"{point.upsets:.3g}",
-            f"{point.live_upsets:.3g}",
+            _amount(point.upsets),
+            _amount(point.live_upsets),
             _percent(point.accuracy),
             _percent(point.sdc1),
             _percent(point.due),
@@ -247,6 +247,10 @@ def _table(points: list[Point], volts: Mapping[float, float]) -> str:
         for row, point in zip(rows, points, strict=True):
             row.insert(0, f"{volts[point.bit_error_rate]:g}")
     return table(header, rows)
+
+
+def _amount(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def _percent(estimate: Estimate) -> str:

@@ -29,7 +29,7 @@ Registers = Annotated[
     str | None,
     typer.Option(
         "--registers",
-        help="comma-separated, e.g. pe_b,accumulator",
+        help="comma-separated, e.g. pe_b,accumulator; flip-flop or sram: all of that kind",
         show_default="all",
         autocompletion=completion.registers,
     ),

@@ -203,7 +203,6 @@ def run(
         config = read_config(target, given)
     elif target.is_dir():
         config = resumed(target, given)
-        say(f"{target}: the same campaign, with the settings of its manifest")
     elif inputs is None:
         raise BadConfig(
             f"{target}: no --inputs. Give --inputs X.npz, a campaign.toml (see `emulator init`) or the directory of a "
@@ -212,6 +211,8 @@ def run(
     else:
         config = make_config({"model": target, **given}, "run")
     campaign = config.campaign()
+    if target.is_dir():
+        say(f"{target}: the same campaign, with the settings of its manifest; stop: {campaign.stop}")
     _announce(context, config, campaign, *(["output"] if dry_run else []))
     if dry_run:
         print_plan(campaign, config, json)
@@ -253,7 +254,7 @@ def _collect(campaign: Campaign, output: Path, workers: int | str) -> tuple[Resu
     stored, plan = check_manifest(output, campaign.manifest()), campaign.memory_plan(workers)
     say(f"memory (--memory): {plan}")
     columns = (
-        BarColumn(bar_width=12),
+        BarColumn(bar_width=6),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),

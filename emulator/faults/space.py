@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.exposure.lifetime import Sites
-from emulator.array.registers import Register, inventory, register
+from emulator.array.registers import Register, inventory, registers_named
 from emulator.array.spec import ArraySpec
 from emulator.array.tiling import Schedule
 from emulator.array.upset import Upset
@@ -47,8 +47,9 @@ class Stratum:
 class FaultSpace:
     """Every transient single-bit upset of one inference of `network` on `array`.
 
-    registers, layers: restrict the space to these, one or several (names; a layer also by its index). Raises BadConfig
-    for unknown ones. len() is not defined: `size` is a Python int that may exceed 64 bits.
+    registers, layers: restrict the space to these, one or several (names; of registers also flip-flop or sram, all of
+    that storage; a layer also by its index). Raises BadConfig for unknown ones. len() is not defined: `size` is an int
+    that may exceed 64 bits.
     """
 
     def __init__(
@@ -308,11 +309,7 @@ def _strata(
     registers: Sequence[str] | None,
     layers: Sequence[int | str] | None,
 ) -> tuple[Stratum, ...]:
-    chosen = (
-        inventory(array)
-        if registers is None
-        else [register(array, name) for name in dict.fromkeys(registers)]
-    )
+    chosen = inventory(array) if registers is None else registers_named(array, registers)
     strata = []
     for layer in range(len(graph.layers)) if layers is None else _layer_indices(graph, layers):
         mac = graph.layers[layer]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from emulator.array.registers import Register, register
 from emulator.array.spec import ArraySpec
 from emulator.campaign.results import Results
+from emulator.choices import one_of
 from emulator.errors import BadConfig
 from emulator.harden.places import Level, Places, level_of
 
@@ -96,8 +97,7 @@ def units_of(results: Results, by: str, upset: Mapping[str, float]) -> Units:
     """The units of a campaign's registers; upset: the raw rate of each, relative to any. Raises BadConfig for
     another `by`, for one that has too many units, and for a campaign whose rows are classes of sites where these are
     not known to lie in one unit."""
-    if by not in ALLOWED:
-        raise BadConfig(f"--by {by}; allowed: {', '.join(ALLOWED)}.")
+    by = one_of(ALLOWED, by, "by")
     if results.counted and by not in COUNTED_BY:
         raise BadConfig(
             f"--by {by}: a row of this campaign is a class of sites that differ in it; allowed here: "

@@ -227,4 +227,6 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(_shown(item) for item in value)
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:,.0f}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

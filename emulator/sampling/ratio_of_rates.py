@@ -31,13 +31,17 @@ class Ratio:
         return self.low > 1 or self.high < 1
 
     def __str__(self) -> str:
-        ends = [f"at least {self.low:.3g}"] * (self.low > 0) + [f"at most {self.high:.3g}"] * isfinite(
-            self.high
-        )
+        value, low, high = map(_three_digits, (self.value, self.low, self.high))
+        ends = [f"at least {low}"] * (self.low > 0) + [f"at most {high}"] * isfinite(self.high)
         if len(ends) == 2:
-            return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
-        known = [f"{self.value:.3g}"] * (isfinite(self.value) and self.value > 0)
+            return f"{value} [{low}, {high}]"
+        known = [value] * (isfinite(self.value) and self.value > 0)
         return ", ".join([*known, *ends]) if ends else "unknown"
+
+
+def _three_digits(number: float) -> str:
+    """Never in scientific notation from 0.001 on."""
+    return f"{float(f'{number:.3g}'):,.0f}" if isfinite(number) and number >= 1000 else f"{number:.3g}"
 
 
 def quotient(first: float, second: float) -> float:

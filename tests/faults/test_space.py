@@ -341,3 +341,15 @@ def test_a_name_that_there_is_not_is_refused_with_the_nearest(
 ) -> None:
     with pytest.raises(BadConfig, match=words):
         FaultSpace(digits.network, digits.array, **given)
+
+
+def test_registers_by_their_kind_of_storage(digits: Any) -> None:
+    def names(*registers: str) -> list[str]:
+        space = FaultSpace(digits.network, digits.array, registers=registers)
+        return list(dict.fromkeys(stratum.register.name for stratum in space.strata))
+
+    every = {entry.name: entry.storage for entry in inventory(digits.array)}
+    memories = [name for name in every if every[name] == "sram"]
+    assert names("sram") == names(*memories) and "accumulator" in memories
+    assert {*names("flip-flop")} == {*every} - {*memories}
+    assert names("sram", "pe_a", "accumulator") == names("pe_a", *memories)

@@ -53,6 +53,8 @@ def test_an_interval_without_an_end_is_told_by_the_other() -> None:
     assert str(ratio_of_rates(none, some)) == f"at most {none.high / some.low:.3g}"
     assert str(ratio_of_rates(none, none)) == "unknown"
     unsure = Ratio(value=1.5, low=0.8, high=inf, confidence=0.95, method="mover")
+    wide = Ratio(value=2.67, low=0.00396, high=3234, confidence=0.95, method="mover")
+    assert str(wide) == "2.67 [0.00396, 3,230]"
     assert str(unsure) == "1.5, at least 0.8"
     assert not unsure.differs and known.differs
 
