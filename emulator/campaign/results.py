@@ -225,7 +225,8 @@ class Results:
 
         The columns of `by` and of the method `by`, then sites and live (counted by the fault space; live not of bits),
         avf, avf_low and avf_high (of layers and registers live / sites x rate, of bits `bit_avf.avf_by_bit`) and share,
-        the part of the population's SDC-1 that comes from this group. A live group without trials has n = 0, value NaN
+        the part of the population's SDC-1 that comes from this group: an estimate without an interval, which is worth
+        little where avf_low and avf_high lie far apart. A live group without trials has n = 0, value NaN
         and method "no trials".
         """
         return summary_of(self, self._known(by))

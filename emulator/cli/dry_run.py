@@ -22,6 +22,7 @@ def print_plan(campaign: Campaign, config: CampaignConfig, json: bool) -> None:
     from emulator.sampling.registry import COUNTED
 
     manifest = campaign.manifest()
+    rare = None if config.until_ci is None else uniform_trials(config.until_ci, rate=RARE)
     space = campaign.space
     limit, memory = campaign.stop.limit(), campaign.memory_plan(config.workers)
     sites = space.live * len(campaign.samples)
@@ -40,7 +41,7 @@ def print_plan(campaign: Campaign, config: CampaignConfig, json: bool) -> None:
         "uniform_half_width": None if limit is None else margin_of_error(min(limit, sites), sites),
         "uniform_trials": sample_size(sites, error=0.01),
         "uniform_trials_until_ci": None if config.until_ci is None else uniform_trials(config.until_ci),
-        "probe": _probe(campaign, limit, memory.workers),
+        "probe": _probe(campaign, limit or rare, memory.workers),
     }
     if json:
         show_json(plan)
@@ -61,18 +62,17 @@ def print_plan(campaign: Campaign, config: CampaignConfig, json: bool) -> None:
     show(f"sampler: {sampler['name']}{settings}; stop: {campaign.stop}")
     margin = "" if limit is None else f"a half-width of {100 * plan['uniform_half_width']:.2g} % at most; "
     show(f"uniform trials: {margin}{plan['uniform_trials']:,} for 1 % (Leveugle et al., DATE'09)")
-    if config.until_ci is not None:
-        rare = uniform_trials(config.until_ci, rate=RARE)
+    if config.until_ci is not None and rare is not None:
         show(
             f"until {100 * config.until_ci:g} %: about {_rounded(plan['uniform_trials_until_ci'])} uniform trials at "
             f"worst, {_rounded(rare)} at a rate of {100 * RARE:g} % (the interval may be looked at any time); "
             "importance usually takes fewer"
         )
     if plan["probe"] is not None:
-        show(_pace(plan["probe"], memory.workers))
+        show(_pace(plan["probe"], memory.workers, "" if limit else f" for {_rounded(rare or 0)} trials"))
 
 
-def _probe(campaign: Campaign, limit: int | None, workers: int | None) -> dict[str, Any] | None:
+def _probe(campaign: Campaign, trials: int | None, workers: int | None) -> dict[str, Any] | None:
     """How fast trials go in this process; None on a cluster, where others do them."""
     from emulator.campaign.probe import probe
     from emulator.compiling import telling_of_compiling
@@ -83,13 +83,13 @@ def _probe(campaign: Campaign, limit: int | None, workers: int | None) -> dict[s
         found = probe(campaign)
     if found is None:
         return None
-    seconds = None if limit is None else found.seconds_for(limit, workers)
+    seconds = None if trials is None else found.seconds_for(trials, workers)
     return {"trials": found.trials, "trials_per_second": found.trials_per_second, "seconds": seconds}
 
 
-def _pace(probe: dict[str, Any], workers: int | None) -> str:
+def _pace(probe: dict[str, Any], workers: int | None, of: str) -> str:
     processes = "one process" if workers == 1 else f"{workers} processes"
-    lasts = f", {_duration(probe['seconds'])} in {processes}" if probe["seconds"] is not None else ""
+    lasts = f", {_duration(probe['seconds'])} in {processes}{of}" if probe["seconds"] is not None else ""
     return (
         f"time: about {_rounded(probe['trials_per_second'])} trials/s in one process here (probe of {probe['trials']} "
         f"trials of one image){lasts}, beside what workers and images take once"

@@ -337,7 +337,9 @@ def test_a_dry_run_times_some_trials_here_and_never_for_a_cluster(place: Path, e
     probe = planned("--trials", 6000, "--workers", 3, "--json").json["probe"]
     assert 4 < probe["trials"] <= 64
     assert probe["seconds"] == pytest.approx(6000 / probe["trials_per_second"] / 3)
-    assert planned("--until-ci", 0.01, "--json").json["probe"]["seconds"] is None
+    until = planned("--until-ci", 0.01, "--workers", 3, "--json").json["probe"]
+    rare = uniform_trials(0.01, rate=0.01)
+    assert until["seconds"] == pytest.approx(rare / until["trials_per_second"] / 3)
     for others in (("--workers", "dask-local"), ("--sampler", "exhaustive")):
         assert planned(*others, "--json").json["probe"] is None
         assert "time: " not in planned(*others).out

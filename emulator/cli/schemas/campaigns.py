@@ -117,7 +117,8 @@ class Probe(Schema):
     trials_per_second: float
     """with kernels compiled and the image known"""
     seconds: float | None
-    """that the planned trials take about, without what is done once for each worker and image; null without a limit"""
+    """that the planned trials take about, without what is done once for each worker and image; where no number of
+    trials is planned, those of `--until-ci` at a rate of 1 %; null with neither"""
 
 
 class Plan(Schema):
