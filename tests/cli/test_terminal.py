@@ -62,5 +62,5 @@ def test_a_long_table_of_groups_is_cut_and_says_so() -> None:
     same, apart = (Group(some, after, ratio_of_rates(some, after)) for after in (some, fewer))
     lines = _groups("register", {f"r{i}": apart if i < 3 else same for i in range(23)}).splitlines()
     assert len(lines) == 2 + 20 + 1 and lines[-1] == "... and 3 more (--json has all)"
-    assert [line.split()[-1] for line in lines[2:7]] == ["fewer"] * 3 + ["shown"] * 2
+    assert [line.split()[-1] for line in lines[2:7]] == ["fewer"] * 3 + ["proven"] * 2
     assert "more" not in _groups("register", {"r": same})
