@@ -9,7 +9,7 @@ import typer
 
 from emulator.array.fit import FIT_PER_MBIT, scientific
 from emulator.cli import completion, options, raw_fit
-from emulator.cli.terminal import NOTHING, and_more, announce, command, say, show, show_json, table
+from emulator.cli.terminal import NOTHING, and_more, announce, command, say, show, show_json, table, was_given
 
 if TYPE_CHECKING:
     from emulator.campaign.results import Results
@@ -90,7 +90,7 @@ def protect(
     from emulator.harden.protect import storage_share
     from emulator.harden.techniques import read_techniques
 
-    if max_fit is not None and str(context.get_parameter_source("budget")).endswith("COMMANDLINE"):
+    if max_fit is not None and was_given(context, "budget"):
         raise typer.BadParameter("not with --budget; give one of them", param_hint="--max-fit")
     share = options.share(budget, "--budget")
     options.check_files(None, figure)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emulator.cli.terminal import NOTHING
+from emulator.cli.terminal import NOTHING, was_given
 
 if TYPE_CHECKING:
     from emulator.array.fit import RawFit
@@ -33,7 +33,7 @@ def chosen(context: typer.Context, directory: Path, fit_per_mbit: float, fit: Pa
 
     if fit is None:
         return RawFit.of_all(fit_per_mbit)
-    if str(context.get_parameter_source("fit_per_mbit")).endswith("COMMANDLINE"):
+    if was_given(context, "fit_per_mbit"):
         raise typer.BadParameter("not with --fit-per-mbit; give one of them", param_hint="--fit")
     return read_raw_fit(fit, ArraySpec(**read_manifest(directory)["array"]))
 

@@ -9,7 +9,7 @@ import typer
 
 from emulator.array.fit import FIT_PER_MBIT
 from emulator.cli import completion, explained, groups, options, raw_fit
-from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table
+from emulator.cli.terminal import NOTHING, announce, command, say, show, show_json, table, was_given
 from emulator.cli.training import estimates
 
 
@@ -80,7 +80,7 @@ def status(
 
 def _only_of_campaigns(context: typer.Context, *names: str) -> None:
     for name in names:
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE"):
+        if was_given(context, name):
             raise typer.BadParameter(
                 "this is a training; leave it out, or give a campaign",
                 param_hint=f"--{name.replace('_', '-')}",

@@ -103,6 +103,12 @@ def _default(context: typer.Context, option: Any, known: object) -> str:
     return f"{max(option.opts, key=len)} {f'({words})' if ' ' in words else words}"
 
 
+def was_given(context: typer.Context, name: str) -> bool:
+    """Did the user give this option?"""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def show(text: str) -> None:
     """A result for people, on stdout."""
     print(text, flush=True)

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emulator.array.fit import RawFit
-from emulator.array.registers import inventory, register
+from emulator.array.registers import inventory
 from emulator.array.spec import ArraySpec
+from emulator.campaign.fit_by_group import raw_rates
 from emulator.campaign.results import Results
 from emulator.errors import BadConfig, BadData
 from emulator.harden.expectation import expected
@@ -43,7 +44,7 @@ def protect(
 
     table = techniques or read_techniques()
     raw = raw or RawFit()
-    rate, bits, highest = _rates(results, raw)
+    rate, highest = _relative(results, raw)
     units = units_of(results, by, rate)
     suited = table.suited(units, only)
     trials = split(results)
@@ -71,21 +72,18 @@ def protect(
         upset=upset,
         live_share=results.live_share,
         raw=raw,
-        raw_bits=bits,
+        raw_bits=results.register_bits,
         fit_per_mbit=highest,
     )
 
 
-def _rates(results: Results, raw: RawFit) -> tuple[dict[str, float], int, float]:
-    """The raw rate of each register over the highest; all bits; the highest, in FIT per Mbit."""
-    array = ArraySpec(**results.manifest["array"])
-    entries = [register(array, name) for name in results.manifest["registers"]]
-    rate = {entry.name: raw.fit_per_mbit(entry.name, entry.storage) for entry in entries}
-    highest = max(rate.values())
+def _relative(results: Results, raw: RawFit) -> tuple[dict[str, float], float]:
+    """The raw rate of each register over the highest, and that, in FIT per Mbit."""
+    rates = raw_rates(results, raw)
+    highest = max(rates.values())
     if highest == 0:
         raise BadConfig("raw FIT: 0 of every register; allowed: one above 0, or there is nothing to protect.")
-    relative = {name: value / highest for name, value in rate.items()}
-    return relative, sum(entry.total_bits for entry in entries), highest
+    return {name: rate / highest for name, rate in rates.items()}, highest
 
 
 def storage_share(results: Results, techniques: Techniques) -> float:
